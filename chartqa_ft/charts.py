@@ -1,0 +1,161 @@
+"""Drawing of the synthetic charts: a frozen description in, a PIL image out.
+
+Everything is drawn with PIL alone, since matplotlib takes tens of milliseconds a chart and the embedded default needs
+thousands of them. All lengths are given for a square of `BASE_SIZE` pixels and scaled, text included, so that the same
+chart can be drawn at 96 pixels for a tiny model and at 960 as a stand-in for a real one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFont
+
+BASE_SIZE = 96
+MIN_SIZE = 48
+CHART_TYPES = ("bar", "line", "pie")
+AXIS_MAX = 10
+TICK_STEP = 2
+PIE_TOTAL = 100
+PIE_STEP = 5
+
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (214, 39, 40),
+    "blue": (31, 119, 180),
+    "green": (44, 160, 44),
+    "orange": (255, 127, 14),
+    "purple": (148, 103, 189),
+    "brown": (140, 86, 75),
+    "pink": (240, 110, 200),
+    "gray": (127, 127, 127),
+}
+AXIS_COLOR = (0, 0, 0)
+GRID_COLOR = (222, 222, 222)
+LINE_COLOR = (60, 60, 60)
+BACKGROUND = (255, 255, 255)
+
+# The plot area of bar and line charts, in pixels of the base square: room for "10" on the left, half a label above.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 14, 93, 8, 88
+_PIE_RADIUS = 43
+_MARKER_RADIUS = 4
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart: every mark has a color, which is its name, and a whole number.
+
+    Attributes:
+        chart_type: `"bar"`, `"line"` (one line, a marker of its own color at every point) or `"pie"`.
+        names: keys of `COLORS`, all different, from left to right or clockwise from twelve o'clock.
+        values: as many whole numbers: 1..`AXIS_MAX` on an axis; percentages that sum to `PIE_TOTAL` in a pie.
+
+    Raises:
+        ValueError: for an unknown type or color, a repeated color, or values outside their range.
+    """
+
+    chart_type: str
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.chart_type not in CHART_TYPES:
+            raise ValueError(f"chart_type must be one of {CHART_TYPES}, got {self.chart_type!r}")
+        unknown = [name for name in self.names if name not in COLORS]
+        if unknown or len(set(self.names)) != len(self.names):
+            raise ValueError(f"names must be different colors out of {tuple(COLORS)}, got {self.names}")
+        if len(self.values) != len(self.names) or not self.names:
+            raise ValueError(f"a chart needs one value per name, got {self.names} and {self.values}")
+        if min(self.values) < 1:
+            raise ValueError(f"values must be at least 1, got {self.values}")
+        if self.chart_type == "pie" and sum(self.values) != PIE_TOTAL:
+            raise ValueError(f"the slices of a pie must sum to {PIE_TOTAL}, got {self.values}")
+        if self.chart_type != "pie" and max(self.values) > AXIS_MAX:
+            raise ValueError(f"values on an axis must not exceed {AXIS_MAX}, got {self.values}")
+
+
+def draw_chart(chart: Chart, image_size: int = BASE_SIZE) -> Image.Image:
+    """Draw a chart on white.
+
+    Args:
+        chart: what to draw.
+        image_size: width and height in pixels, at least `MIN_SIZE`; text and line widths grow with it.
+
+    Returns:
+        An RGB image of (`image_size`, `image_size`).
+
+    Raises:
+        ValueError: if `image_size` is below `MIN_SIZE`, where labels run into each other.
+    """
+    from PIL import Image, ImageDraw
+
+    if image_size < MIN_SIZE:
+        raise ValueError(f"image_size must be at least {MIN_SIZE} pixels to hold the tick labels, got {image_size}")
+    image = Image.new("RGB", (image_size, image_size), BACKGROUND)
+    pen = ImageDraw.Draw(image)
+    scale = image_size / BASE_SIZE
+    if chart.chart_type == "pie":
+        _draw_pie(pen, chart, scale)
+    else:
+        _draw_axis(pen, scale)
+        (_draw_bars if chart.chart_type == "bar" else _draw_line)(pen, chart, scale)
+    return image
+
+
+def value_to_y(value: float, image_size: int = BASE_SIZE) -> int:
+    """The row of pixels at which an axis value lies."""
+    return round((_BOTTOM - (_BOTTOM - _TOP) * value / AXIS_MAX) * image_size / BASE_SIZE)
+
+
+def _draw_axis(pen, scale: float) -> None:
+    size = round(BASE_SIZE * scale)
+    left, right = round(_LEFT * scale), round(_RIGHT * scale)
+    thin = max(1, round(scale * 0.75))
+    font = _font(round(9 * scale))
+    for tick in range(0, AXIS_MAX + 1, TICK_STEP):
+        y = value_to_y(tick, size)
+        pen.line((left, y, right, y), fill=AXIS_COLOR if tick == 0 else GRID_COLOR, width=thin)
+        pen.text((left - 2 * scale, y), str(tick), fill=AXIS_COLOR, font=font, anchor="rm")
+    pen.line((left, value_to_y(AXIS_MAX, size), left, value_to_y(0, size)), fill=AXIS_COLOR, width=thin)
+
+
+def _mark_centers(count: int, scale: float) -> tuple[list[float], float]:
+    pitch = (_RIGHT - _LEFT) * scale / count
+    return [_LEFT * scale + pitch * (i + 0.5) for i in range(count)], pitch
+
+
+def _draw_bars(pen, chart: Chart, scale: float) -> None:
+    size = round(BASE_SIZE * scale)
+    centers, pitch = _mark_centers(len(chart.names), scale)
+    for x, name, value in zip(centers, chart.names, chart.values, strict=True):
+        box = (round(x - pitch * 0.35), value_to_y(value, size), round(x + pitch * 0.35), value_to_y(0, size) - 1)
+        pen.rectangle(box, fill=COLORS[name])
+
+
+def _draw_line(pen, chart: Chart, scale: float) -> None:
+    size = round(BASE_SIZE * scale)
+    centers, _ = _mark_centers(len(chart.names), scale)
+    points = [(round(x), value_to_y(value, size)) for x, value in zip(centers, chart.values, strict=True)]
+    pen.line(points, fill=LINE_COLOR, width=max(1, round(scale)), joint="curve")
+    radius = round(_MARKER_RADIUS * scale)
+    for (x, y), name in zip(points, chart.names, strict=True):
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLORS[name])
+
+
+def _draw_pie(pen, chart: Chart, scale: float) -> None:
+    middle, radius = BASE_SIZE * scale / 2, _PIE_RADIUS * scale
+    box = (middle - radius, middle - radius, middle + radius, middle + radius)
+    start = -90.0
+    for name, value in zip(chart.names, chart.values, strict=True):
+        end = start + 360.0 * value / PIE_TOTAL
+        pen.pieslice(box, start, end, fill=COLORS[name], outline=BACKGROUND, width=max(1, round(scale * 0.5)))
+        start = end
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
