@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import random
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,6 @@ QUESTIONS_PER_CHART: dict[str, int] = {"value": 6, "count": 1, "extreme": 2, "co
 SEED_CLASSES = 8
 MAX_MARKS = {"bar": 6, "line": 6, "pie": 5}
 MIN_MARKS = 3
-PIE_STEP = 5
 MARK_WORDS = {"bar": "bars", "line": "points", "pie": "slices"}
 
 _ROWS_PER_CHUNK = 10_000
@@ -62,7 +62,7 @@ def make_chart(seed: int, index: int, chart_type: str) -> Chart:
         if chart_type == "pie":
             cuts = sorted(rng.sample(range(1, PIE_TOTAL // PIE_STEP), count - 1))
             edges = [0, *cuts, PIE_TOTAL // PIE_STEP]
-            values = tuple(PIE_STEP * (b - a) for a, b in zip(edges, edges[1:], strict=False))
+            values = tuple(PIE_STEP * (b - a) for a, b in itertools.pairwise(edges))
         else:
             values = tuple(rng.randint(1, AXIS_MAX) for _ in range(count))
         if zlib.crc32(f"{chart_type} {names} {values}".encode()) % SEED_CLASSES == seed % SEED_CLASSES:
