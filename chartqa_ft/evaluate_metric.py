@@ -1,0 +1,92 @@
+"""`relaxed_accuracy` as a Hugging Face `evaluate.Metric`, for scripts and tools that speak that interface."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import datasets
+import evaluate
+
+from chartqa_ft.metrics import relaxed_accuracy
+from chartqa_ft.variants import as_targets, as_text
+
+_DESCRIPTION = "Relaxed accuracy of chart question answering: numbers within 5 %, other answers equal without case."
+_INPUTS = """
+Args:
+    predictions: the answers, one per question: strings, numbers or None.
+    references: the labels, one per question; a list of accepted answers is a label too.
+    sources: optionally "human", "augmented" or "unknown" per question.
+    variant: as in `chartqa_ft.relaxed_accuracy`, like every other keyword of it. Default: the metric's config name, or
+        "pix2struct".
+Returns:
+    The dict of `chartqa_ft.relaxed_accuracy`.
+"""
+_CITATION = """@inproceedings{masry-etal-2022-chartqa,
+  title = {{C}hart{QA}: A Benchmark for Question Answering about Charts with Visual and Logical Reasoning},
+  author = {Masry, Ahmed and Long, Do and Tan, Jia Qing and Joty, Shafiq and Hoque, Enamul},
+  booktitle = {Findings of the Association for Computational Linguistics: ACL 2022},
+  year = {2022},
+}"""
+
+
+class RelaxedAccuracy(evaluate.Metric):
+    """`RelaxedAccuracy()` or `RelaxedAccuracy("unichart")`; then `add`, `add_batch` and `compute` as with any metric.
+
+    `compute()` returns exactly what `relaxed_accuracy` does on the same questions. Needs no network. Answers pass
+    through evaluate's string columns as JSON, so that lists, None and text that is no valid UTF-8 arrive unchanged.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=datasets.Features({name: datasets.Value("string") for name in _COLUMNS}),
+            reference_urls=["https://arxiv.org/abs/2203.10244"],
+        )
+
+    def add(self, *, prediction: object = None, reference: object = None, sources: str | None = None) -> None:
+        """Add one answer, its label and its source."""
+        super().add(prediction=_packed(prediction), reference=_packed_label(reference), sources=json.dumps(sources))
+
+    def add_batch(
+        self,
+        *,
+        predictions: Iterable[object],
+        references: Iterable[object],
+        sources: Iterable[str | None] | None = None,
+    ) -> None:
+        """Add several answers with their labels and, optionally, sources."""
+        predictions = [_packed(prediction) for prediction in predictions]
+        references = [_packed_label(reference) for reference in references]
+        sources = [json.dumps(s) for s in ([None] * len(predictions) if sources is None else sources)]
+        super().add_batch(predictions=predictions, references=references, sources=sources)
+
+    def compute(self, *, predictions=None, references=None, sources=None, **options) -> dict | None:
+        """The metrics of everything added since the last `compute`, and of the answers given here."""
+        if predictions is None:
+            return super().compute(**options)
+        return super().compute(predictions=predictions, references=references, sources=sources, **options)
+
+    def _compute(self, *, predictions, references, sources, variant: str | None = None, **options) -> dict:
+        if variant is None:
+            variant = "pix2struct" if self.config_name == "default" else self.config_name
+        return relaxed_accuracy(
+            predictions=[json.loads(prediction) for prediction in predictions],
+            references=[json.loads(reference) for reference in references],
+            sources=[json.loads(source) for source in sources],
+            variant=variant,
+            **options,
+        )
+
+
+_COLUMNS = ("predictions", "references", "sources")
+
+
+def _packed(answer: object) -> str:
+    return json.dumps(as_text(answer))
+
+
+def _packed_label(reference: object) -> str:
+    return json.dumps(reference if isinstance(reference, str) else as_targets(reference))

@@ -1,0 +1,207 @@
+"""How sure is a score? Intervals of an accuracy and the comparison of two systems on the same questions.
+
+Verdicts are fractions between 0 and 1, one per question, almost always 0.0 or 1.0. All intervals treat questions as
+independent. ChartQA asks 1.66 questions a chart (test), so the true uncertainty is somewhat larger than any of them.
+
+References
+    Wilson 1927, J. Amer. Stat. Assoc. 22:209-212.
+    Newcombe 1998, Statistics in Medicine 17:2635-2650 (paired difference, method 10).
+    Zou & Donner 2008, Statistics in Medicine 27:1693-1702 (limits of sums from limits of the parts, "MOVER").
+    Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13 (percentile intervals).
+    McNemar 1947, Psychometrika 12:153-157; the exact form is the sign test on the discordant pairs.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Resampled counts are drawn in blocks of at most this many cells (32 MiB of int64), however many distinct verdicts.
+_BLOCK_CELLS = 1 << 22
+
+
+def check_confidence(confidence: float) -> float:
+    """`confidence` itself, if it lies strictly between 0 and 1 (ValueError otherwise)."""
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, as in 0.95, and is {confidence!r}")
+    return confidence
+
+
+def mean(verdicts: Sequence[float]) -> float:
+    """Arithmetic mean, exact whatever the order of the verdicts. ValueError if there are none."""
+    if not verdicts:
+        raise ValueError("there are no verdicts to take a mean of")
+    return math.fsum(verdicts) / len(verdicts)
+
+
+def wilson_interval(accuracy: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion `accuracy` among `n` questions, without continuity correction.
+
+    With z the normal quantile: `(p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n)`. For verdicts between 0 and 1
+    (ANLS) it is conservative, because p(1 - p) bounds their variance.
+    """
+    z = NormalDist().inv_cdf(0.5 + check_confidence(confidence) / 2)
+    shrink = 1 + z * z / n
+    centre = (accuracy + z * z / (2 * n)) / shrink
+    half = z / shrink * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n))
+    low = 0.0 if accuracy <= 0.0 else max(0.0, centre - half)
+    high = 1.0 if accuracy >= 1.0 else min(1.0, centre + half)
+    return low, high
+
+
+def mean_of_wilson_intervals(parts: Sequence[tuple[float, int]], *, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the plain mean of independent accuracies, given as (accuracy, n) each.
+
+    Zou & Donner 2008: with Wilson limits l and u of each of k parts, `m - sqrt(Σ(p - l)²)/k` and
+    `m + sqrt(Σ(u - p)²)/k`. Stays between 0 and 1 and is not symmetric, like its parts.
+    """
+    k = len(parts)
+    centre = math.fsum(accuracy for accuracy, _ in parts) / k
+    limits = [wilson_interval(accuracy, n, confidence=confidence) for accuracy, n in parts]
+    below = math.sqrt(math.fsum((p - low) ** 2 for (p, _), (low, _) in zip(parts, limits, strict=True))) / k
+    above = math.sqrt(math.fsum((high - p) ** 2 for (p, _), (_, high) in zip(parts, limits, strict=True))) / k
+    return max(0.0, centre - below), min(1.0, centre + above)
+
+
+def bootstrap_means(
+    verdicts: Iterable[float] | Mapping[float, int], *, n_resamples: int, seed: int, stream: str = ""
+) -> np.ndarray:
+    """Means of `n_resamples` samples drawn with replacement from verdicts, or from counts of values: float64, shape
+    (n_resamples,).
+
+    A sample only matters through how often each distinct value occurs, which is multinomial (binomial for 0/1): the
+    draw is exact, its cost does not grow with the number of verdicts, and their order is irrelevant. `stream` names an
+    independent stream of the same seed.
+    """
+    import numpy as np
+
+    counts = Counter(verdicts)
+    values = np.array(sorted(counts), dtype=np.float64)
+    weights = np.array([counts[value] for value in values.tolist()], dtype=np.int64)
+    n = int(weights.sum())
+    rng = np.random.default_rng([seed, zlib.crc32(stream.encode())])
+    block = max(1, _BLOCK_CELLS // len(values))
+    means = [
+        rng.multinomial(n, weights / n, size=min(block, n_resamples - start)) @ values / n
+        for start in range(0, n_resamples, block)
+    ]
+    return np.concatenate(means)
+
+
+def percentile_interval(samples: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float]:
+    """The middle `confidence` of the samples: two floats."""
+    import numpy as np
+
+    tail = (1 - check_confidence(confidence)) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Two-sided exact McNemar p-value: how likely so lopsided a split of the discordant pairs is among equals.
+
+    A question that both systems get right, or both wrong, says nothing about which is better. 1.0 without any
+    discordant pair.
+    """
+    if only_a + only_b == 0:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+
+
+def newcombe_paired_interval(
+    both: int, only_a: int, only_b: int, neither: int, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of (accuracy of a) - (accuracy of b) from the paired counts: Newcombe 1998, method 10.
+
+    Squares and adds the Wilson limits of the two accuracies, with their correlation phi in between; phi's numerator is
+    lowered by n/2, though not below 0, when it is positive.
+    """
+    n = both + only_a + only_b + neither
+    p_a, p_b = (both + only_a) / n, (both + only_b) / n
+    low_a, high_a = wilson_interval(p_a, n, confidence=confidence)
+    low_b, high_b = wilson_interval(p_b, n, confidence=confidence)
+    margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    phi = 0.0
+    if margins:
+        association = both * neither - only_a * only_b
+        phi = (max(association - n / 2, 0.0) if association > 0 else association) / math.sqrt(margins)
+
+    def spread(one: float, other: float) -> float:
+        return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
+
+    below = spread(p_a - low_a, high_b - p_b)
+    above = spread(high_a - p_a, p_b - low_b)
+    return max(-1.0, p_a - p_b - below), min(1.0, p_a - p_b + above)
+
+
+def paired_comparison(
+    verdicts_a: Sequence[float],
+    verdicts_b: Sequence[float],
+    *,
+    confidence: float = 0.95,
+    interval: str | None = None,
+    n_resamples: int = 10_000,
+    seed: int = 0,
+) -> dict[str, float | int | str]:
+    """Compare two systems by their verdicts on the same questions, in the same order.
+
+    Args:
+        interval: `"newcombe"` (verdicts 0 and 1 only), `"bootstrap"` (percentiles over resampled questions) or None:
+            newcombe where it applies, else bootstrap.
+
+    Returns:
+        `n`; `accuracy_a`, `accuracy_b`; `difference` = accuracy_b - accuracy_a with `difference_ci_low` and
+        `difference_ci_high`; `a_better`, `b_better`, `ties`: questions on which one verdict is higher, or none;
+        `p_value` of the exact McNemar test (for fractional verdicts the exact sign test, of which it is the 0/1
+        case); `interval`: the method used.
+
+    Raises:
+        ValueError: no questions, unequal lengths, an unknown `interval`, or newcombe asked of fractional verdicts.
+    """
+    check_confidence(confidence)
+    if len(verdicts_a) != len(verdicts_b):
+        raise ValueError(f"the systems have {len(verdicts_a)} and {len(verdicts_b)} verdicts: not the same questions")
+    if interval not in (None, "newcombe", "bootstrap"):
+        raise ValueError(f"interval must be 'newcombe', 'bootstrap' or None, and is {interval!r}")
+    n, accuracy_a, accuracy_b = len(verdicts_a), mean(verdicts_a), mean(verdicts_b)
+    pairs = Counter(zip(verdicts_a, verdicts_b, strict=True))
+    binary = all(value in (0.0, 1.0) for pair in pairs for value in pair)
+    if interval == "newcombe" and not binary:
+        raise ValueError("Newcombe's interval needs verdicts of 0 and 1; use interval='bootstrap' for this variant")
+    a_better = sum(count for (a, b), count in pairs.items() if a > b)
+    b_better = sum(count for (a, b), count in pairs.items() if b > a)
+    method = interval or ("newcombe" if binary else "bootstrap")
+    if method == "newcombe":
+        low, high = newcombe_paired_interval(
+            pairs[1.0, 1.0], b_better, a_better, pairs[0.0, 0.0], confidence=confidence
+        )
+    else:
+        differences: Counter[float] = Counter()
+        for (a, b), count in pairs.items():
+            differences[b - a] += count
+        low, high = percentile_interval(
+            bootstrap_means(differences, n_resamples=n_resamples, seed=seed, stream="difference"),
+            confidence=confidence,
+        )
+    return {
+        "n": n,
+        "accuracy_a": accuracy_a,
+        "accuracy_b": accuracy_b,
+        "difference": accuracy_b - accuracy_a,
+        "difference_ci_low": low,
+        "difference_ci_high": high,
+        "a_better": a_better,
+        "b_better": b_better,
+        "ties": n - a_better - b_better,
+        "p_value": mcnemar_exact(a_better, b_better),
+        "interval": method,
+    }
