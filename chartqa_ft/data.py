@@ -1,0 +1,273 @@
+"""Every layout of ChartQA, and a user's own charts, as one schema with checked records and images that stay lazy."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .conversion import Recipe, convert
+from .images import DEFAULT_MAX_PIXELS
+from .layouts import (
+    SPLIT_ALIASES,
+    FileSplit,
+    LayoutError,
+    find_splits,
+    image_folders,
+    is_saved_dataset,
+    read_records,
+    top_folder,
+)
+from .records import ErrorPolicy, RecordError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+__all__ = ["LayoutError", "RecordError", "load_chartqa", "stratified_subset"]
+
+
+def load_chartqa(
+    source: str | os.PathLike[str] | Any = "HuggingFaceM4/ChartQA",
+    *,
+    split: str | None = None,
+    image_dir: str | os.PathLike[str] | None = None,
+    column_map: Mapping[str, str] | None = None,
+    streaming: bool = False,
+    on_error: str | Callable[[RecordError], None] = "raise",
+    revision: str | None = None,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    require_answers: bool = True,
+    **load_kwargs: Any,
+) -> DatasetDict | Dataset | IterableDatasetDict | IterableDataset:
+    """Load charts with questions from any copy of ChartQA, or from your own files, as one checked schema.
+
+    The result has exactly these columns, whatever the source calls its own:
+
+    | column     | type             | content                                                                   |
+    |------------|------------------|---------------------------------------------------------------------------|
+    | `image`    | `datasets.Image` | the chart, decoded when a row is read and never before                    |
+    | `question` | `str`            | the question as it is written in the source                               |
+    | `answer`   | `str`            | the answer; a list is the official text, `"[2017, 2023]"`                 |
+    | `source`   | `str`            | `"human"`, `"augmented"` or `"unknown"`                                   |
+    | `chart_id` | `str`            | the image's file name, else a digest of its bytes; the same for one chart |
+
+    ChartQAPro keeps two more that its metric needs: `question_type` (`str`) and `year_flags` (`list[str]`, YES or NO).
+    It gives one row a dialogue, as its official evaluation does: the last question is asked, the earlier turns with
+    their answers and the paragraph, if any, stand before it in `question`, and `answer` is the last answer.
+
+    Own data can look like this (`charts.json`, or the same as JSON lines, CSV, TSV or Parquet, next to the images):
+
+    ```json
+    [
+      {"imgname": "sales.png", "query": "What was sold most?", "label": "Tea"},
+      {"imgname": "sales.png", "query": "How many cups of tea?", "label": 120}
+    ]
+    ```
+
+    and `load_chartqa("charts.json")`; with other column names, `load_chartqa("charts.json", column_map={"image":
+    "picture", "question": "text", "answer": "value"})`. Labels that are numbers become their plain text, lists of one
+    label that label. `source` comes from a column (`source`, `type`, `human_or_machine`) or the file's name
+    (`test_human.json`).
+
+    Layouts are recognised by their files and columns, never by a name: the original folder (with or without tables,
+    or one split of it), `HuggingFaceM4/ChartQA`, `lmms-lab/ChartQA`, `ahmed-masry/ChartQA` (raw bytes),
+    `ahmed-masry/chartqa_without_images` with `image_dir`, ChartQAPro, an image folder with `metadata.csv` or
+    `metadata.jsonl`, a folder of Parquet files, a folder written by `save_to_disk`.
+
+    Every record is checked in one pass that decodes no pixels and reads every image file once: see `RecordError`.
+    Damage inside the compressed pixels shows only when the row is read. A stream is checked while it is read.
+
+    Args:
+        source: A file or folder, a data set on the Hugging Face Hub, or a loaded `Dataset`, `DatasetDict`,
+            `IterableDataset`, `IterableDatasetDict` (or a dict of them).
+        split: One split, as the source names it (`"val"`, `"validation"`, `"valid"` and `"dev"` mean the same), or an
+            expression such as `"test[:100]"`, `"val[50%:]"`, `"train+val"`. None: all, in a dict.
+        image_dir: The folder that image names are relative to; needed where records only name their images. It may
+            have the folders of the original layout inside (`<split>/png/`, `png/`, `images/`). Default for files: the
+            folder of the file. No path may lead out of it.
+        column_map: `{canonical column: the source's column}` for columns that are not recognised. `image` may be a
+            column of images, of bytes or of file names.
+        streaming: Give an `IterableDataset` that reads and checks while it is iterated. Shuffle it, not the source.
+        on_error: `"raise"`; `"skip"` drops records that cannot be used and says in one warning how many and why; a
+            function does the same and is called with every `RecordError`. A stream warns at the end of each shard.
+        revision: Branch, tag or commit on the Hub.
+        max_pixels: Largest width x height of a chart (default: Pillow's own warning limit); None for no limit. Above
+            twice the default Pillow itself refuses to decode, unless `PIL.Image.MAX_IMAGE_PIXELS` is raised.
+        require_answers: False gives records without an answer (a hidden test set) the answer `""`.
+        **load_kwargs: For `datasets.load_dataset`, where it is used (the Hub, Parquet): `cache_dir`, `token`, ...
+
+    Returns:
+        A `DatasetDict` or `IterableDatasetDict` with the source's split names; one data set where `split` is given or
+        `source` is one. The order of the records is the source's; human questions come first in the original layout.
+
+    Raises:
+        RecordError: With `on_error="raise"`: a record has no image file, an unreadable, truncated or too large image,
+            a path that leaves `image_dir`, an empty question, no answer, several answers, or is malformed. It names
+            split, index, file and cause. With `"skip"`, only if nothing is left of a split.
+        LayoutError: No records are found, a file cannot be read as a whole, or a column is missing or misspelt. It
+            lists the columns seen and the `column_map` to write.
+        FileNotFoundError: `source` or `image_dir` does not exist.
+        ValueError: An unknown split or `on_error`, or a `revision` for a local source.
+        TypeError: `source` is of another type, or arguments that its kind of source does not take.
+    """
+    policy = ErrorPolicy(on_error)
+    if image_dir is not None and not Path(image_dir).expanduser().is_dir():
+        raise FileNotFoundError(f"image_dir={os.fspath(image_dir)!r} is no folder (working directory: {Path.cwd()})")
+    parts, label, top = _open(source, streaming, revision, load_kwargs)
+    single = not isinstance(source, str | os.PathLike | Mapping)
+    trusted = top is None and not isinstance(source, str | os.PathLike)
+
+    from datasets import DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets
+
+    def prepare(name: str, part: Any, start: int = 0) -> Dataset | IterableDataset:
+        if image_dir is not None:
+            folders = image_folders(Path(image_dir).expanduser(), name)
+        elif isinstance(part, FileSplit):
+            places = dict.fromkeys([*(file.path.parent for file in part.files), top])
+            folders = tuple(dict.fromkeys(folder for place in places for folder in image_folders(place, name)))
+        else:
+            folders = None if trusted else image_folders(top, name) if top is not None else ()
+        recipe = Recipe(label, name, column_map, folders, on_error, max_pixels, require_answers)
+        return convert(part, recipe, policy, start=start, streaming=streaming)
+
+    if split is None and not single:
+        result = {name: prepare(name, part) for name, part in parts.items()}
+        policy.report()
+        is_stream = any(isinstance(part, IterableDataset) for part in result.values())
+        return IterableDatasetDict(result) if is_stream else DatasetDict(result)
+    chosen = [prepare(*piece) for piece in _select(split or next(iter(parts)), parts, label, streaming)]
+    policy.report()
+    return chosen[0] if len(chosen) == 1 else concatenate_datasets(chosen)
+
+
+# ------------------------------------------------------------------------------------------------- opening a source
+
+
+def _open(
+    source: Any, streaming: bool, revision: str | None, load_kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], str, Path | None]:
+    """`{split: FileSplit | Dataset | IterableDataset}`, what to call the source, and the folder of its images."""
+    from datasets import Dataset, IterableDataset, load_dataset, load_from_disk
+
+    if isinstance(source, Dataset | IterableDataset):
+        source = {str(source.split or "train"): source}
+    if isinstance(source, Mapping):
+        if revision is not None or load_kwargs:
+            raise TypeError(
+                f"not for a loaded data set: {', '.join(['revision'] * (revision is not None) + [*load_kwargs])}"
+            )
+        for name, part in source.items():
+            if not isinstance(part, Dataset | IterableDataset):
+                raise TypeError(f"source[{name!r}] is a {type(part).__name__}, not a Dataset or IterableDataset")
+        parts = {
+            str(name): part.to_iterable_dataset() if streaming and isinstance(part, Dataset) else part
+            for name, part in source.items()
+        }
+        return parts, "the given data set", None
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            f"source must be a path, the name of a data set or a loaded data set, not {type(source).__name__}"
+        )
+    name = os.fspath(source)
+    path = Path(name).expanduser()
+    if not path.exists():
+        return (*_open_hub(name, streaming, revision, load_kwargs), None)
+    if revision is not None:
+        raise ValueError(f"revision={revision!r} is for data sets on the Hub; {name} is a local path")
+    if path.is_dir() and is_saved_dataset(path):
+        parts = load_from_disk(str(path))
+        return (*_open(parts, streaming, None, {})[:1], name, path)
+    top = top_folder(path)
+    parts = find_splits(path if path.is_file() else top)
+    if next(iter(parts.values())).is_parquet:
+        files = {split: [str(file.path) for file in part.files] for split, part in parts.items()}
+        parts = dict(load_dataset("parquet", data_files=files, streaming=streaming, **load_kwargs))
+    elif unknown := set(load_kwargs) - {"cache_dir", "token", "num_proc"}:
+        raise TypeError(f"load_chartqa got arguments that {name} has no use for: {', '.join(sorted(unknown))}")
+    return parts, name, top
+
+
+def _open_hub(
+    name: str, streaming: bool, revision: str | None, load_kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    from datasets import load_dataset
+
+    here = f"{name!r} is no local file or folder (working directory: {Path.cwd()})"
+    if Path(name).is_absolute() or re.match(r"[.~]|.*[\\]|.*/.*/|.*\.(jsonl?|csv|tsv|parquet|zip)$", name):
+        raise FileNotFoundError(f"{here}, and no data set on the Hub has such a name")
+    try:
+        loaded = load_dataset(name, revision=revision, streaming=streaming, **load_kwargs)
+    except (FileNotFoundError, ConnectionError) as error:
+        raise FileNotFoundError(f"{here} and could not be loaded from the Hub: {error}") from error
+    if not isinstance(loaded, Mapping):
+        raise TypeError("pass split=... to load_chartqa itself, one name or an expression")
+    return dict(loaded), name
+
+
+def _select(expression: str, parts: Mapping[str, Any], label: str, streaming: bool) -> Iterator[tuple[str, Any, int]]:
+    """The pieces of `"train+val[:10%]"`: split name, its (cut) records, the index of the first of them."""
+    from datasets import Dataset, ReadInstruction
+
+    for piece in str(expression).split("+"):
+        match = re.fullmatch(r"\s*(.+?)\s*(\[.*\])?\s*", piece)
+        wanted, cut = match.groups() if match else (piece, None)
+        names = SPLIT_ALIASES if wanted in SPLIT_ALIASES else ()
+        name = next((name for name in (wanted, *names) if name in parts), None)
+        if name is None:
+            raise ValueError(f"{label} has no split {wanted!r}; it has {', '.join(map(repr, parts))}")
+        part, start = parts[name], 0
+        if cut:
+            if isinstance(part, Dataset):
+                length = len(part)
+            elif isinstance(part, FileSplit) and not streaming:
+                length = sum(1 for file in part.files for _ in read_records(file.path))
+            else:
+                raise ValueError(f"split={piece!r}: a stream has no length to cut by; use .skip() and .take() on it")
+            (bounds,) = ReadInstruction.from_spec(f"{name}{cut}").to_absolute({name: length})
+            start, stop = bounds.from_ or 0, length if bounds.to is None else bounds.to
+            part = (
+                part.select(range(start, stop)) if isinstance(part, Dataset) else replace(part, start=start, stop=stop)
+            )
+        yield name, part, start
+
+
+def stratified_subset(dataset: Dataset, n: int | float, *, seed: int = 0) -> Dataset:
+    """A part of `dataset` with the same mix of sources, for cheap evaluations: always the same rows for one `seed`.
+
+    Every source gets its share of the `n` rows, rounded by largest remainder (ties go to the source that comes first
+    in the alphabet), drawn at random without replacement. The rows keep their order.
+
+    Args:
+        dataset: Rows with a `source` column; without one it is a plain random subset.
+        n: How many rows (an int; all of them where there are fewer), or which share of them (a float, 0 < n <= 1).
+        seed: Of the draw.
+
+    Raises:
+        ValueError: `n` is not positive, or a float above 1.
+        TypeError: `dataset` is a stream, which has no length; use its `.take(n)`.
+    """
+    if not hasattr(dataset, "select"):
+        raise TypeError(f"a {type(dataset).__name__} cannot be divided by source; use .take(n) on a stream")
+    if isinstance(n, bool) or n <= 0 or (isinstance(n, float) and n > 1):
+        raise ValueError(f"n must be a number of rows (int >= 1) or a share of them (float, 0 < n <= 1), not {n!r}")
+    total = len(dataset)
+    if isinstance(n, float):
+        n = max(1, round(n * total))
+    if n >= total:
+        return dataset
+    strata: dict[str, list[int]] = {}
+    has_source = "source" in dataset.column_names
+    sources = dataset.with_format(None).select_columns(["source"])["source"] if has_source else [""] * total
+    for index, source in enumerate(sources):
+        strata.setdefault(source, []).append(index)
+    names = sorted(strata)
+    sizes = {name: n * len(strata[name]) // total for name in names}
+    by_remainder = sorted(names, key=lambda name: -(n * len(strata[name]) % total))
+    for name in by_remainder[: n - sum(sizes.values())]:
+        sizes[name] += 1
+    draw = random.Random(seed)
+    return dataset.select(sorted(index for name in names for index in draw.sample(strata[name], sizes[name])))
