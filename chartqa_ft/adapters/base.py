@@ -1,0 +1,196 @@
+"""What every model family has in common: a record becomes tensors, tensors become an answer."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from ..images import to_rgb
+
+logger = logging.getLogger(__name__)
+
+IGNORE_INDEX = -100
+"""The label of a position that takes no part in the loss (the convention of `torch.nn.CrossEntropyLoss`)."""
+
+
+def as_list(value: Any) -> list:
+    """`None` -> [], a list or tuple -> its items, anything else -> a list of one: configs store ids either way."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple, set)) else [value]
+
+
+def pad_rows(rows: Iterable[Sequence[int]], value: int) -> torch.Tensor:
+    """Pad integer sequences on the right to the longest: an int64 tensor of shape (rows, longest)."""
+    return pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=value)
+
+
+class Adapter(ABC):
+    """Turns (image, question, answer) into the tensors of one model family, and generated tokens back into answers.
+
+    An adapter reads what it needs from the model and the processor when it is made and keeps no reference to the
+    model, so that it pickles into the worker processes of a `DataLoader`. A subclass says how text and images are
+    encoded and how answers are generated; everything above (collator, trainer, evaluation) is the same for all.
+
+    Args:
+        model: a loaded model, PEFT-wrapped or not. Only its configuration is read.
+        processor: the processor that belongs to it, with a `tokenizer` and an `image_processor`.
+        prompt: how a question is put to the model, with the field `{question}`; `None` takes the family's own.
+        max_length: the longest prompt + answer in tokens; longer questions are cut, in the question alone. `None`
+            takes what the model can hold.
+        on_long_answer: what happens to an answer that does not fit even beside an empty question: `"raise"` names
+            the record, `"warn"` cuts the answer and counts it in the log.
+    """
+
+    name: ClassVar[str]
+    default_prompt: ClassVar[str]
+    shares_charts: ClassVar[bool] = False
+    """Whether questions on one chart can share one encoder pass (`encode_images` + `chart_index`)."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        processor: Any,
+        *,
+        prompt: str | None = None,
+        max_length: int | None = None,
+        on_long_answer: str = "raise",
+    ):
+        if on_long_answer not in ("raise", "warn"):
+            raise ValueError(f"on_long_answer must be 'raise' or 'warn', got {on_long_answer!r}")
+        self.processor = processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.prompt = prompt if prompt is not None else self.default_prompt
+        if "{question}" not in self.prompt:
+            raise ValueError(f"the prompt {self.prompt!r} has no field {{question}}: the question would never be seen")
+        self.on_long_answer = on_long_answer
+        self.cut_answers = 0
+        generation_config = model.generation_config
+        self.eos_token_ids = frozenset(
+            as_list(generation_config.eos_token_id) + as_list(getattr(self.tokenizer, "eos_token_id", None))
+        )
+        if not self.eos_token_ids:
+            raise ValueError(
+                "neither generation_config nor the tokenizer has an eos_token_id: answers could never end"
+            )
+        pads = (self.tokenizer.pad_token_id, generation_config.pad_token_id, self.tokenizer.eos_token_id)
+        self.pad_token_id: int = next(i for i in pads if i is not None)
+        self.max_length = max_length
+        self.setup(model)
+
+    def setup(self, model: nn.Module) -> None:  # noqa: B027 - optional hook
+        """Read what this family needs from `model`; called once, at the end of construction."""
+
+    # ------------------------------------------------------------------ what a family defines
+    @abstractmethod
+    def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
+        """A batch that `model(**batch)` takes: one row per example, `labels` only at the tokens of answer + eos.
+
+        Args:
+            examples: records with `image`, `question` and, with `with_answers`, `answer`. They are not changed.
+            with_answers: leave out answers and labels (`False`) for generation alone.
+        """
+
+    @abstractmethod
+    def generate(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, torch.Tensor],
+        *,
+        max_new_tokens: int,
+        num_beams: int = 1,
+        encoder_outputs: Any = None,
+        **kwargs: Any,
+    ) -> torch.LongTensor:
+        """Answer every row of a batch of `encode` (with or without answers): int64 ids of the answers alone, shape
+        (rows, at most max_new_tokens), padded on the right with `pad_token_id`. Rows answer as if each were alone.
+
+        Args:
+            encoder_outputs: what `encode_charts` returned for this batch, so that charts are not encoded again.
+            kwargs: further settings of `model.generate`.
+        """
+
+    def encode_charts(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> Any:
+        """What loss and generation of one batch can share, computed once; `None` when the family shares nothing."""
+        return None
+
+    def model_inputs(self, batch: Mapping[str, torch.Tensor], *, encoder_outputs: Any = None) -> dict[str, Any]:
+        """The arguments of the forward pass: the batch without labels and without what only the trainer reads."""
+        return {key: value for key, value in batch.items() if key not in ("labels", "rows")}
+
+    def label_mask(self, labels: torch.LongTensor) -> torch.BoolTensor:
+        """Positions (rows, length) of the logits that predict an answer token."""
+        return labels != IGNORE_INDEX
+
+    def attach(self, model: nn.Module) -> None:  # noqa: B027 - optional hook
+        """Prepare a model (in place, through public hooks) so that its forward pass takes grouped batches."""
+
+    def settings(self) -> dict[str, Any]:
+        """What must be stored with a checkpoint so that it answers the same way again (JSON types)."""
+        return {"adapter": self.name, "prompt": self.prompt, "max_length": self.max_length}
+
+    # ------------------------------------------------------------------ shared
+    def images(self, examples: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The charts of `examples` as plain RGB, as a browser shows them.
+
+        Raises:
+            ValueError: an image cannot be decoded; the message names the record.
+        """
+        return [self.image(example) for example in examples]
+
+    def image(self, example: Mapping[str, Any]) -> Any:
+        image = example["image"]
+        if image is None:
+            raise ValueError(f"{describe(example)} has no image")
+        try:
+            return to_rgb(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{describe(example)}: the image cannot be decoded ({error})") from error
+
+    def question_text(self, question: str) -> str:
+        """The prompt with the question in its place (braces in a question stay as they are)."""
+        return self.prompt.replace("{question}", question)
+
+    def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
+        """Answer ids, shape (rows, length) -> answers: up to the first eos, without padding, markers, outer whitespace.
+
+        Also takes labels: positions of -100 are passed over.
+        """
+        return [self.clean(self.tokenizer.decode(self.answer_ids(row))) for row in torch.as_tensor(ids).tolist()]
+
+    def answer_ids(self, row: Sequence[int]) -> list[int]:
+        """The ids of one generated row that belong to the answer's text."""
+        skipped = {self.pad_token_id, IGNORE_INDEX, getattr(self.tokenizer, "bos_token_id", None)}
+        kept = []
+        for token in row:
+            if token in self.eos_token_ids:
+                break
+            if token not in skipped:
+                kept.append(token)
+        return kept
+
+    def clean(self, text: str) -> str:
+        """The last, visible step between decoded text and the scored answer: outer whitespace is dropped."""
+        return text.strip()
+
+
+def describe(example: Mapping[str, Any]) -> str:
+    """How an error names a record: by chart and question."""
+    return f"record (chart_id={example.get('chart_id')!r}, question={example.get('question')!r})"
+
+
+def base_model(model: nn.Module) -> nn.Module:
+    """The transformers model inside a PEFT, DDP or compiled wrapper, found by their public attributes."""
+    while True:
+        if hasattr(model, "get_base_model"):
+            model = model.get_base_model()
+        elif hasattr(model, "module") and isinstance(model.module, nn.Module):
+            model = model.module
+        else:
+            return model

@@ -1,0 +1,301 @@
+"""Encoder-decoder models whose decoder is prompted with the question: Donut, UniChart, any encoder/decoder pair."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from .. import compat
+from .base import IGNORE_INDEX, Adapter, as_list, base_model, describe, logger, pad_rows
+
+MARKERS = ("<chartqa>", "<s_answer>")
+ANSWER_ROOM = 128
+"""Tokens that a prompt leaves free for its answer (at most a quarter of `max_length`)."""
+
+PaddingDraw = Callable[[int, int], tuple[int, int]]
+"""(free rows, free columns) in pixels -> (top, left): where the chart goes on its canvas."""
+
+
+class DecoderPrompt(Adapter):
+    """`VisionEncoderDecoderModel`: the chart goes to the encoder, `<chartqa> {question} <s_answer>` to the decoder.
+
+    A batch holds `decoder_input_ids` and `labels`, both int64 of shape (rows, length): the ids of prompt + answer
+    + eos without the last one, and the same without the first one, with -100 everywhere but at answer + eos; and
+    `pixel_values`, float32 of shape (rows, 3, height, width) - or, when rows share charts, (charts, 3, height, width)
+    beside `chart_index`, int64 of shape (rows,). The loss is right without an attention mask: the decoder is causal
+    and padding stands on the right. A batch without answers has a `decoder_attention_mask` in place of labels.
+    """
+
+    name = "decoder-prompt"
+    default_prompt = f"{MARKERS[0]} {{question}} {MARKERS[1]}"
+    shares_charts = True
+
+    def setup(self, model: nn.Module) -> None:
+        config = base_model(model).config
+        self.model_type = config.model_type
+        if self.prompt == self.default_prompt:
+            unknown = [marker for marker in MARKERS if marker not in self.tokenizer.get_vocab()]
+            if unknown:
+                raise ValueError(
+                    f"{' and '.join(unknown)} of the prompt {self.prompt!r} is not in the tokenizer's vocabulary: pass "
+                    "prompt='...{question}...' in words that this model knows, or teach it the markers with "
+                    "chartqa_ft.adapters.add_prompt_tokens(model, processor) before training."
+                )
+        # generate() puts the start token in front of a prompt unless the encoder is a Donut's: training must do the same.
+        donut = "donut" in config.encoder.model_type
+        starts = as_list(model.generation_config.decoder_start_token_id) or as_list(
+            model.generation_config.bos_token_id
+        )
+        if not donut and not starts:
+            raise ValueError("generation_config has no decoder_start_token_id, and this decoder needs one")
+        self.start = [] if donut else starts[:1]
+        self.end_of_prompt = self.tokenizer.convert_tokens_to_ids(MARKERS[1])
+        positions = getattr(config.decoder, "max_position_embeddings", None)
+        self.max_positions: int = positions if positions is not None else 10**9
+        self.limit = min(self.max_length or self.max_positions, self.max_positions)
+        self.legacy = compat.is_legacy(config)
+        image_processor = self.processor.image_processor
+        size = dict(image_processor.size)
+        self.canvas = (size["height"], size["width"]) if {"height", "width"} <= set(size) else None
+        self.pads_charts = bool(getattr(image_processor, "do_pad", False)) and self.canvas is not None
+
+    # ------------------------------------------------------------------ text
+    def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
+        return {
+            **self.encode_text(examples, with_answers=with_answers),
+            **self.encode_images(self.images(examples)),
+        }
+
+    def encode_text(
+        self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True
+    ) -> dict[str, torch.Tensor]:
+        """The row tensors of a batch; see the class."""
+        prompts, answers = self.rows(examples, with_answers)
+        if not with_answers:
+            mask = pad_rows([[1] * len(prompt) for prompt in prompts], 0)
+            return {"decoder_input_ids": pad_rows(prompts, self.pad_token_id), "decoder_attention_mask": mask}
+        rows = list(zip(prompts, answers, strict=True))
+        return {
+            "decoder_input_ids": pad_rows([(prompt + answer)[:-1] for prompt, answer in rows], self.pad_token_id),
+            "labels": pad_rows([[IGNORE_INDEX] * (len(prompt) - 1) + answer for prompt, answer in rows], IGNORE_INDEX),
+        }
+
+    def rows(
+        self, examples: Sequence[Mapping[str, Any]], with_answers: bool
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """(prompts, answers) as ids that fit `limit` together. A question that is too long loses its end; the markers
+        and the answer stay whole. An answer is tokenized in its context and ends with one eos."""
+        prompts = self.prompt_ids([example["question"] for example in examples])
+        answers = self.answer_rows(examples, prompts) if with_answers else [[] for _ in examples]
+        for row, example in enumerate(examples):
+            room = self.limit - max(len(answers[row]), min(ANSWER_ROOM, self.limit // 4))
+            if len(prompts[row]) > room:
+                prompts[row] = self.cut_question(example["question"], room)
+            if len(prompts[row]) + len(answers[row]) > self.limit:
+                answers[row] = self.cut_answer(example, answers[row], self.limit - len(prompts[row]))
+        return prompts, answers
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+    def prompt_ids(self, questions: list[str]) -> list[list[int]]:
+        return [self.start + ids for ids in self.tokenize([self.question_text(question) for question in questions])]
+
+    def answer_rows(self, examples: Sequence[Mapping[str, Any]], prompts: list[list[int]]) -> list[list[int]]:
+        for example in examples:
+            if example.get("answer") is None:
+                raise ValueError(f"{describe(example)} has no answer: encode it with with_answers=False")
+        ends = [f" {example['answer']}{self.tokenizer.eos_token}" for example in examples]
+        texts = [self.question_text(example["question"]) + end for example, end in zip(examples, ends, strict=True)]
+        answers = []
+        for prompt, full, end in zip(prompts, self.tokenize(texts), ends, strict=True):
+            ids = self.start + full
+            # Where prompt and answer melt into one token, the answer alone is what generation can produce.
+            answers.append(ids[len(prompt) :] if ids[: len(prompt)] == prompt else self.tokenize([end])[0])
+        return [self.end(ids) for ids in answers]
+
+    def end(self, ids: list[int]) -> list[int]:
+        """`ids` up to and with the first eos; one is appended where there is none."""
+        for position, token in enumerate(ids):
+            if token in self.eos_token_ids:
+                return ids[: position + 1]
+        return [*ids, self.tokenizer.eos_token_id]
+
+    def cut_question(self, question: str, room: int) -> list[int]:
+        """The prompt with the longest beginning of `question` that takes at most `room` tokens."""
+        low, high = 0, len(question)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if len(self.prompt_ids([question[:middle].rstrip()])[0]) <= room:
+                low = middle
+            else:
+                high = middle - 1
+        return self.prompt_ids([question[:low].rstrip()])[0]
+
+    def cut_answer(self, example: Mapping[str, Any], answer: list[int], room: int) -> list[int]:
+        message = (
+            f"{describe(example)}: the answer takes {len(answer)} tokens, {room} are left of max_length={self.limit}"
+        )
+        if self.on_long_answer == "raise" or room < 1:
+            raise ValueError(f"{message}. Raise max_length, drop the record, or pass on_long_answer='warn' to cut it.")
+        self.cut_answers += 1
+        logger.warning("%s; it is cut (answers cut so far in this process: %d)", message, self.cut_answers)
+        return answer[:room]
+
+    # ------------------------------------------------------------------ images
+    def encode_images(
+        self, images: Sequence[Any], *, draws: Sequence[PaddingDraw] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """`pixel_values`, float32 of shape (images, 3, height, width).
+
+        Args:
+            images: RGB charts.
+            draws: per image, where on its canvas the chart goes (training augmentation); `None` leaves that to the
+                processor, which centres it.
+        """
+        image_processor = self.processor.image_processor
+        if draws is None:
+            return {"pixel_values": image_processor(list(images), return_tensors="pt")["pixel_values"]}
+        placed = [self.place(image, draw) for image, draw in zip(images, draws, strict=True)]
+        return {"pixel_values": torch.stack(placed)}
+
+    def place(self, image: Any, draw: PaddingDraw) -> torch.Tensor:
+        """One chart, float32 of shape (3, height, width), at a drawn place on a canvas of black before normalization."""
+        image_processor = self.processor.image_processor
+        pixels = image_processor([image], do_pad=False, return_tensors="pt")["pixel_values"][0]
+        height, width = self.canvas
+        free_rows, free_columns = height - pixels.shape[1], width - pixels.shape[2]
+        top, left = draw(free_rows, free_columns)
+        black = torch.zeros(3, 1, 1)
+        if image_processor.do_normalize:
+            mean, std = (
+                torch.tensor(v).view(3, 1, 1) for v in (image_processor.image_mean, image_processor.image_std)
+            )
+            black = (black - mean) / std
+        canvas = black.to(pixels.dtype).repeat(1, height, width)
+        canvas[:, top : top + pixels.shape[1], left : left + pixels.shape[2]] = pixels
+        return canvas
+
+    # ------------------------------------------------------------------ forward
+    def model_inputs(
+        self, batch: Mapping[str, torch.Tensor], *, encoder_outputs: BaseModelOutput | None = None
+    ) -> dict[str, torch.Tensor]:
+        inputs = super().model_inputs(batch)
+        if "chart_index" in inputs:
+            # VisionEncoderDecoderModel hands `decoder_*` to its decoder without the prefix, through any wrapper (DDP).
+            inputs["decoder_chart_index"] = inputs.pop("chart_index")
+        if encoder_outputs is not None:
+            del inputs["pixel_values"]
+            inputs["encoder_outputs"] = encoder_outputs
+        return inputs
+
+    def attach(self, model: nn.Module) -> None:
+        base_model(model).decoder.register_forward_pre_hook(_spread_charts, with_kwargs=True)
+
+    def encode_charts(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> BaseModelOutput:
+        """One encoder pass over the charts of a batch: `last_hidden_state` of shape (charts, patches, hidden)."""
+        encoder = base_model(model).get_encoder()
+        pixels = batch["pixel_values"].to(next(encoder.parameters()).dtype)
+        return BaseModelOutput(last_hidden_state=encoder(pixel_values=pixels, return_dict=True).last_hidden_state)
+
+    # ------------------------------------------------------------------ generation
+    @torch.no_grad()
+    def generate(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, torch.Tensor],
+        *,
+        max_new_tokens: int,
+        num_beams: int = 1,
+        encoder_outputs: BaseModelOutput | None = None,
+        **kwargs: Any,
+    ) -> torch.LongTensor:
+        """See `Adapter.generate`. Charts are encoded once; rows then decode in buckets of equal prompt length, since
+        MBart numbers positions without regard to padding and a padded row would answer another question.
+
+        `encoder_outputs` takes what `encode_charts` returned for this batch; `kwargs` go to `model.generate`.
+        """
+        model = base_model(model)
+        hidden = (encoder_outputs or self.encode_charts(model, batch)).last_hidden_state
+        ids = batch["decoder_input_ids"]
+        chart_of_row = batch.get("chart_index", torch.arange(len(ids), device=ids.device))
+        buckets = defaultdict(list)
+        for row, length in enumerate(self.prompt_lengths(batch)):
+            buckets[length].append(row)
+        answers = ids.new_full((len(ids), max_new_tokens), self.pad_token_id)
+        for length, rows in sorted(buckets.items(), reverse=True):
+            index = torch.tensor(rows, device=ids.device)
+            config = self.generation_config(model, min(max_new_tokens, self.max_positions - length), num_beams, kwargs)
+            generated = model.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=hidden.index_select(0, chart_of_row[index])),
+                decoder_input_ids=ids[index, :length],
+                generation_config=config,
+                **self.search(num_beams),
+            )[:, length:]
+            answers[index, : generated.shape[1]] = generated
+        return answers
+
+    def prompt_lengths(self, batch: Mapping[str, torch.Tensor]) -> list[int]:
+        """How many of each row's `decoder_input_ids` are prompt: those before the first label."""
+        if "labels" in batch:
+            return ((batch["labels"] != IGNORE_INDEX).int().argmax(dim=1) + 1).tolist()
+        return batch["decoder_attention_mask"].sum(dim=1).tolist()
+
+    def generation_config(self, model: nn.Module, max_new_tokens: int, num_beams: int, kwargs: dict[str, Any]) -> Any:
+        """The model's own settings with this call's: beams end as soon as enough are finished and `<unk>` never
+        stands in an answer, as in the official recipe."""
+        config = copy.deepcopy(model.generation_config)
+        config.update(
+            max_length=None,
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            do_sample=False,
+            early_stopping=num_beams > 1,
+            use_cache=True,
+            pad_token_id=self.pad_token_id,
+            eos_token_id=sorted(self.eos_token_ids),
+        )
+        unknown = self.tokenizer.unk_token_id
+        if unknown is not None and unknown not in self.eos_token_ids:
+            config.bad_words_ids = [*(config.bad_words_ids or []), [unknown]]
+        config.update(**kwargs)
+        return config
+
+    def search(self, num_beams: int) -> dict[str, Any]:
+        """Checkpoints of transformers 4.28.1 keep the beam scores of that version."""
+        return {"custom_generate": compat.legacy_beam_search} if self.legacy and num_beams > 1 else {}
+
+    def answer_ids(self, row: Sequence[int]) -> list[int]:
+        ids = super().answer_ids(row)
+        # A model that starts a second answer has ended the first: the official scorer reads up to that marker.
+        return ids[: ids.index(self.end_of_prompt)] if self.end_of_prompt in ids else ids
+
+
+def _spread_charts(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+    """Forward pre-hook of the decoder: give every row the encoder states of its chart."""
+    chart_index = kwargs.pop("chart_index", None)
+    if chart_index is None:
+        return None
+    kwargs["encoder_hidden_states"] = kwargs["encoder_hidden_states"].index_select(0, chart_index)
+    return args, kwargs
+
+
+def add_prompt_tokens(model: nn.Module, processor: Any) -> int:
+    """Teach a model the markers of the default prompt: they join the vocabulary, and the decoder's embeddings grow.
+
+    Returns:
+        How many tokens were new.
+    """
+    known = processor.tokenizer.get_vocab()
+    added = processor.tokenizer.add_tokens([marker for marker in MARKERS if marker not in known])
+    decoder = base_model(model).decoder
+    if decoder.get_input_embeddings().num_embeddings < len(processor.tokenizer):
+        # Only the decoder has a vocabulary: resizing the whole VisionEncoderDecoderModel raises.
+        decoder.resize_token_embeddings(len(processor.tokenizer))
+    return added

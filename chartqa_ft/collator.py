@@ -1,0 +1,106 @@
+"""From records to a batch: a thin layer over an adapter that encodes every chart once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import compat
+from .adapters.base import IGNORE_INDEX, Adapter
+
+
+@dataclass
+class ChartQACollator:
+    """Makes one batch out of records with `image`, `question` and `answer`; the same batch serves loss and generation.
+
+    Questions on one chart (equal `chart_id`) share one encoder pass where the family allows it: encoding the chart is
+    most of a step's cost. They then share its dropout mask too, and a batch holds fewer distinct charts; with
+    `group_by_chart=False` every row is encoded by itself, as in the official recipe.
+
+    The collator holds no model and changes no record. Rows that come from the trainer carry their row number and
+    epoch; their random padding is drawn from (seed, epoch, row), so that a resumed run sees the same pixels with any
+    number of workers.
+
+    Args:
+        adapter: the family's encoder, from `adapter_for`.
+        with_answers: leave out the answers and the labels (`False`), for generation alone.
+        group_by_chart: `None` shares charts where the adapter supports it.
+        random_padding: place charts at random on their canvas (the official training augmentation): `"seeded"`;
+            `"global"` draws from numpy's global generator as transformers 4.28.1 did, which no resumed run or second
+            worker can repeat; `None` centres them.
+        seed: of the random padding.
+        keep_rows: add `rows`, a list with one dict of texts and row number per row, for evaluation.
+    """
+
+    adapter: Adapter
+    with_answers: bool = True
+    group_by_chart: bool | None = None
+    random_padding: str | None = None
+    seed: int = 0
+    keep_rows: bool = False
+
+    def __post_init__(self) -> None:
+        if self.group_by_chart is None:
+            self.group_by_chart = self.adapter.shares_charts
+        if self.group_by_chart and not self.adapter.shares_charts:
+            raise ValueError(f"the adapter {self.adapter.name!r} cannot share charts: use group_by_chart=False")
+        if self.random_padding not in (None, "seeded", "global"):
+            raise ValueError(f"random_padding must be None, 'seeded' or 'global', got {self.random_padding!r}")
+        if self.random_padding and not getattr(self.adapter, "pads_charts", False):
+            raise ValueError("random_padding needs an image processor that pads charts to a fixed canvas (do_pad)")
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        batch = self.encode(examples)
+        if "labels" in batch:
+            for row, example in enumerate(examples):
+                if "row" in example and not example["row"].counts:
+                    batch["labels"][row] = IGNORE_INDEX
+        if self.keep_rows:
+            batch["rows"] = [row_texts(example) for example in examples]
+        return batch
+
+    def encode(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if not self.adapter.shares_charts:
+            return self.adapter.encode(examples, with_answers=self.with_answers)
+        chart_of_row, charts = self.distinct_charts(examples)
+        draws = None if self.random_padding is None else [self.draw(chart) for chart in charts]
+        batch = self.adapter.encode_text(examples, with_answers=self.with_answers)
+        batch.update(self.adapter.encode_images(self.adapter.images(charts), draws=draws))
+        if len(charts) < len(examples):
+            batch["chart_index"] = torch.tensor(chart_of_row)
+        return batch
+
+    def distinct_charts(self, examples: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[Mapping[str, Any]]]:
+        """For every row the number of its chart, and for every chart the first record that shows it."""
+        numbers: dict[Any, int] = {}
+        chart_of_row, charts = [], []
+        for row, example in enumerate(examples):
+            shared = self.group_by_chart and example.get("chart_id") is not None
+            number = numbers.setdefault(("chart", example["chart_id"]) if shared else row, len(charts))
+            chart_of_row.append(number)
+            if number == len(charts):
+                charts.append(example)
+        return chart_of_row, charts
+
+    def draw(self, example: Mapping[str, Any]) -> Callable[[int, int], tuple[int, int]]:
+        if self.random_padding == "global":
+            return compat.legacy_random_offsets
+        row, epoch = (example["row"].row, example["row"].epoch) if "row" in example else (0, 0)
+        return partial(_seeded_offsets, (self.seed, epoch, row))
+
+
+def _seeded_offsets(seed: tuple[int, int, int], free_rows: int, free_columns: int) -> tuple[int, int]:
+    top, left = np.random.default_rng(seed).integers(0, (free_rows + 1, free_columns + 1))
+    return int(top), int(left)
+
+
+def row_texts(example: Mapping[str, Any]) -> dict[str, Any]:
+    """What an evaluation reports of a record: `index` (-1 without a row number or for a filler row) and its texts."""
+    row = example.get("row")
+    texts = {key: example.get(key) for key in ("chart_id", "question", "answer", "source")}
+    return {"index": row.row if row is not None and row.counts else -1, **texts}

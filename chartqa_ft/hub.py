@@ -1,0 +1,151 @@
+"""Checkpoints: load any base or fine-tuned one ready to answer, and store what its answers depend on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from . import compat as compatibility
+from .adapters import Adapter, adapter_for
+
+logger = logging.getLogger(__name__)
+
+SETTINGS_NAME = "chartqa_config.json"
+_WANTED = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+_PACKAGES = ("chartqa_ft", "transformers", "torch", "peft", "tokenizers", "pillow")
+
+
+def load_checkpoint(
+    path_or_repo: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    merge: bool = False,
+    prompt: str | None = None,
+    compat: bool | None = None,
+    trust_remote_code: bool = False,
+    **model_arguments: Any,
+) -> tuple[nn.Module, Any, Adapter]:
+    """Load a base or fine-tuned checkpoint: the model in evaluation mode, its processor, and the adapter between them.
+
+    A folder that holds a PEFT adapter brings its base model along. A checkpoint in the layout of transformers 4.28.1
+    (UniChart, Donut) gets what makes it answer as it did there; see `chartqa_ft.compat`.
+
+    Args:
+        path_or_repo: a local folder, or the name of a model on the Hub.
+        revision: branch, tag or commit of a Hub model.
+        token: Hub token; `None` takes the one that is logged in.
+        merge: merge a PEFT adapter into its base model.
+        prompt: how a question is put; `None` takes what was saved with the checkpoint, or the family's own.
+        compat: `None` decides by the checkpoint's layout, `False` never applies the old behaviour, `True` always.
+        trust_remote_code: run code that comes with the checkpoint. Only for authors that you trust.
+        model_arguments: go to `from_pretrained` (`dtype`, `device_map`, `attn_implementation`, ...).
+
+    Raises:
+        FileNotFoundError: a local folder without `config.json`.
+        OSError: the Hub has no such model or cannot be reached, as transformers reports it.
+    """
+    folder = _fetch(path_or_repo, revision, token)
+    settings = read_settings(folder)
+    if (folder / "adapter_config.json").is_file():
+        model, processor = _load_peft(folder, token, merge, compat, trust_remote_code, model_arguments)
+    else:
+        model, processor = _load_full(folder, compat, trust_remote_code, model_arguments)
+    prompt = prompt if prompt is not None else settings.get("prompt")
+    adapter = adapter_for(model, processor, prompt=prompt, max_length=settings.get("max_length"))
+    return model.eval(), processor, adapter
+
+
+def _fetch(path_or_repo: str | Path, revision: str | None, token: str | bool | None) -> Path:
+    """The checkpoint's folder on this machine: the given one, or a snapshot of the Hub's without pickles if possible."""
+    folder = Path(path_or_repo)
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise FileNotFoundError(f"{folder} has no config.json or adapter_config.json: it is no checkpoint")
+        return folder
+    if (
+        isinstance(path_or_repo, Path)
+        or str(path_or_repo).startswith((".", "/", "~"))
+        or str(path_or_repo).count("/") > 1
+    ):
+        raise FileNotFoundError(f"there is no folder {path_or_repo}")
+    from huggingface_hub import snapshot_download
+
+    folder = Path(snapshot_download(str(path_or_repo), revision=revision, token=token, allow_patterns=_WANTED))
+    if not list(folder.glob("*.safetensors")):
+        folder = Path(
+            snapshot_download(str(path_or_repo), revision=revision, token=token, allow_patterns=[*_WANTED, "*.bin"])
+        )
+    return folder
+
+
+def _load_full(
+    folder: Path, compat: bool | None, trust_remote_code: bool, model_arguments: dict[str, Any]
+) -> tuple[nn.Module, Any]:
+    if not list(folder.glob("*.safetensors")) and list(folder.glob("*.bin")):
+        logger.warning(
+            "%s holds its weights as a pickle alone; they are read with weights_only=True, which runs no code. "
+            "Prefer checkpoints in safetensors; saving this model writes them.",
+            folder,
+        )
+    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=trust_remote_code, **model_arguments)
+    if compatibility.needs_compat(folder) if compat is None else compat:
+        return compatibility.apply_legacy_model(model), compatibility.load_legacy_processor(folder)
+    return model, AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
+def _load_peft(
+    folder: Path,
+    token: str | bool | None,
+    merge: bool,
+    compat: bool | None,
+    trust_remote_code: bool,
+    model_arguments: dict[str, Any],
+) -> tuple[nn.Module, Any]:
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(folder)
+    base, processor, _ = load_checkpoint(
+        config.base_model_name_or_path,
+        revision=config.revision,
+        token=token,
+        compat=compat,
+        trust_remote_code=trust_remote_code,
+        **model_arguments,
+    )
+    model = PeftModel.from_pretrained(base, folder)
+    return (model.merge_and_unload() if merge else model), processor
+
+
+def save_settings(adapter: Adapter, folder: str | Path, *, metric_variant: str | None = None) -> Path:
+    """Write `chartqa_config.json`: the prompt and everything else, beside weights and processor, that answers depend on."""
+    settings = {**adapter.settings(), "metric_variant": metric_variant, "versions": package_versions()}
+    path = Path(folder) / SETTINGS_NAME
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def read_settings(folder: str | Path) -> dict[str, Any]:
+    """The content of `chartqa_config.json`, empty for a checkpoint that this library did not write."""
+    path = Path(folder) / SETTINGS_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages that answers can depend on."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,89 @@
+"""Data loaders of the trainer: keyed rows, charts together, the same order after a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from .sampling import ChartSampler, KeyedRows, RowKey
+
+
+class KeyedStream(IterableDataset):
+    """A stream of records with their `RowKey`s: the number in the stream is the row.
+
+    The stream is filled up to a multiple of `round_size` with rows that count for nothing, so that every rank gets the
+    same number of batches and no question counts twice.
+    """
+
+    def __init__(self, records: Any, round_size: int):
+        self.records, self.round_size, self.epoch = records, round_size, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        if hasattr(self.records, "set_epoch"):
+            self.records.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        epoch, first, number = self.epoch, None, 0
+        for number, record in enumerate(self.records, start=1):
+            first = record if first is None else first
+            yield {**record, "row": RowKey(number - 1, epoch, True)}
+        for _ in range(-number % self.round_size):
+            yield {**first, "row": RowKey(0, epoch, False)}
+
+
+def chart_ids(records: Any) -> list[str] | None:
+    """The chart of every row without decoding one image, or `None` where the records do not say."""
+    if "chart_id" in (getattr(records, "column_names", None) or []):
+        return list(records.select_columns(["chart_id"])["chart_id"])
+    if isinstance(records, (list, tuple)) and records and all("chart_id" in record for record in records):
+        return [record["chart_id"] for record in records]
+    return None
+
+
+def chart_loader(
+    records: Any,
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    *,
+    batch_size: int,
+    accumulation: int,
+    num_replicas: int,
+    group_by_chart: bool,
+    shuffle: bool,
+    drop_last: bool,
+    seed: int,
+    **loader_arguments: Any,
+) -> DataLoader:
+    """A `DataLoader` over records (a list, a `datasets.Dataset` or `IterableDataset`) that yields batches for all ranks.
+
+    It is still to be prepared by accelerate, which deals its batches to the ranks in turn. Its own generator keeps
+    worker seeds out of the global random state, which a resumed run restores.
+    """
+    loader_arguments["generator"] = torch.Generator().manual_seed(seed)
+    if not hasattr(records, "__len__"):
+        # A stream cannot be split among workers without losing its order: it is read by the process itself.
+        loader_arguments.update(
+            num_workers=0, prefetch_factor=None, persistent_workers=False, multiprocessing_context=None
+        )
+        stream = KeyedStream(records, batch_size * num_replicas if num_replicas > 1 else 1)
+        return DataLoader(stream, batch_size=batch_size, collate_fn=collate, drop_last=drop_last, **loader_arguments)
+    sampler = ChartSampler(
+        len(records),
+        charts=chart_ids(records) if group_by_chart else None,
+        batch_size=batch_size,
+        step_size=batch_size * accumulation * num_replicas,
+        num_replicas=num_replicas,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        seed=seed,
+    )
+    return DataLoader(
+        KeyedRows(records, share_images=group_by_chart),
+        batch_size=batch_size,
+        sampler=sampler,
+        collate_fn=collate,
+        **loader_arguments,
+    )

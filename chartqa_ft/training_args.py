@@ -1,0 +1,185 @@
+"""The arguments of `ChartQATrainer`: those of `Seq2SeqTrainer`, with the official UniChart recipe as defaults."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import Seq2SeqTrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+
+logger = logging.getLogger(__name__)
+
+RECIPE_STEPS = 40_000
+
+
+@dataclass
+class ChartQATrainingArguments(Seq2SeqTrainingArguments):
+    """Everything `Seq2SeqTrainingArguments` takes, and what reading charts needs beside it.
+
+    The defaults are those of the official ChartQA fine-tuning of UniChart (vis-nlp/UniChart): Adam (AdamW without
+    weight decay is the same), learning rate 5e-5, cosine schedule with 100 warm-up steps, gradient norm clipped at 1.0,
+    batches of 8, 40,000 steps, random padding of training charts, validation by beam search with 4 beams. The recipe's
+    fp16 becomes the best precision of the device.
+
+    Raises:
+        ValueError: a combination that would silently do something else than asked; the message says what to do.
+    """
+
+    num_train_epochs: float | None = field(
+        default=None,
+        metadata={"help": "Epochs to train. Without this and max_steps, the recipe's 40,000 steps are taken."},
+    )
+    """Epochs over the training split; `None` and no `max_steps`: the recipe's 40,000 steps."""
+
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule (recipe: cosine)."})
+    """Learning-rate schedule. Recipe: cosine, from 0 over the warm-up to `learning_rate` and back to 0."""
+
+    warmup_steps: float = field(default=100, metadata={"help": "Warm-up steps, or a share of all steps below 1."})
+    """Steps of linear warm-up (recipe: 100), or a share of all steps if below 1."""
+
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "bfloat16 mixed precision. Unset with fp16 unset: the best that the device has."},
+    )
+    """bfloat16 mixed precision. `None` with `fp16=None`: bf16 where a GPU supports it, else fp16 on a GPU, else fp32."""
+
+    fp16: bool | None = field(default=None, metadata={"help": "float16 mixed precision (GPU only). See bf16."})
+    """float16 mixed precision, for GPUs alone: on a CPU it would be accepted upstream and do nothing."""
+
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Replace NaN and infinite losses in the log. Off: a broken run shows itself."}
+    )
+    """Hide NaN and infinite losses in the log; off here, so that a run that went wrong says so."""
+
+    logging_steps: float = field(default=50, metadata={"help": "Log the loss every so many steps."})
+    """Steps between two lines of the log; each reports the token-exact loss of the steps since the last one."""
+
+    predict_with_generate: bool = field(
+        default=True, metadata={"help": "Evaluate by generated answers and relaxed accuracy, not by the loss alone."}
+    )
+    """Evaluate by generating answers and scoring them with relaxed accuracy; `False`: the loss alone."""
+
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay off: the collator reads the columns."}
+    )
+    """Must stay `False`: the collator reads the records' own columns."""
+
+    generation_num_beams: int | None = field(
+        default=4, metadata={"help": "Beams of evaluations (recipe: 4; 1: greedy)."}
+    )
+    """Beams at evaluation. Recipe: 4; 1 is greedy and much cheaper while training."""
+
+    generation_max_new_tokens: int = field(default=128, metadata={"help": "Longest answer in tokens at evaluation."})
+    """Longest answer in tokens. (`generation_max_length` counts the prompt as well and is refused.)"""
+
+    metric_variant: str = field(
+        default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see the README."}
+    )
+    """Which relaxed accuracy `eval_relaxed_accuracy` is; see `chartqa_ft.relaxed_correctness`."""
+
+    eval_subset: float | None = field(
+        default=None,
+        metadata={
+            "help": "Evaluations while training use this many questions (or share below 1), stratified by source."
+        },
+    )
+    """Questions (or share, below 1) of each evaluation while training, stratified by source. `evaluate()` called by a
+    script always takes the whole split."""
+
+    group_by_chart: bool | None = field(
+        default=None,
+        metadata={"help": "Encode each chart once for all its questions in a batch. Unset: where possible."},
+    )
+    """Batch the questions of a chart together and encode it once. `None`: where the model's adapter can. Such rows share
+    the encoder's dropout mask and a batch holds fewer distinct charts than the recipe's; `False` restores the recipe."""
+
+    random_padding: bool | None = field(
+        default=None,
+        metadata={"help": "Place training charts at random on their canvas. Unset: where the processor pads."},
+    )
+    """The recipe's training augmentation. `None`: on for processors that pad charts to a fixed canvas (Donut)."""
+
+    write_predictions: bool = field(default=True, metadata={"help": "Write a predictions file for every evaluation."})
+    """Write `predictions/<prefix>-step-<n>.jsonl` to the output folder for every evaluation."""
+
+    def __post_init__(self) -> None:
+        self._refuse()
+        self._choose_schedule()
+        self._choose_precision()
+        if self.eval_strategy != "no" and self.metric_for_best_model is None:
+            self.metric_for_best_model = "relaxed_accuracy" if self.predict_with_generate else "loss"
+        super().__post_init__()
+        if self.n_gpu > 1:
+            raise ValueError(
+                f"{self.n_gpu} GPUs in one process would split every batch with nn.DataParallel, which tears charts from "
+                f"their questions. Start one process per GPU: accelerate launch --multi_gpu --num_processes {self.n_gpu} "
+                "your_script.py ..., or show one GPU alone: CUDA_VISIBLE_DEVICES=0"
+            )
+        if self.eval_strategy == IntervalStrategy.NO and self.load_best_model_at_end:
+            raise ValueError("load_best_model_at_end needs evaluations: set eval_strategy to 'steps' or 'epoch'")
+
+    def _refuse(self) -> None:
+        refusals = {
+            "remove_unused_columns=True would drop image, question and answer before the collator sees them: leave it False": (
+                self.remove_unused_columns
+            ),
+            "generation_max_length counts the prompt, so that long questions get no answer: use generation_max_new_tokens": (
+                self.generation_max_length is not None
+            ),
+            "average_tokens_across_devices=False makes the update depend on the number of processes: leave it True": (
+                not self.average_tokens_across_devices
+            ),
+            "batch_eval_metrics=True cannot give a relaxed accuracy over all ranks: leave it False": self.batch_eval_metrics,
+            "sortish_sampler=True needs datasets that this library does not use: leave it False": self.sortish_sampler,
+            f"train_sampling_strategy={self.train_sampling_strategy!r} is not supported: use 'random' or 'sequential'": (
+                self.train_sampling_strategy not in ("random", "sequential")
+            ),
+            "metric_for_best_model='relaxed_accuracy' needs predict_with_generate=True": (
+                "relaxed_accuracy" in (self.metric_for_best_model or "") and not self.predict_with_generate
+            ),
+            f"generation_max_new_tokens must be at least 1, got {self.generation_max_new_tokens}": (
+                self.generation_max_new_tokens < 1
+            ),
+            f"eval_subset must be a number of questions or a share between 0 and 1, got {self.eval_subset}": (
+                self.eval_subset is not None and self.eval_subset <= 0
+            ),
+            "fp16=True and bf16=True exclude each other: choose one": bool(self.fp16 and self.bf16),
+        }
+        for message, refused in refusals.items():
+            if refused:
+                raise ValueError(message)
+
+    def _choose_schedule(self) -> None:
+        if self.num_train_epochs is None:
+            self.num_train_epochs = 3.0
+            if self.max_steps <= 0:
+                self.max_steps = RECIPE_STEPS
+
+    def _choose_precision(self) -> None:
+        on_gpu = torch.cuda.is_available() and not self.use_cpu
+        if self.fp16 and not on_gpu:
+            raise ValueError("fp16=True does nothing on this device: leave it out (fp32), or use bf16=True")
+        if self.fp16 is None and self.bf16 is None:
+            self.bf16 = on_gpu and torch.cuda.is_bf16_supported()
+            self.fp16 = on_gpu and not self.bf16
+        self.fp16, self.bf16 = bool(self.fp16), bool(self.bf16)
+
+    @property
+    def precision(self) -> str:
+        """The precision of the forward pass: "bf16", "fp16" or "fp32"."""
+        return {"no": "fp32"}.get(self.mixed_precision, self.mixed_precision)
+
+    def save_json(self, path: str | Path) -> None:
+        """Write the arguments as JSON, tokens left out: what `training_args.bin`, a pickle with tokens, holds upstream."""
+        Path(path).write_text(
+            json.dumps(self.to_sanitized_arguments(), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
+
+    def to_sanitized_arguments(self) -> dict:
+        """The arguments as JSON types, without any token."""
+        arguments = json.loads(self.to_json_string())
+        return {key: value for key, value in arguments.items() if not key.endswith("token")}
