@@ -34,7 +34,8 @@ class RelaxedAccuracy(evaluate.Metric):
     """`RelaxedAccuracy()` or `RelaxedAccuracy("unichart")`; then `add`, `add_batch` and `compute` as with any metric.
 
     `compute()` returns exactly what `relaxed_accuracy` does on the same questions. Needs no network. Answers pass
-    through evaluate's string columns as JSON, so that lists, None and text that is no valid UTF-8 arrive unchanged.
+    through evaluate's string columns as JSON, so that lists, None and text that is no valid UTF-8 arrive unchanged;
+    the source travels with the label, so that `evaluate.combine` need not know of it.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -42,13 +43,13 @@ class RelaxedAccuracy(evaluate.Metric):
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_INPUTS,
-            features=datasets.Features({name: datasets.Value("string") for name in _COLUMNS}),
+            features=datasets.Features({name: datasets.Value("string") for name in ("predictions", "references")}),
             reference_urls=["https://arxiv.org/abs/2203.10244"],
         )
 
-    def add(self, *, prediction: object = None, reference: object = None, sources: str | None = None) -> None:
-        """Add one answer, its label and its source."""
-        super().add(prediction=_packed(prediction), reference=_packed_label(reference), sources=json.dumps(sources))
+    def add(self, *, prediction: object, reference: object, source: str | None = None) -> None:
+        """Add one answer, its label and, optionally, its source."""
+        super().add(prediction=_packed_answer(prediction), reference=_packed_label(reference, source))
 
     def add_batch(
         self,
@@ -57,36 +58,52 @@ class RelaxedAccuracy(evaluate.Metric):
         references: Iterable[object],
         sources: Iterable[str | None] | None = None,
     ) -> None:
-        """Add several answers with their labels and, optionally, sources."""
-        predictions = [_packed(prediction) for prediction in predictions]
-        references = [_packed_label(reference) for reference in references]
-        sources = [json.dumps(s) for s in ([None] * len(predictions) if sources is None else sources)]
-        super().add_batch(predictions=predictions, references=references, sources=sources)
+        """Add several answers with their labels and, optionally, sources. ValueError if their numbers differ."""
+        predictions, references = list(predictions), list(references)
+        sources = [None] * len(references) if sources is None else list(sources)
+        if not len(predictions) == len(references) == len(sources):
+            raise ValueError(
+                f"there are {len(predictions)} predictions, {len(references)} references and {len(sources)} sources; "
+                "one of each per question"
+            )
+        super().add_batch(
+            predictions=[_packed_answer(prediction) for prediction in predictions],
+            references=[_packed_label(*pair) for pair in zip(references, sources, strict=True)],
+        )
 
-    def compute(self, *, predictions=None, references=None, sources=None, **options) -> dict | None:
+    def compute(
+        self,
+        *,
+        predictions: Iterable[object] | None = None,
+        references: Iterable[object] | None = None,
+        sources: Iterable[str | None] | None = None,
+        **options: object,
+    ) -> dict[str, float | int] | None:
         """The metrics of everything added since the last `compute`, and of the answers given here."""
-        if predictions is None:
-            return super().compute(**options)
-        return super().compute(predictions=predictions, references=references, sources=sources, **options)
+        if (predictions is None) != (references is None):
+            raise ValueError("compute needs predictions and references, or neither after add or add_batch")
+        if predictions is not None:
+            self.add_batch(predictions=predictions, references=references, sources=sources)
+        return super().compute(**options)
 
-    def _compute(self, *, predictions, references, sources, variant: str | None = None, **options) -> dict:
+    def _compute(
+        self, *, predictions: list[str], references: list[str], variant: str | None = None, **options
+    ) -> dict:
         if variant is None:
             variant = "pix2struct" if self.config_name == "default" else self.config_name
+        labels = [json.loads(reference) for reference in references]
         return relaxed_accuracy(
             predictions=[json.loads(prediction) for prediction in predictions],
-            references=[json.loads(reference) for reference in references],
-            sources=[json.loads(source) for source in sources],
+            references=[label for label, _ in labels],
+            sources=[source for _, source in labels],
             variant=variant,
             **options,
         )
 
 
-_COLUMNS = ("predictions", "references", "sources")
+def _packed_answer(prediction: object) -> str:
+    return json.dumps(as_text(prediction))
 
 
-def _packed(answer: object) -> str:
-    return json.dumps(as_text(answer))
-
-
-def _packed_label(reference: object) -> str:
-    return json.dumps(reference if isinstance(reference, str) else as_targets(reference))
+def _packed_label(reference: object, source: str | None) -> str:
+    return json.dumps([reference if isinstance(reference, str) else as_targets(reference), source])

@@ -24,7 +24,6 @@ from decimal import Decimal
 from functools import lru_cache
 
 TOLERANCE = 0.05
-Scorer = Callable[[str, str], float]
 
 # Labels that strict_year takes as a calendar year. Charts reach from early statistics to projections for 2100;
 # four-digit labels outside (1342 million dollars, 4803 employees) are amounts, where the tolerance is meant to apply.

@@ -229,6 +229,20 @@ def test_labels_are_never_run(variant: str, tmp_path: Path) -> None:
     assert not trace.exists()
 
 
+def test_a_label_too_long_for_a_list_of_answers_is_text() -> None:
+    def label(items: int) -> str:
+        return "[" + "1, " * items + "7]"
+
+    assert verdict("7", label(6_000), "vlmevalkit") == 1.0
+    assert verdict("7", label(7_000), "vlmevalkit") == 0.0
+    assert verdict(label(7_000), label(7_000), "vlmevalkit") == 1.0
+
+
+def test_years_in_percent_are_no_years() -> None:
+    assert verdict("2010", "2000", "strict_year") == 0.0
+    assert verdict("2010", "200000%", "strict_year") == 1.0
+
+
 def test_numbers_and_none_are_scored_as_their_text() -> None:
     assert verdict(12, "12.5") == 1.0
     assert verdict("12", 12.5) == 1.0
@@ -467,6 +481,13 @@ def test_inputs_may_be_any_iterable_and_stay_as_they_are() -> None:
     assert relaxed_accuracy(predictions=np.array(["Yes", "No"]), references=np.array(["Yes", "x"]))["n"] == 2
 
 
+def test_white_space_is_an_empty_answer_and_hides_no_dot() -> None:
+    metrics = relaxed_accuracy(predictions=["", " \n", "5. \n", "x"], references=["5", ["a", "5"], "5", "nan"])
+    assert metrics["share_empty"] == 0.5
+    assert metrics["share_trailing_dot"] == 0.25
+    assert metrics["share_unparsable_number"] == 0.5  # "nan" is no number that an answer could miss
+
+
 def test_accuracy_by_question_type() -> None:
     metrics = relaxed_accuracy(
         predictions=["1", "1", "a"],
@@ -557,7 +578,7 @@ def test_evaluate_metric_equals_relaxed_accuracy(tmp_path: Path) -> None:
         predictions, references, sources = map(list, zip(*rows[start : start + 4], strict=True))
         metric.add_batch(predictions=predictions, references=references, sources=sources)
     for prediction, reference, source in odd:
-        metric.add(prediction=prediction, reference=reference, sources=source)
+        metric.add(prediction=prediction, reference=reference, source=source)
     predictions, references, sources = map(list, zip(*rows, *odd, strict=True))
     expected = relaxed_accuracy(predictions=predictions, references=references, sources=sources)
     assert metric.compute() == expected
@@ -589,3 +610,19 @@ def test_evaluate_metric_without_sources_and_with_a_configured_variant(tmp_path:
     assert metric.compute(predictions=["0.0"], references=["0"], variant="pix2struct")["relaxed_accuracy"] == 0.0
     with pytest.raises(ValueError, match="unknown variant"):
         metric.compute(predictions=["1"], references=["1"], variant="relaxd")
+    with pytest.raises(ValueError, match="needs predictions and references"):
+        metric.compute(predictions=["1"])
+    with pytest.raises(ValueError, match="2 predictions, 1 references and 1 sources"):
+        RelaxedAccuracy(cache_dir=str(tmp_path)).add_batch(predictions=["1", "2"], references=["1"])
+
+
+def test_evaluate_metric_combines_with_others(tmp_path: Path) -> None:
+    import evaluate
+
+    from chartqa_ft.metrics import RelaxedAccuracy
+
+    both = evaluate.combine({v: RelaxedAccuracy(v, cache_dir=str(tmp_path)) for v in ("pix2struct", "unichart")})
+    both.add_batch(predictions=["0.0", "7"], references=["0", "7"])
+    metrics = both.compute()
+    assert metrics["pix2struct_relaxed_accuracy"] == 0.5
+    assert metrics["unichart_relaxed_accuracy"] == 1.0
