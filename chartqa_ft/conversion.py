@@ -36,6 +36,9 @@ class Recipe:
     max_pixels: int | None
     require_answers: bool
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recipe:
+        return self  # `datasets` copies the arguments of a stream, and a user's `on_error=errors.append` with them
+
     def columns(self, seen: list[str], where: str) -> Columns:
         """Which of the columns `seen` is which."""
         columns = find_columns(seen, self.column_map, where=where, require_answers=self.require_answers)
@@ -190,15 +193,29 @@ class _Inside:
 
 def _read_dataset(dataset: Dataset, columns: Columns, recipe: Recipe) -> Iterator[Raw]:
     """Rows as they are stored: the Arrow format decodes no image."""
-    import numpy as np
-
-    narrow = getattr(dataset.features[columns.answer], "dtype", "") if columns.answer else ""
+    restore = _restorer(dataset.features, columns)
     for table in dataset.select_columns(columns.used).with_format("arrow").iter(batch_size=_CHECK_ROWS):
         for raw in table.to_pylist():
-            if narrow in ("float16", "float32") and raw[columns.answer] is not None:
-                # 0.1 in 32 bits is 0.10000000149011612 in Python's 64
-                raw[columns.answer] = float(str(np.dtype(narrow).type(raw[columns.answer])))
-            yield recipe.label, (raw, columns)
+            yield recipe.label, (restore(raw), columns)
+
+
+def _restorer(features: Features | None, columns: Columns) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function that gives the answer of a row back what its storage took: the name of a class, the shortest digits
+    of a 32-bit float (0.1 is 0.10000000149011612 in Python's 64 bits)."""
+    feature = (features or {}).get(columns.answer)
+    names, dtype = getattr(feature, "names", None), getattr(feature, "dtype", "")
+    if names is None and dtype not in ("float16", "float32"):
+        return lambda raw: raw
+
+    def restore(raw: dict[str, Any]) -> dict[str, Any]:
+        import numpy as np
+
+        value = raw[columns.answer]
+        if value is not None:
+            raw = {**raw, columns.answer: names[value] if names else float(str(np.dtype(dtype).type(value)))}
+        return raw
+
+    return restore
 
 
 def _is_list(feature: Any) -> bool:
@@ -279,7 +296,8 @@ def _generate(shards: list[Any], recipe: Recipe) -> Iterator[dict[str, Any]]:
             else:
                 columns = recipe.columns_of_stream(shard)
                 reader = recipe.reader(**_source_names(shard.features, columns))
-                raws = ((recipe.label, (raw, columns)) for raw in shard)
+                restore = _restorer(shard.features, columns)
+                raws = ((recipe.label, (restore(raw), columns)) for raw in shard)
             yield from (record for record in _canonical(raws, reader, recipe, policy) if record is not None)
     finally:
         policy.report()

@@ -128,7 +128,7 @@ class RecordReader:
         self.require_answers = require_answers
         self.source_names = source_names
         self._verdicts: dict[str, tuple[str, str] | None] = {}  # for each distinct image: reason and cause
-        self._digests: dict[str, str] = {}
+        self._files: dict[str, tuple[str, str]] = {}  # name -> path, chart id
         self._owners: dict[str, str] = {}  # chart id -> the image that has it
 
     def __call__(self, raw: Mapping[str, Any] | str, columns: Columns, source: str = "unknown") -> dict[str, Any]:
@@ -145,7 +145,10 @@ class RecordReader:
             image, identity, default_id = self._image(raw.get(columns.image or columns.file))
         except RecordProblem as problem:
             raise RecordProblem(problem.reason, problem.cause, problem.file or name) from None
-        chart_id = (_name(raw.get(columns.chart_id)) if columns.chart_id else None) or name or default_id
+        chart_id = _name(raw.get(columns.chart_id)) if columns.chart_id else None
+        if chart_id is None:
+            # Where the name led to the file, the file tells better: "a.png" and "./a.png" are one chart.
+            chart_id = name if name and columns.image else default_id
         record = {
             "image": image,
             "question": question,
@@ -187,9 +190,10 @@ class RecordReader:
         return question, answers[-1]
 
     def _source(self, value: Any) -> str:
-        if isinstance(value, int) and 0 <= value < len(self.source_names):
-            value = self.source_names[value]
-        words = re.split(r"[^a-z]+", str(value).lower())
+        text = plain_text(value) if isinstance(value, str | int | float) else ""
+        if (text or "").strip().isdecimal() and int(text) < len(self.source_names):  # text in a CSV file
+            text = self.source_names[int(text)]
+        words = re.split(r"[^a-z]+", (text or "").lower())
         if "human" in words:
             return "human"
         return "augmented" if {"augmented", "machine"} & set(words) else "unknown"
@@ -232,20 +236,19 @@ class RecordReader:
         raise RecordProblem("unreadable image", f"the image is a {type(value).__name__}")
 
     def _file(self, name: str) -> tuple[dict[str, Any], str, str]:
-        path = Path(name).absolute() if self.folders is None else find_image(name, self.folders)
-        key = str(path)
-        if self.folders is None and not path.is_file():
-            raise RecordProblem("no image file", f"there is no file {name!r}", name)
-        self._check(key, path, name)
-        if self.folders is not None:
-            folder = next(folder for folder in self.folders if path.is_relative_to(folder))
-            relative = path.relative_to(folder).as_posix()
-        else:
-            # A path says more about the user's disk than about the chart, and base names repeat.
-            relative = self._digests.get(key) or self._digests.setdefault(key, _digest(path.read_bytes()))
-        return {"bytes": None, "path": key}, key, relative
+        if name not in self._files:
+            if self.folders is not None:
+                self._files[name] = find_image(name, self.folders)
+            elif os.path.isfile(name):
+                # A path says more about the user's disk than about the chart, and base names repeat.
+                self._files[name] = os.path.abspath(name), _digest(Path(name).read_bytes())
+            else:
+                raise RecordProblem("no image file", f"there is no file {_short(name)}", name)
+        path, chart_id = self._files[name]
+        self._check(path, path, name)
+        return {"bytes": None, "path": path}, path, chart_id
 
-    def _check(self, key: str, image: bytes | Path, name: str | None) -> None:
+    def _check(self, key: str, image: bytes | str, name: str | None) -> None:
         if key not in self._verdicts:
             try:
                 check_image(image, self.max_pixels)
@@ -257,8 +260,8 @@ class RecordReader:
             raise RecordProblem(*verdict, name)
 
 
-def find_image(name: str, folders: Sequence[Path]) -> Path:
-    """The file `name` in the first of `folders` (resolved paths) that has it.
+def find_image(name: str, folders: Sequence[Path]) -> tuple[str, str]:
+    """The file `name` in the first of `folders` (resolved paths) that has it: its path, and its path in `folders`.
 
     Raises:
         RecordProblem: There is none, or the path or a link in it leads out of the folders.
@@ -267,12 +270,13 @@ def find_image(name: str, folders: Sequence[Path]) -> Path:
     left = bool(PureWindowsPath(name).drive)
     for folder in () if left else folders:
         try:
-            path = (folder / relative).resolve()
-            if not path.is_relative_to(folder):
-                left = True
-            elif path.is_file():
-                return path
-        except (OSError, ValueError, RuntimeError):  # a null byte, a name too long, a loop of links
+            path = os.path.realpath(os.path.join(folder, relative))
+            if not path.startswith(os.path.join(folder, "")):
+                left = left or path != str(folder)
+            elif os.path.isfile(path):
+                home = next(home for home in folders if path.startswith(os.path.join(home, "")))
+                return path, Path(os.path.relpath(path, home)).as_posix()  # one chart, however its name is written
+        except (OSError, ValueError):  # a null byte, a name too long
             continue
     shown = _short(name)
     if left:
