@@ -239,7 +239,7 @@ def main() -> None:
         np.random.seed(kind.seed)
         torch.manual_seed(kind.seed)
         sizes = [rng.choice([(260, 180), (180, 220), (240, 240), (320, 170)]) for _ in range(28)]
-        sizes[WIDE] = (420, 80)
+        sizes[WIDE] = (560, 80)
         kind.charts = [draw_chart(rng, size) for size in sizes]
         folder = HERE / kind.name
         shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import tokenizers
 import torch
 import transformers
 from PIL import Image
-from transformers import DonutProcessor, VisionEncoderDecoderModel
+from transformers import AutoTokenizer, DonutProcessor, VisionEncoderDecoderModel
 from transformers.generation.beam_search import BeamHypotheses
 
 MAX_LENGTH = 64
@@ -232,6 +234,7 @@ def compute(kind: Kind, folder: Path) -> None:
         "generation_config_in_force": {k: v for k, v in model.generation_config.to_dict().items() if v is not None},
         "truncated_max_length_6": {"input_ids": cut[0].tolist(), "labels": cut[1].tolist()},
         "tokenizer_cases": [tokenizer_case(processor, text) for text in TOKENIZER_CASES],
+        "tokenizer_from_sentencepiece": rebuilt_tokenizer(folder / "checkpoint"),
         "examples": [],
     }
     arrays = {}
@@ -259,6 +262,16 @@ def tokenizer_case(processor: DonutProcessor, text: str) -> dict[str, Any]:
         "decoded": processor.tokenizer.decode(ids),
         "decoded_skip_special": processor.tokenizer.decode(ids, skip_special_tokens=True),
     }
+
+
+def rebuilt_tokenizer(checkpoint: Path) -> dict[str, Any]:
+    """All of the backend but its vocabulary that is built when a checkpoint has no tokenizer.json."""
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copytree(
+            checkpoint, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns("tokenizer.json", "*.bin")
+        )
+        backend = json.loads(AutoTokenizer.from_pretrained(scratch).backend_tokenizer.to_str())
+    return {key: backend[key] for key in ("added_tokens", "normalizer", "post_processor")}
 
 
 def batch_loss(model: VisionEncoderDecoderModel, pixels: list[torch.Tensor], rows: list[Row]) -> float:
