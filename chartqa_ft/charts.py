@@ -20,17 +20,15 @@ CHART_TYPES = ("bar", "line", "pie")
 AXIS_MAX = 10
 TICK_STEP = 2
 PIE_TOTAL = 100
-PIE_STEP = 5
+PIE_STEP = 10
 
 COLORS: dict[str, tuple[int, int, int]] = {
-    "red": (214, 39, 40),
-    "blue": (31, 119, 180),
-    "green": (44, 160, 44),
-    "orange": (255, 127, 14),
-    "purple": (148, 103, 189),
-    "brown": (140, 86, 75),
-    "pink": (240, 110, 200),
-    "gray": (127, 127, 127),
+    "red": (220, 30, 30),
+    "blue": (30, 80, 220),
+    "green": (20, 150, 50),
+    "orange": (255, 150, 0),
+    "purple": (150, 50, 190),
+    "gray": (120, 120, 120),
 }
 AXIS_COLOR = (0, 0, 0)
 GRID_COLOR = (222, 222, 222)
@@ -40,7 +38,7 @@ BACKGROUND = (255, 255, 255)
 # The plot area of bar and line charts, in pixels of the base square: room for "10" on the left, half a label above.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 14, 93, 8, 88
 _PIE_RADIUS = 43
-_MARKER_RADIUS = 4
+_MARKER_RADIUS = 5
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Chart:
     """One chart: every mark has a color, which is its name, and a whole number.
 
     Attributes:
-        chart_type: `"bar"`, `"line"` (one line, a marker of its own color at every point) or `"pie"`.
+        chart_type: `"bar"`, `"line"` (one line, at every point a marker and a drop line of its own color) or `"pie"`.
         names: keys of `COLORS`, all different, from left to right or clockwise from twelve o'clock.
         values: as many whole numbers: 1..`AXIS_MAX` on an axis; percentages that sum to `PIE_TOTAL` in a pie.
 
@@ -138,6 +136,9 @@ def _draw_line(pen, chart: Chart, scale: float) -> None:
     size = round(BASE_SIZE * scale)
     centers, _ = _mark_centers(len(chart.names), scale)
     points = [(round(x), value_to_y(value, size)) for x, value in zip(centers, chart.values, strict=True)]
+    foot = value_to_y(0, size) - 1
+    for (x, y), name in zip(points, chart.names, strict=True):
+        pen.line((x, y, x, foot), fill=COLORS[name], width=max(2, round(3 * scale)))
     pen.line(points, fill=LINE_COLOR, width=max(1, round(scale)), joint="curve")
     radius = round(_MARKER_RADIUS * scale)
     for (x, y), name in zip(points, chart.names, strict=True):

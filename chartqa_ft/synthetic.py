@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 QUESTION_TYPES = ("value", "count", "extreme", "comparison", "difference")
 QUESTIONS_PER_CHART: dict[str, int] = {"value": 6, "count": 1, "extreme": 2, "comparison": 2, "difference": 1}
 SEED_CLASSES = 8
-MAX_MARKS = {"bar": 6, "line": 6, "pie": 5}
-MIN_MARKS = 3
+MARK_COUNTS = (2, 3, 4, 5)
+MARK_WEIGHTS = (4, 3, 2, 1)
 MARK_WORDS = {"bar": "bars", "line": "points", "pie": "slices"}
 
 _ROWS_PER_CHUNK = 10_000
@@ -57,7 +57,7 @@ def make_chart(seed: int, index: int, chart_type: str) -> Chart:
         raise ValueError(f"chart_types may hold {CHART_TYPES}, got {chart_type!r}")
     rng = random.Random(f"chart:{seed}:{index}:{chart_type}")
     while True:
-        count = rng.randint(MIN_MARKS, MAX_MARKS[chart_type])
+        count = rng.choices(MARK_COUNTS, MARK_WEIGHTS)[0]
         names = tuple(rng.sample(list(COLORS), count))
         if chart_type == "pie":
             cuts = sorted(rng.sample(range(1, PIE_TOTAL // PIE_STEP), count - 1))
@@ -72,27 +72,25 @@ def make_chart(seed: int, index: int, chart_type: str) -> Chart:
 def ask(chart: Chart, rng: random.Random, per_chart: Mapping[str, int] = QUESTIONS_PER_CHART) -> list[Question]:
     """Questions on a chart, each with exactly one right answer: an extreme that two marks share is not asked for."""
     named = dict(zip(chart.names, chart.values, strict=True))
-    pairs = [(a, b) for a in chart.names for b in chart.names if a != b]
-    unequal = [(a, b) for a, b in pairs if named[a] != named[b]]
+    unequal = [(a, b) for a in chart.names for b in chart.names if named[a] != named[b]]
 
     def pick(items: Sequence, kind: str) -> list:
         return rng.sample(items, min(per_chart.get(kind, 0), len(items)))
 
-    questions = [Question(f"What is the value of {n}?", str(named[n]), "value") for n in pick(chart.names, "value")]
+    questions = [Question(f"How much is {n}?", str(named[n]), "value") for n in pick(chart.names, "value")]
     counts = [Question(f"How many {MARK_WORDS[chart.chart_type]} are there?", str(len(named)), "count")]
     questions += pick(counts, "count")
     extremes = []
-    for word, value in (("highest", max(chart.values)), ("lowest", min(chart.values))):
+    for word, value in (("largest", max(chart.values)), ("smallest", min(chart.values))):
         winners = [n for n in chart.names if named[n] == value]
         if len(winners) == 1:
-            extremes.append(Question(f"Which color has the {word} value?", winners[0], "extreme"))
+            extremes.append(Question(f"Which color is {word}?", winners[0], "extreme"))
     questions += pick(extremes, "extreme")
     for a, b in pick(unequal, "comparison"):
         answer = "Yes" if named[a] > named[b] else "No"
-        questions.append(Question(f"Is {a} greater than {b}?", answer, "comparison"))
-    for a, b in pick(pairs, "difference"):
-        answer = str(abs(named[a] - named[b]))
-        questions.append(Question(f"What is the difference between {a} and {b}?", answer, "difference"))
+        questions.append(Question(f"Is {a} larger than {b}?", answer, "comparison"))
+    for a, b in pick([(a, b) for a, b in unequal if named[a] > named[b]], "difference"):
+        questions.append(Question(f"What is {a} minus {b}?", str(named[a] - named[b]), "difference"))
     return questions
 
 

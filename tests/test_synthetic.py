@@ -16,15 +16,15 @@ from chartqa_ft.charts import COLORS, Chart, draw_chart, value_to_y
 from chartqa_ft.synthetic import QUESTION_TYPES, SEED_CLASSES, make_chart, synthetic_chartqa
 
 EXPECTED_FIRST_ROW = {
-    "question": "What is the value of gray?",
-    "answer": "6",
+    "question": "How much is green?",
+    "answer": "4",
     "source": "augmented",
     "chart_id": "synthetic-5-000000",
     "chart_type": "bar",
     "question_type": "value",
 }
-EXPECTED_DIGEST = "467229e75709f9779029f9e6720c981ceb2f3b7a4f9d8c4ba220d1ee33b1794c"
-EXPECTED_KINDS = {"value": 1306, "comparison": 600, "extreme": 478, "count": 300, "difference": 300}
+EXPECTED_DIGEST = "e0b12e20d421129419ef30212d75a653e5a77ea239d40ca744ad6bfcc18787ec"
+EXPECTED_KINDS = {"value": 877, "count": 300, "extreme": 496, "comparison": 570, "difference": 285}
 
 CANONICAL = ["image", "question", "answer", "source", "chart_id"]
 
@@ -38,16 +38,17 @@ def rows_of(dataset) -> list[dict]:
 
 
 def read_values(pixels: np.ndarray, chart_type: str) -> dict[str, int]:
-    """The values of a chart from its pixels alone: bar heights, centers of markers, angles of slices."""
+    """The values of a chart from its pixels alone: bar heights, tops of markers, angles of slices."""
     size = pixels.shape[0]
-    masks = {name: (pixels == np.array(color)).all(-1) for name, color in COLORS.items()}
+    plot = slice(0 if chart_type == "pie" else size * 15 // 96, None)  # the smoothed tick labels have gray pixels
+    masks = {name: (pixels[:, plot] == np.array(color)).all(-1) for name, color in COLORS.items()}
     masks = {name: mask for name, mask in masks.items() if mask.sum() > (size / 96) ** 2 * 20}
     unit = size * 8 / 96  # pixels per unit of the axis
     if chart_type == "bar":
         return {name: round(mask.any(1).sum() / unit) for name, mask in masks.items()}
     if chart_type == "line":
-        zero = size * 88 / 96
-        return {name: round((zero - np.nonzero(mask)[0].mean()) / unit) for name, mask in masks.items()}
+        centers = {name: np.nonzero(mask)[0].min() + size * 5 / 96 for name, mask in masks.items()}
+        return {name: round((size * 88 / 96 - center) / unit) for name, center in centers.items()}
     seen: Counter = Counter()
     last = None
     for degree in range(-5, 360):  # clockwise from a little before noon; a white border counts for the slice before it
@@ -55,24 +56,24 @@ def read_values(pixels: np.ndarray, chart_type: str) -> dict[str, int]:
         row, column = (round(size * (0.5 + 0.35 * part)) for part in (-np.cos(angle), np.sin(angle)))
         last = next((name for name, mask in masks.items() if mask[row, column]), last)
         seen[last] += degree >= 0
-    return {name: 5 * round(degrees / 18) for name, degrees in seen.items()}
+    return {name: 10 * round(degrees / 36) for name, degrees in seen.items()}
 
 
 def solve(question: str, values: dict[str, int]) -> str:
     """An answer from the words of a question, written without a look at the code that asks."""
     named = [word for word in re.findall(r"[a-z]+", question) if word in COLORS]
-    if question.startswith("What is the value of"):
+    if question.startswith("How much is"):
         return str(values[named[0]])
     if question.startswith("How many"):
         return str(len(values))
     if question.startswith("Which color"):
-        wanted = (max if "highest" in question else min)(values.values())
+        wanted = (max if "largest" in question else min)(values.values())
         (winner,) = [name for name, value in values.items() if value == wanted]
         return winner
     if question.startswith("Is"):
         return "Yes" if values[named[0]] > values[named[1]] else "No"
-    assert question.startswith("What is the difference between")
-    return str(abs(values[named[0]] - values[named[1]]))
+    assert re.fullmatch(r"What is \w+ minus \w+\?", question)
+    return str(values[named[0]] - values[named[1]])
 
 
 @pytest.mark.parametrize("image_size", [96, 240])
@@ -88,7 +89,7 @@ def test_every_answer_follows_from_the_pixels(image_size: int) -> None:
         assert solve(row["question"], values[row["chart_id"]]) == row["answer"], row
         checked[row["chart_type"], row["question_type"]] += 1
     assert len(checked) == 3 * len(QUESTION_TYPES)
-    assert min(checked.values()) >= 30
+    assert min(checked.values()) >= 25
 
 
 def test_canonical_columns_and_lazy_png_images() -> None:
@@ -158,7 +159,7 @@ def test_shares_of_kinds_sources_and_types() -> None:
 
 
 def test_shares_can_be_chosen() -> None:
-    wanted = {"value": 2, "comparison": 3}
+    wanted = {"value": 2, "count": 1}
     rows = rows_of(synthetic_chartqa(10, seed=1, chart_types=("bar", "bar", "pie"), questions_per_chart=wanted))
     per_chart = Counter((row["chart_id"], row["question_type"]) for row in rows)
     assert set(per_chart) == {(f"synthetic-1-{n:06d}", kind) for n in range(10) for kind in wanted}

@@ -12,7 +12,7 @@ import torch
 from chartqa_ft.synthetic import synthetic_chartqa
 from chartqa_ft.tiny import PRESETS, tiny_tokenizer, tiny_unichart
 
-EXPECTED_PARAMETERS = {"demo": 2373346, "test": 63716}
+EXPECTED_PARAMETERS = {"demo": 1205164, "test": 62756}
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 STRANGE_TEXTS = [
     "",
@@ -77,13 +77,13 @@ def test_every_word_of_the_synthetic_data_is_one_token(tokenizer) -> None:
 
 
 def test_prompt_and_target_are_clean(tokenizer) -> None:
-    prompt = tokenizer("<chartqa> What is the value of red? <s_answer>")
+    prompt = tokenizer("<chartqa> How much is red? <s_answer>")
     assert tokenizer.convert_ids_to_tokens(prompt["input_ids"]) == [
-        *("<chartqa>", "ĠWhat", "Ġis", "Ġthe", "Ġvalue", "Ġof", "Ġred", "?", "Ġ", "<s_answer>"),
+        *("<chartqa>", "ĠHow", "Ġmuch", "Ġis", "Ġred", "?", "Ġ", "<s_answer>"),
     ]
     target = tokenizer(" 15</s>")["input_ids"]
     assert tokenizer.convert_ids_to_tokens(target) == ["Ġ15", "</s>"]
-    whole = tokenizer("<chartqa> What is the value of red? <s_answer> 15</s>")["input_ids"]
+    whole = tokenizer("<chartqa> How much is red? <s_answer> 15</s>")["input_ids"]
     assert whole == prompt["input_ids"] + target
     assert tokenizer.decode(target, skip_special_tokens=True) == " 15"
     assert tokenizer.convert_tokens_to_ids(SPECIAL) == [0, 1, 2, 3]
@@ -118,13 +118,13 @@ def test_real_questions_are_encoded_without_loss(tokenizer, shared) -> None:
 
 
 def test_extra_words_become_tokens_and_old_ids_stay() -> None:
-    plain, extended = tiny_tokenizer(), tiny_tokenizer(["What percentage was Zürich's in 2019?", "value"])
+    plain, extended = tiny_tokenizer(), tiny_tokenizer(["What percentage was Zürich's in 2019?", "much"])
     assert extended.tokenize("percentage Zürich 2019") == ["percentage", "ĠZÃ¼rich", "Ġ2019"]
     assert len(plain.tokenize("percentage")) == 10
     assert (
         len(extended) == len(plain) + 2 * len(["percentage", "was", "Zürich", "s", "in", "2019"]) - 1
     )  # "s" is a byte
-    for word in ("<s>", "Ġvalue", "Yes", "Ġ100"):
+    for word in ("<s>", "Ġmuch", "Yes", "Ġ100"):
         assert extended.convert_tokens_to_ids(word) == plain.convert_tokens_to_ids(word)
 
 
@@ -147,7 +147,7 @@ def test_configuration_can_be_saved_and_generates(test_model) -> None:
 def test_generation_starts_with_the_prompt_and_uses_the_cache_rightly() -> None:
     model, processor = tiny_unichart("test", decoder_layers=2)
     batch = batch_of(processor, value_rows(2))
-    prompt = processor.tokenizer("<chartqa> What is the value of red? <s_answer>", return_tensors="pt")["input_ids"]
+    prompt = processor.tokenizer("<chartqa> How much is red? <s_answer>", return_tensors="pt")["input_ids"]
     prompt = prompt.repeat(2, 1)
     arguments = {"decoder_input_ids": prompt, "max_new_tokens": 6, "do_sample": False}
     cached, plain = (model.generate(batch["pixel_values"], use_cache=use, **arguments) for use in (True, False))
@@ -167,7 +167,7 @@ def test_processor_gives_the_pixels_of_a_chart_as_they_are() -> None:
     pixels = processor.image_processor([image], return_tensors="pt").pixel_values
     assert pixels.shape == (1, 3, 128, 128)
     assert torch.equal(
-        (pixels[0].permute(1, 2, 0) * 127.5 + 127.5).round().to(torch.uint8), torch.tensor(np.asarray(image))
+        (pixels[0].permute(1, 2, 0) * 127.5 + 255).round().to(torch.uint8), torch.tensor(np.asarray(image))
     )
 
 
@@ -184,7 +184,7 @@ def test_save_and_load_give_identical_ids_pixels_and_logits(preset: str, tmp_pat
     for other in (DonutProcessor.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)):
         assert type(other) is DonutProcessor
         assert other.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
-        for text in [*STRANGE_TEXTS, "<chartqa> Is red greater than blue? <s_answer> Yes</s>"]:
+        for text in [*STRANGE_TEXTS, "<chartqa> Is red larger than blue? <s_answer> Yes</s>"]:
             ids = other.tokenizer(text)["input_ids"]
             assert ids == processor.tokenizer(text)["input_ids"]
             assert other.tokenizer.decode(ids) == text
