@@ -98,7 +98,9 @@ def _load_full(
     model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=trust_remote_code, **model_arguments)
     if compatibility.needs_compat(folder) if compat is None else compat:
         return compatibility.apply_legacy_model(model), compatibility.load_legacy_processor(folder)
-    return model, AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    compatibility.unmark_legacy(model, processor)
+    return model, processor
 
 
 def _load_peft(

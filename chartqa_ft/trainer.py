@@ -1,4 +1,4 @@
-"""`ChartQATrainer`: a `Seq2SeqTrainer` whose losses are exact and whose evaluations are generated answers, each scored once."""
+"""`ChartQATrainer`: a `Seq2SeqTrainer` with exact losses, that evaluates by generated answers and scores each once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import gather_object, send_to_device
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, Seq2SeqTrainer, TrainerCallback
+from transformers import Seq2SeqTrainer, TrainerCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
@@ -23,9 +23,9 @@ from .collator import ChartQACollator
 from .data import stratified_subset
 from .loaders import chart_loader
 from .losses import answer_logits_only, sum_by_row, token_losses
-from .metrics import per_example_correctness, relaxed_accuracy
 from .predictions import write_predictions
 from .running_loss import RunningLoss, last_checkpoint
+from .scoring import each_row_once, score_rows
 from .training_args import ChartQATrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,8 @@ class ChartQATrainer(Seq2SeqTrainer):
             model = get_peft_model(model, peft_config)
         _check_saveable(model)
         self.adapter.attach(model)
+        if args.ddp_find_unused_parameters is None and self.adapter.uses_all_parameters:
+            args.ddp_find_unused_parameters = False
         self._collators = self._make_collators(args)
         super().__init__(
             model=model,
@@ -141,7 +143,11 @@ class ChartQATrainer(Seq2SeqTrainer):
             )
         return {
             "train": ChartQACollator(
-                self.adapter, group_by_chart=group, random_padding="seeded" if pad else None, seed=args.seed
+                self.adapter,
+                group_by_chart=group,
+                random_padding="seeded" if pad else None,
+                seed=args.seed,
+                keep_rows=logger.isEnabledFor(logging.DEBUG),
             ),
             "eval": ChartQACollator(self.adapter, group_by_chart=group, keep_rows=True),
             "test": ChartQACollator(self.adapter, group_by_chart=group, keep_rows=True, with_answers=False),
@@ -308,11 +314,13 @@ class ChartQATrainer(Seq2SeqTrainer):
         finally:
             self._collecting = False
         gathered = gather_object(self._answered) if self.accelerator.num_processes > 1 else self._answered
-        rows = sorted(
-            {row["index"]: row for row in gathered if row["index"] >= 0}.values(), key=lambda row: row["index"]
-        )
-        self._answered = []
-        metrics = {**output.metrics, **self._score(rows, metric_key_prefix)}
+        rows, self._answered = each_row_once(gathered), []
+        scores = score_rows(rows, variant=self.args.metric_variant, compute_metrics=self.compute_metrics)
+        prefix = f"{metric_key_prefix}_"
+        metrics = output.metrics | {key if key.startswith(prefix) else prefix + key: scores[key] for key in scores}
+        if self.args.write_predictions and self.is_world_process_zero() and rows and "correct" in rows[0]:
+            name = f"{metric_key_prefix}-step-{self.state.global_step}.jsonl"
+            write_predictions(rows, Path(self.args.output_dir) / "predictions" / name)
         return EvalLoopOutput(
             predictions=np.array([row.get("prediction") for row in rows], dtype=object),
             label_ids=np.array([row["answer"] for row in rows], dtype=object),
@@ -364,28 +372,6 @@ class ChartQATrainer(Seq2SeqTrainer):
         self._answered.extend(rows)
         return None, None, None
 
-    def _score(self, rows: list[dict[str, Any]], prefix: str) -> dict[str, float]:
-        """Metrics of evaluated rows, prefixed; writes their predictions file on the main process."""
-        metrics: dict[str, float] = {}
-        if rows and all("tokens" in row for row in rows):
-            metrics["loss"] = sum(row["loss_sum"] for row in rows) / max(sum(row["tokens"] for row in rows), 1)
-        if rows and all("prediction" in row for row in rows):
-            answers, references = [row["prediction"] for row in rows], [row["answer"] for row in rows]
-            correct: list[float | None] = [None] * len(rows)
-            if all(reference is not None for reference in references):
-                variant = self.args.metric_variant
-                sources = [row["source"] or "unknown" for row in rows]
-                metrics.update(
-                    relaxed_accuracy(predictions=answers, references=references, sources=sources, variant=variant)
-                )
-                correct = per_example_correctness(predictions=answers, references=references, variant=variant)
-                if self.compute_metrics is not None:
-                    metrics.update(self.compute_metrics(EvalPrediction(predictions=answers, label_ids=references)))
-            if self.args.write_predictions and self.is_world_process_zero():
-                file = Path(self.args.output_dir) / "predictions" / f"{prefix}-step-{self.state.global_step}.jsonl"
-                write_predictions(({**row, "correct": c} for row, c in zip(rows, correct, strict=True)), file)
-        return {key if key.startswith(f"{prefix}_") else f"{prefix}_{key}": value for key, value in metrics.items()}
-
     # ------------------------------------------------------------------ saving
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save model, processor, what the adapter needs to answer the same way, and the arguments as JSON.
@@ -405,8 +391,8 @@ class ChartQATrainer(Seq2SeqTrainer):
 def _has_answers(records: Any) -> bool:
     columns = getattr(records, "column_names", None)
     if columns is not None:
-        return "answer" in columns
-    return not isinstance(records, (list, tuple)) or all(record.get("answer") is not None for record in records)
+        return "answer" in columns and (not hasattr(records, "__len__") or any(records["answer"]))
+    return not isinstance(records, (list, tuple)) or any(record.get("answer") for record in records)
 
 
 def _check_saveable(model: nn.Module) -> None:

@@ -52,6 +52,8 @@ class Adapter(ABC):
     default_prompt: ClassVar[str]
     shares_charts: ClassVar[bool] = False
     """Whether questions on one chart can share one encoder pass (`encode_images` + `chart_index`)."""
+    uses_all_parameters: bool = False
+    """Whether every parameter takes part in every loss, so that DDP need not look for those that do not."""
 
     def __init__(
         self,

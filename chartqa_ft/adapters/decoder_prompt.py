@@ -55,6 +55,7 @@ class DecoderPrompt(Adapter):
         if not donut and not starts:
             raise ValueError("generation_config has no decoder_start_token_id, and this decoder needs one")
         self.start = [] if donut else starts[:1]
+        self.uses_all_parameters = donut
         self.end_of_prompt = self.tokenizer.convert_tokens_to_ids(MARKERS[1])
         positions = getattr(config.decoder, "max_position_embeddings", None)
         self.max_positions: int = positions if positions is not None else 10**9
