@@ -33,6 +33,7 @@ rerun on the same machine gives the same files; on another processor weights and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -132,27 +133,26 @@ def draw_chart(rng: random.Random, size: tuple[int, int]) -> tuple[Image.Image, 
 
 def build_tokenizer(kind: Kind, folder: Path) -> XLMRobertaTokenizerFast:
     """A sentencepiece vocabulary in XLM-R's layout, trained on the pool's own questions and answers."""
-    text, rules = folder / "text.txt", folder / "rules.tsv"
-    text.write_text(
-        "\n".join(line for _, pairs in kind.charts for pair in pairs for line in pair) + "\n0123456789,.%\n"
-    )
-    rules.write_text(RULES)
-    table = {"normalization_rule_name": "identity"} if kind.ancient else {"normalization_rule_tsv": str(rules)}
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(text),
-        model_prefix=str(folder / "spm"),
-        model_type="unigram",
-        vocab_size=180,
-        hard_vocab_limit=False,
-        character_coverage=1.0,
-        unk_id=0,
-        bos_id=1,
-        eos_id=2,
-        pad_id=-1,
-        num_threads=1,
-        minloglevel=2,
-        **table,
-    )
+    lines = [line for _, pairs in kind.charts for pair in pairs for line in pair]
+    (folder / "text.txt").write_text("\n".join([*lines, "0123456789,.%"]) + "\n")
+    (folder / "rules.tsv").write_text(RULES)
+    table = {"normalization_rule_name": "identity"} if kind.ancient else {"normalization_rule_tsv": "rules.tsv"}
+    with contextlib.chdir(folder):  # the model stores the paths as they are written here
+        sentencepiece.SentencePieceTrainer.train(
+            input="text.txt",
+            model_prefix="spm",
+            model_type="unigram",
+            vocab_size=180,
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+            pad_id=-1,
+            num_threads=1,
+            minloglevel=2,
+            **table,
+        )
     slow = folder / "slow"
     slow.mkdir()
     shutil.copy(folder / "spm.model", slow / "sentencepiece.bpe.model")
