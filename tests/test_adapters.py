@@ -30,6 +30,8 @@ from chartqa_ft.sampling import RowKey
 from .common import drawn_charts, tiny
 
 WHITE = Image.new("RGB", (96, 96), "white")
+WHITE_VALUE, BLACK_VALUE = 0.0, -2.0
+"""Of a pixel after the tiny processor's normalization (mean 1, standard deviation 0.5)."""
 
 
 def example(question="What is the value of red?", answer="3", image=WHITE, **more):
@@ -66,7 +68,7 @@ def test_batch_is_prompt_answer_eos_shifted_by_one(adapter):
     assert batch["labels"].tolist() == wanted_labels
     assert batch["pixel_values"].shape == (2, 3, 96, 96)
     assert batch["pixel_values"].dtype == torch.float32
-    assert torch.equal(batch["pixel_values"], torch.ones(2, 3, 96, 96))
+    assert torch.equal(batch["pixel_values"], torch.full((2, 3, 96, 96), WHITE_VALUE))
     assert adapter.decode(batch["labels"]) == ["3", "12.5 %"]
 
 
@@ -150,7 +152,7 @@ def test_missing_answers_images_and_broken_images_name_the_record(adapter, tmp_p
 def test_every_image_mode_is_encoded(adapter, mode):
     image = Image.new("RGB", (50, 30), "white").convert(mode) if mode != "I;16" else Image.new(mode, (50, 30), 65535)
     pixels = adapter.encode([example(image=image)])["pixel_values"]
-    assert pixels.max() == 1.0
+    assert pixels.max() == WHITE_VALUE
     assert pixels.shape == (1, 3, 96, 96)
 
 
@@ -204,13 +206,13 @@ def test_random_padding_depends_on_seed_epoch_and_row_alone(adapter):
 
     first = pixels(3, 1)
     assert torch.equal(first, pixels(3, 1))
-    white = (first == 1.0).all(dim=0)
+    white = (first == WHITE_VALUE).all(dim=0)
     top = int(white.any(dim=1).int().argmax())
     assert white[top : top + 48].all()
-    assert (first[:, ~white] == -1.0).all()
+    assert (first[:, ~white] == BLACK_VALUE).all()
     assert int(white.sum()) == 96 * 48
     tops = {
-        int((pixels(row, epoch, seed)[0] == 1).any(dim=1).int().argmax())
+        int((pixels(row, epoch, seed)[0] == WHITE_VALUE).any(dim=1).int().argmax())
         for row, epoch, seed in [(3, 1, 0), (4, 1, 0), (3, 2, 0), (3, 1, 1), (9, 9, 9)]
     }
     assert len(tops) > 1
