@@ -24,6 +24,7 @@ from .data import stratified_subset
 from .loaders import chart_loader
 from .losses import answer_logits_only, sum_by_row, token_losses
 from .predictions import write_predictions
+from .progress import SHORT
 from .running_loss import RunningLoss, last_checkpoint
 from .scoring import each_row_once, score_rows
 from .training_args import ChartQATrainingArguments
@@ -129,6 +130,10 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.epoch_order = _EpochOrder()
         self.add_callback(self.running_loss)
         self.add_callback(self.epoch_order)
+        for callback in list(self.callback_handler.callbacks):
+            if type(callback) in SHORT:
+                self.remove_callback(callback)
+                self.add_callback(SHORT[type(callback)])
         self._answered: list[dict[str, Any]] = []
         self._generation_settings: dict[str, Any] = {}
         logger.info("precision: %s; adapter: %s; prompt: %s", args.precision, self.adapter.name, self.adapter.prompt)
@@ -373,6 +378,12 @@ class ChartQATrainer(Seq2SeqTrainer):
         return None, None, None
 
     # ------------------------------------------------------------------ saving
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Tied weights are stored once; upstream calls that a missing key, and nobody can act on the warning.
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        missing = [key for key in load_result.missing_keys if key not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save model, processor, what the adapter needs to answer the same way, and the arguments as JSON.
 

@@ -1,11 +1,13 @@
 """Score any checkpoint on any split of ChartQA: relaxed accuracy per source with 95 % intervals.
 
-    python examples/evaluate_checkpoint.py --model_name_or_path ahmed-masry/unichart-chartqa-960 --output_dir scores
+    accelerate launch examples/evaluate_checkpoint.py --model_name_or_path ahmed-masry/unichart-chartqa-960 \\
+        --output_dir scores
 
-    accelerate launch --multi_gpu --num_processes 4 examples/evaluate_checkpoint.py \
-        --model_name_or_path out --dataset_name "ChartQA Dataset" --split test --num_beams 4 --output_dir scores
+    accelerate launch --multi_gpu --num_processes 4 examples/evaluate_checkpoint.py \\
+        --model_name_or_path out --dataset_name "ChartQA Dataset" --split test --output_dir scores
 
-    python examples/evaluate_checkpoint.py --model_name_or_path out --split val --variant lenient --output_dir scores
+    accelerate launch examples/evaluate_checkpoint.py --model_name_or_path out --split val --variant lenient \\
+        --num_beams 1 --output_dir scores_lenient
 
 It prints the table that papers quote ("mean of splits" is their average) and writes `predictions.jsonl` and
 `metrics.json`. `chartqa_ft.compare_predictions` tells whether two such runs differ by more than chance.
@@ -15,15 +17,16 @@ from __future__ import annotations
 
 import json
 import logging
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import HfArgumentParser
+from transformers.utils.logging import disable_progress_bar
 
 from chartqa_ft import (
     ChartQATrainer,
     ChartQATrainingArguments,
-    adapter_for,
     format_table,
     load_chartqa,
     load_checkpoint,
@@ -43,62 +46,76 @@ class EvaluationArguments:
         metadata={"help": "A data set on the Hub, the folder of the original layout, or a JSON/CSV/Parquet file."},
     )
     dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub data set."})
-    image_dir: str | None = field(
-        default=None, metadata={"help": "Folder of the images where records only name them."}
-    )
-    split: str = field(default="test", metadata={"help": "Split to answer."})
+    image_dir: str | None = field(default=None, metadata={"help": "Folder of the images that records only name."})
+    split: str = field(default="test", metadata={"help": "Split to answer; 'test[:100]' takes a part."})
     on_error: str = field(default="raise", metadata={"help": "What to do with bad records: raise or skip."})
-    max_samples: int | None = field(default=None, metadata={"help": "Answer so many questions, both sources kept."})
+    max_samples: int | None = field(default=None, metadata={"help": "Answer so many, in the split's mix of sources."})
     batch_size: int = field(default=8, metadata={"help": "Questions a batch on each device; changes no answer."})
     num_beams: int = field(default=4, metadata={"help": "Beams (official recipe: 4; 1 is greedy)."})
     max_new_tokens: int = field(default=128, metadata={"help": "Longest answer in tokens."})
     variant: str = field(default="pix2struct", metadata={"help": "Variant of relaxed accuracy; see the README."})
-    prompt: str | None = field(default=None, metadata={"help": "How a question is put. Unset: what the model saved."})
+    prompt: str | None = field(
+        default=None, metadata={"help": "How a question is put, with the field {question}. Unset: the model's own."}
+    )
     compat: bool = field(
-        default=True,
-        metadata={"help": "Old checkpoints behave as in transformers 4.28.1, which their authors demand."},
+        default=True, metadata={"help": "Whether old checkpoints behave as in transformers 4.28.1, as authors demand."}
     )
     num_workers: int = field(default=0, metadata={"help": "Processes that read and prepare charts."})
     use_cpu: bool = field(default=False, metadata={"help": "Stay on the CPU."})
 
 
+class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Keeps the lines of the text above, and shows the default of every argument."""
+
+
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    (script,) = HfArgumentParser(EvaluationArguments, description=__doc__).parse_args_into_dataclasses(arguments)
+    parser = HfArgumentParser(EvaluationArguments, description=__doc__, formatter_class=HelpFormatter)
+    (script,) = parser.parse_args_into_dataclasses(arguments)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    logging.getLogger("chartqa_ft").setLevel(logging.INFO)
-    args = ChartQATrainingArguments(
-        output_dir=script.output_dir,
-        per_device_eval_batch_size=script.batch_size,
-        generation_num_beams=script.num_beams,
-        generation_max_new_tokens=script.max_new_tokens,
-        metric_variant=script.variant,
-        dataloader_num_workers=script.num_workers,
-        use_cpu=script.use_cpu,
-        report_to="none",
-    )
-    with args.main_process_first(desc="loading data"):
-        records = load_chartqa(
-            script.dataset_name,
-            split=script.split,
-            image_dir=script.image_dir,
-            revision=script.dataset_revision,
-            on_error=script.on_error,
+    disable_progress_bar()  # of loading, not of answering
+    try:
+        args = ChartQATrainingArguments(
+            output_dir=script.output_dir,
+            per_device_eval_batch_size=script.batch_size,
+            generation_num_beams=script.num_beams,
+            generation_max_new_tokens=script.max_new_tokens,
+            metric_variant=script.variant,
+            dataloader_num_workers=script.num_workers,
+            use_cpu=script.use_cpu,
+            report_to="none",
         )
+        if args.should_log:
+            logging.getLogger("chartqa_ft").setLevel(logging.INFO)
+        with args.main_process_first(desc="loading data"):
+            records = load_chartqa(
+                script.dataset_name,
+                split=script.split,
+                image_dir=script.image_dir,
+                revision=script.dataset_revision,
+                on_error=script.on_error,
+            )
+        model, processor, adapter = load_checkpoint(
+            script.model_name_or_path,
+            revision=script.model_revision,
+            prompt=script.prompt,
+            compat=None if script.compat else False,
+        )
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
     if script.max_samples:
         records = stratified_subset(records, script.max_samples)
-    model, processor, adapter = load_checkpoint(
-        script.model_name_or_path, revision=script.model_revision, compat=None if script.compat else False
-    )
-    if script.prompt is not None:
-        adapter = adapter_for(model, processor, prompt=script.prompt)
     trainer = ChartQATrainer(model, args, processing_class=processor, adapter=adapter)
-    metrics = trainer.evaluate(records, metric_key_prefix="eval")
+    metrics = trainer.evaluate(records)
     if trainer.is_world_process_zero():
         output = Path(script.output_dir)
         (output / "predictions" / "eval-step-0.jsonl").replace(output / "predictions.jsonl")
-        (output / "predictions").rmdir()
+        if not any((output / "predictions").iterdir()):
+            (output / "predictions").rmdir()
         (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        print(f"{script.model_name_or_path} on {script.split} of {script.dataset_name}, {script.num_beams} beams:")
+        print(
+            f"{script.model_name_or_path} on {script.split} of {script.dataset_name}: "
+            f"{script.num_beams} beam{'s' * (script.num_beams != 1)}, variant {script.variant}"
+        )
         print(format_table(metrics, prefix="eval_"))
     return metrics
 
