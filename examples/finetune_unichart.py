@@ -15,7 +15,7 @@ Eight GPUs, and cheap evaluations on the way (greedy, 400 questions), the whole 
 The original folder layout, a short run; going on after an interruption; all arguments in one YAML file:
 
     accelerate launch examples/finetune_unichart.py --dataset_name "ChartQA Dataset" --num_train_epochs 1
-    accelerate launch examples/finetune_unichart.py --dataset_name "ChartQA Dataset" --num_train_epochs 1 \
+    accelerate launch examples/finetune_unichart.py --dataset_name "ChartQA Dataset" --num_train_epochs 1 \\
         --resume_from_checkpoint last
     accelerate launch examples/finetune_unichart.py config.yaml
 

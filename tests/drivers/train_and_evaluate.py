@@ -1,34 +1,42 @@
-"""One or two processes train a tiny model on drawn charts and write what a test compares: gradients, losses, rows.
+"""One or several processes train a tiny model on drawn charts and write what a test compares.
 
-    python train_and_evaluate.py FOLDER JSON_ARGUMENTS
+    python train_and_evaluate.py FOLDER JOB [JOB ...]
+
+Each JOB is a JSON object: `name`, `rows` (how many questions), and arguments of the training. FOLDER/<name> gets
+`tensors.pt` (the gradient of every optimizer step, weights at the end) and, from every process, `result-<rank>.json`.
 """
 
 import json
-import logging
 import sys
 from pathlib import Path
 
 import torch
+from transformers import TrainerCallback
 
 from tests.common import Gradients, drawn_charts, trainer
 
 
-def main() -> None:
-    folder, changes = Path(sys.argv[1]), json.loads(sys.argv[2])
-    rows = changes.pop("rows", len(drawn_charts()))
-    resume = changes.pop("resume", False)
-    capture = Gradients()
-    logging.basicConfig(level=logging.WARNING)
-    records = drawn_charts().select(range(rows))
-    run = trainer(folder, records=records, eval_dataset=records, callbacks=[capture], **changes)
-    rank = run.args.process_index
-    log = logging.FileHandler(folder / f"rows-{rank}.log")
-    logging.getLogger("chartqa_ft.trainer").addHandler(log)
-    output = run.train(resume_from_checkpoint=resume)
+class AllGradients(TrainerCallback):
+    """The gradient of every optimizer step as a float64 vector."""
+
+    def __init__(self) -> None:
+        self.last, self.vectors = Gradients(), []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.last.on_pre_optimizer_step(args, state, control, model=model, **kwargs)
+        self.vectors.append(self.last.vector)
+
+
+def run_job(folder: Path, job: dict) -> None:
+    records = drawn_charts().select(range(job.pop("rows")))
+    folder = folder / job.pop("name")
+    capture = AllGradients()
+    run = trainer(folder, records=records, eval_dataset=records, callbacks=[capture], **job)
+    output = run.train()
     metrics = run.evaluate()
     predicted = run.predict(records)
-    if rank == 0:
-        torch.save({"gradients": capture.vector, "weights": dict(run.model.state_dict())}, folder / "tensors.pt")
+    if run.is_world_process_zero():
+        torch.save({"gradients": capture.vectors, "weights": dict(run.model.state_dict())}, folder / "tensors.pt")
     result = {
         "num_processes": run.accelerator.num_processes,
         "history": run.state.log_history,
@@ -37,9 +45,11 @@ def main() -> None:
         "predictions": list(predicted.predictions),
         "references": list(predicted.label_ids),
     }
-    (folder / f"result-{rank}.json").write_text(json.dumps(result))
-    run.end()
+    (folder / f"result-{run.args.process_index}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main()
+    for text in sys.argv[2:]:
+        run_job(Path(sys.argv[1]), json.loads(text))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
