@@ -64,7 +64,7 @@ def load_checkpoint(
 
 
 def _fetch(path_or_repo: str | Path, revision: str | None, token: str | bool | None) -> Path:
-    """The checkpoint's folder on this machine: the given one, or a snapshot of the Hub's without pickles if possible."""
+    """The checkpoint's folder on this machine: the given one, or a snapshot of the Hub's, pickles left out."""
     folder = Path(path_or_repo)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -127,7 +127,7 @@ def _load_peft(
 
 
 def save_settings(adapter: Adapter, folder: str | Path, *, metric_variant: str | None = None) -> Path:
-    """Write `chartqa_config.json`: the prompt and everything else, beside weights and processor, that answers depend on."""
+    """Write `chartqa_config.json`: the prompt and what else, beside weights and processor, answers depend on."""
     settings = {**adapter.settings(), "metric_variant": metric_variant, "versions": package_versions()}
     path = Path(folder) / SETTINGS_NAME
     partial = path.with_name(path.name + ".part")

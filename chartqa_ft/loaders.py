@@ -57,7 +57,7 @@ def chart_loader(
     seed: int,
     **loader_arguments: Any,
 ) -> DataLoader:
-    """A `DataLoader` over records (a list, a `datasets.Dataset` or `IterableDataset`) that yields batches for all ranks.
+    """A `DataLoader` over records (a list, a `datasets.Dataset` or `IterableDataset`): the batches of all ranks.
 
     It is still to be prepared by accelerate, which deals its batches to the ranks in turn. Its own generator keeps
     worker seeds out of the global random state, which a resumed run restores.

@@ -14,8 +14,8 @@ from torch import nn
 def answer_logits_only(model: nn.Module, mask: torch.BoolTensor) -> Iterator[None]:
     """Within this context the output embedding of `model` sees only the positions in `mask`.
 
-    A vocabulary of 57,546 at every prompt and padding position is most of a small batch's memory and a good part of its
-    time, and takes no part in the loss. The forward pass then returns logits of shape (mask.sum(), vocabulary).
+    A vocabulary of 57,546 at every prompt and padding position is most of a small batch's memory and a good part of
+    its time, and takes no part in the loss. The forward pass then returns logits of shape (mask.sum(), vocabulary).
 
     Args:
         model: the transformers model (unwrapped), with `get_output_embeddings()`.

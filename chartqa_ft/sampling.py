@@ -59,8 +59,8 @@ class ChartSampler(Sampler[RowKey]):
     Rows are dealt in two steps. First whole charts, in random order, fill the rows of one optimizer step
     (`step_size` = batch size x accumulation x ranks); then the charts of a step fill its batches to exactly
     `batch_size` rows, and a chart is split only where none fits. The rows of a step therefore depend on `step_size`
-    alone: 8 rows as 8 x 1, 4 x 2, 2 x 4 or on two ranks are the same 8 rows. The last step of an epoch is shorter; when its batches do
-    not divide among the ranks, filler rows that count for nothing complete them.
+    alone: 8 rows as 8 x 1, 4 x 2, 2 x 4 or on two ranks are the same 8 rows. The last step of an epoch is shorter;
+    when its batches do not divide among the ranks, filler rows that count for nothing complete them.
 
     Args:
         charts: for every row, the id of its chart; `None` when rows do not share charts.

@@ -87,7 +87,7 @@ DEMO_TRAINING: dict[str, float | int | str] = {
     "learning_rate": 7e-4,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 90,
-    "max_steps": 2500,
+    "max_steps": 2000,
     "adam_beta2": 0.99,
     "weight_decay": 0.01,
     "max_grad_norm": 1.0,

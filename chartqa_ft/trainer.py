@@ -205,9 +205,9 @@ class ChartQATrainer(Seq2SeqTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Cross-entropy of the answer tokens in nats, summed and divided by `num_items_in_batch`, the tokens of the whole
-        optimizer step on all ranks (by those of this batch where it is not given). Label smoothing is applied at answer
-        tokens. The outputs hold the logits of answer tokens alone, shape (answer tokens, vocabulary)."""
+        """Cross-entropy of the answer tokens in nats, summed and divided by `num_items_in_batch`, the tokens of the
+        whole optimizer step on all ranks (by those of this batch where it is not given). Label smoothing is applied at
+        answer tokens. The outputs hold the logits of answer tokens alone, shape (answer tokens, vocabulary)."""
         losses, outputs = self._token_losses(model, inputs)
         loss_sum, tokens = losses.sum(), torch.tensor(losses.numel(), device=losses.device)
         if model.training:
@@ -241,7 +241,7 @@ class ChartQATrainer(Seq2SeqTrainer):
 
     # ------------------------------------------------------------------ training
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`; `resume_from_checkpoint=True` takes the newest checkpoint that was written to its end."""
+        """As `Trainer.train`; `resume_from_checkpoint=True` takes the newest checkpoint that is complete."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
@@ -299,7 +299,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         metric_key_prefix: str = "test",
         **generation_settings: Any,
     ) -> PredictionOutput:
-        """Answer a data set, with or without answers of its own: `predictions` and `label_ids` are arrays of strings."""
+        """Answer a data set, with or without answers of its own; `predictions` and `label_ids` are arrays of str."""
         self._generation_settings = generation_settings
         return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
@@ -343,8 +343,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         ignore_keys: list[str] | None = None,
         **generation_settings: Any,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """(loss, answer ids, labels) of one batch: the mean loss per answer token (0-d, nats), int64 ids of the answers
-        alone (rows, max_new_tokens), and the batch's labels. The charts are encoded once for loss and generation."""
+        """(loss, answer ids, labels) of one batch: the mean loss per answer token (0-d, nats), int64 ids of the
+        answers alone (rows, max_new_tokens), the batch's labels. Charts are encoded once for loss and generation."""
         inputs = send_to_device(inputs, self.args.device)
         labels, loss, ids = inputs.get("labels"), None, None
         generate = self.args.predict_with_generate and not (prediction_loss_only and not self._collecting)
@@ -407,7 +407,7 @@ def _has_answers(records: Any) -> bool:
 
 
 def _check_saveable(model: nn.Module) -> None:
-    """Fail before training, not at its first checkpoint: transformers refuses to save what sits in the wrong config."""
+    """Fail before training, not at its first checkpoint: transformers refuses to save what is in the wrong config."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             model.config.save_pretrained(folder)

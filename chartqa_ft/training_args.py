@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +22,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     """Everything `Seq2SeqTrainingArguments` takes, and what reading charts needs beside it.
 
     The defaults are those of the official ChartQA fine-tuning of UniChart (vis-nlp/UniChart): Adam (AdamW without
-    weight decay is the same), learning rate 5e-5, cosine schedule with 100 warm-up steps, gradient norm clipped at 1.0,
-    batches of 8, 40,000 steps, random padding of training charts, validation by beam search with 4 beams. The recipe's
+    weight decay is the same), learning rate 5e-5, cosine schedule with 100 warm-up steps, gradient norm clipped at
+    1.0, batches of 8, 40,000 steps, random padding of training charts, validation by search with 4 beams. The recipe's
     fp16 becomes the best precision of the device.
 
     Raises:
@@ -45,7 +46,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         default=None,
         metadata={"help": "bfloat16 mixed precision. Unset with fp16 unset: the best that the device has."},
     )
-    """bfloat16 mixed precision. `None` with `fp16=None`: bf16 where a GPU supports it, else fp16 on a GPU, else fp32."""
+    """bfloat16 mixed precision. `None` with `fp16=None`: bf16 on GPUs that support it, fp16 on others, else fp32."""
 
     fp16: bool | None = field(default=None, metadata={"help": "float16 mixed precision (GPU only). See bf16."})
     """float16 mixed precision, for GPUs alone: on a CPU it would be accepted upstream and do nothing."""
@@ -94,8 +95,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         default=None,
         metadata={"help": "Encode each chart once for all its questions in a batch. Unset: where possible."},
     )
-    """Batch the questions of a chart together and encode it once. `None`: where the model's adapter can. Such rows share
-    the encoder's dropout mask and a batch holds fewer distinct charts than the recipe's; `False` restores the recipe."""
+    """Batch the questions of a chart together and encode it once. `None`: where the model's adapter can. Such rows
+    share the encoder's dropout mask and a batch holds fewer distinct charts than the recipe's; `False` restores it."""
 
     random_padding: bool | None = field(
         default=None,
@@ -113,43 +114,54 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         if self.eval_strategy != "no" and self.metric_for_best_model is None:
             self.metric_for_best_model = "relaxed_accuracy" if self.predict_with_generate else "loss"
         super().__post_init__()
+        if self.accelerator_config.dispatch_batches is None:
+            # Streams are read by every rank: dispatched batches would be cut and glued by rows, charts torn off.
+            self.accelerator_config.dispatch_batches = False
         if self.n_gpu > 1:
             raise ValueError(
-                f"{self.n_gpu} GPUs in one process would split every batch with nn.DataParallel, which tears charts from "
-                f"their questions. Start one process per GPU: accelerate launch --multi_gpu --num_processes {self.n_gpu} "
-                "your_script.py ..., or show one GPU alone: CUDA_VISIBLE_DEVICES=0"
+                f"{self.n_gpu} GPUs in one process would split every batch with nn.DataParallel, which tears charts "
+                "from their questions. Start one process per GPU: accelerate launch --multi_gpu --num_processes "
+                f"{self.n_gpu} your_script.py ..., or show one GPU alone: CUDA_VISIBLE_DEVICES=0"
             )
         if self.eval_strategy == IntervalStrategy.NO and self.load_best_model_at_end:
             raise ValueError("load_best_model_at_end needs evaluations: set eval_strategy to 'steps' or 'epoch'")
 
     def _refuse(self) -> None:
-        refusals = {
-            "remove_unused_columns=True would drop image, question and answer before the collator sees them: leave it False": (
-                self.remove_unused_columns
+        """Combinations that would silently do something else than asked."""
+        for refused, message in (
+            (
+                self.remove_unused_columns,
+                "remove_unused_columns=True would drop the chart and its question: leave it False",
             ),
-            "generation_max_length counts the prompt, so that long questions get no answer: use generation_max_new_tokens": (
-                self.generation_max_length is not None
+            (
+                self.generation_max_length is not None,
+                "generation_max_length counts the prompt, so that long questions get no answer: use "
+                "generation_max_new_tokens",
             ),
-            "average_tokens_across_devices=False makes the update depend on the number of processes: leave it True": (
-                not self.average_tokens_across_devices
+            (
+                not self.average_tokens_across_devices,
+                "average_tokens_across_devices=False lets the update depend on the number of ranks: leave it True",
             ),
-            "batch_eval_metrics=True cannot give a relaxed accuracy over all ranks: leave it False": self.batch_eval_metrics,
-            "sortish_sampler=True needs datasets that this library does not use: leave it False": self.sortish_sampler,
-            f"train_sampling_strategy={self.train_sampling_strategy!r} is not supported: use 'random' or 'sequential'": (
-                self.train_sampling_strategy not in ("random", "sequential")
+            (self.batch_eval_metrics, "batch_eval_metrics=True cannot score over all ranks: leave it False"),
+            (self.sortish_sampler, "sortish_sampler=True is not supported: use train_sampling_strategy"),
+            (
+                self.train_sampling_strategy not in ("random", "sequential"),
+                f"train_sampling_strategy={self.train_sampling_strategy!r} is not supported: use random or sequential",
             ),
-            "metric_for_best_model='relaxed_accuracy' needs predict_with_generate=True": (
-                "relaxed_accuracy" in (self.metric_for_best_model or "") and not self.predict_with_generate
+            (
+                "relaxed_accuracy" in (self.metric_for_best_model or "") and not self.predict_with_generate,
+                f"metric_for_best_model={self.metric_for_best_model!r} needs predict_with_generate=True",
             ),
-            f"generation_max_new_tokens must be at least 1, got {self.generation_max_new_tokens}": (
-                self.generation_max_new_tokens < 1
+            (
+                self.generation_max_new_tokens < 1,
+                f"generation_max_new_tokens must be at least 1, got {self.generation_max_new_tokens}",
             ),
-            f"eval_subset must be a number of questions or a share between 0 and 1, got {self.eval_subset}": (
-                self.eval_subset is not None and self.eval_subset <= 0
+            (
+                self.eval_subset is not None and self.eval_subset <= 0,
+                f"eval_subset must be a number of questions or a share between 0 and 1, got {self.eval_subset}",
             ),
-            "fp16=True and bf16=True exclude each other: choose one": bool(self.fp16 and self.bf16),
-        }
-        for message, refused in refusals.items():
+            (self.fp16 and self.bf16, "fp16=True and bf16=True exclude each other: choose one"),
+        ):
             if refused:
                 raise ValueError(message)
 
@@ -163,7 +175,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         on_gpu = torch.cuda.is_available() and not self.use_cpu
         if self.fp16 and not on_gpu:
             raise ValueError("fp16=True does nothing on this device: leave it out (fp32), or use bf16=True")
-        if self.fp16 is None and self.bf16 is None:
+        if self.fp16 is None and self.bf16 is None and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no":
             self.bf16 = on_gpu and torch.cuda.is_bf16_supported()
             self.fp16 = on_gpu and not self.bf16
         self.fp16, self.bf16 = bool(self.fp16), bool(self.bf16)
@@ -174,7 +186,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         return {"no": "fp32"}.get(self.mixed_precision, self.mixed_precision)
 
     def save_json(self, path: str | Path) -> None:
-        """Write the arguments as JSON, tokens left out: what `training_args.bin`, a pickle with tokens, holds upstream."""
+        """Write the arguments as JSON without tokens, in place of upstream's pickle that holds them."""
         Path(path).write_text(
             json.dumps(self.to_sanitized_arguments(), indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )

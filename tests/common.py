@@ -41,13 +41,13 @@ def _tiny(sizes: tuple):
 
 
 def tiny(**sizes: Any):
-    """A fresh copy of the tiny test model, and its processor. Small weights keep float32 rounding below what is tested."""
+    """A fresh copy of the tiny test model, and its processor. Small weights keep float32 rounding small."""
     model, processor = _tiny(tuple(sorted({"init_std": 0.02, **sizes}.items())))
     return copy.deepcopy(model), processor
 
 
 def arguments(folder: Path | str, **changes: Any) -> ChartQATrainingArguments:
-    """Arguments of a short run on the CPU without dropout of information: one optimizer step unless told otherwise."""
+    """Arguments of a short run on the CPU: one optimizer step unless told otherwise."""
     settings = {
         "max_steps": 1,
         "per_device_train_batch_size": 4,
@@ -78,7 +78,7 @@ class Gradients(TrainerCallback):
 
 
 def trainer(folder: Path | str, model=None, records=None, **changes: Any) -> ChartQATrainer:
-    """A trainer of the tiny model on drawn charts; `changes` go to the arguments or, where they fit there, to the trainer."""
+    """A trainer of the tiny model on drawn charts; `changes` go to the arguments or to the trainer."""
     own = {
         key: changes.pop(key) for key in ("eval_dataset", "callbacks", "adapter", "compute_metrics") if key in changes
     }

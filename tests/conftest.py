@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: no network, one thread of torch per test process, the optional real data beside the project."""
+"""Fixtures shared by all tests: no network, one thread per test process, the optional real data beside the project."""
 
 from __future__ import annotations
 

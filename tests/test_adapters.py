@@ -9,8 +9,12 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
+    BartConfig,
+    BartForCausalLM,
     BertConfig,
     BertLMHeadModel,
+    ConvNextConfig,
+    ConvNextModel,
     DonutProcessor,
     GenerationConfig,
     GPT2Config,
@@ -173,7 +177,7 @@ def test_grouped_batch_encodes_each_chart_once(adapter):
     ]
     grouped = ChartQACollator(adapter)(examples)
     plain = ChartQACollator(adapter, group_by_chart=False)(examples)
-    assert list(grouped)[0] == "decoder_input_ids"
+    assert next(iter(grouped)) == "decoder_input_ids"
     assert grouped["chart_index"].tolist() == [0, 1, 0]
     assert grouped["chart_index"].dtype == torch.int64
     assert grouped["pixel_values"].shape[0] == 2
@@ -235,8 +239,11 @@ def test_collator_refuses_what_the_adapter_cannot_do():
 
 
 # ---------------------------------------------------------------------- other encoder/decoder pairs
+PAIRS = ["gpt2", "bert", "bart"]
+
+
 def pair(decoder: str):
-    """A ViT or Swin encoder with a BERT or GPT-2 decoder, random, and a processor with the tiny tokenizer."""
+    """ViT + GPT-2, Swin + BERT or ConvNeXt + BART, random, and a processor with the tiny tokenizer."""
     _, donut = tiny()
     tokenizer = copy.deepcopy(donut.tokenizer)
     size = {"image_size": 32, "patch_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -245,6 +252,20 @@ def pair(decoder: str):
     if decoder == "gpt2":
         encoder = ViTModel(ViTConfig(hidden_size=32, intermediate_size=32, **size), add_pooling_layer=False)
         language = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, n_positions=64, **common))
+    elif decoder == "bart":
+        encoder = ConvNextModel(ConvNextConfig(hidden_sizes=[8, 32], depths=[1, 1], num_stages=2, image_size=32))
+        encoder.config.hidden_size = 32  # VisionEncoderDecoderModel asks for it, and ConvNextConfig has none
+        language = BartForCausalLM(
+            BartConfig(
+                d_model=32,
+                encoder_layers=1,
+                decoder_layers=1,
+                decoder_attention_heads=2,
+                decoder_ffn_dim=32,
+                max_position_embeddings=64,
+                **common,
+            )
+        )
     else:
         encoder = SwinModel(
             SwinConfig(image_size=32, patch_size=4, embed_dim=16, depths=[1], num_heads=[2], window_size=4),
@@ -270,10 +291,11 @@ def pair(decoder: str):
     return model, processor
 
 
-@pytest.mark.parametrize("decoder", ["gpt2", "bert"])
+@pytest.mark.parametrize("decoder", PAIRS)
 def test_pairs_train_with_the_start_token_that_generation_prepends(decoder):
     model, processor = pair(decoder)
     adapter = adapter_for(model, processor, prompt="Question: {question} Answer:")
+    adapter.attach(model)
     examples = [example(), example("How many bars are there?", "12")]
     batch = adapter.encode(examples)
     assert batch["decoder_input_ids"][:, 0].tolist() == [processor.tokenizer.bos_token_id] * 2
@@ -291,7 +313,7 @@ def test_missing_markers_ask_for_a_prompt_or_are_added_on_request():
     vocabulary.backend_tokenizer  # noqa: B018 - a fast tokenizer is what the markers are looked up in
     plain = copy.deepcopy(processor)
     plain.tokenizer = WithoutMarkers(plain.tokenizer)
-    with pytest.raises(ValueError, match="<chartqa> and <s_answer> of the prompt .* pass prompt="):
+    with pytest.raises(ValueError, match=r"<chartqa> and <s_answer> of the prompt .* pass prompt="):
         adapter_for(model, plain)
     assert adapter_for(model, plain, prompt="{question}").prompt == "{question}"
 

@@ -1,4 +1,4 @@
-"""The update and the reported losses are those of the tokens, however rows are batched, ordered, padded or accumulated."""
+"""Updates and reported losses are those of the tokens, however rows are batched, ordered, padded or accumulated."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from chartqa_ft.collator import ChartQACollator
 from chartqa_ft.losses import answer_logits_only, sum_by_row, token_losses
 
 from .common import Gradients, arguments, drawn_charts, relative_l2, tiny, trainer
+from .test_adapters import PAIRS, pair
 
 SPLITS = [(8, 1), (4, 2), (2, 4), (1, 8)]
 
@@ -66,6 +67,28 @@ def test_order_and_padding_do_not_matter(tmp_path, reference, order):
 def test_gradient_checkpointing_gives_the_same_update(tmp_path, reference):
     vector, _ = gradient(tmp_path, 4, 2, activation_checkpointing=True)
     assert relative_l2(vector, reference[0]) <= 1e-6
+
+
+def test_compiled_models_get_the_same_update(tmp_path, reference):
+    vector, loss = gradient(tmp_path, 4, 2, torch_compile=True, torch_compile_backend="aot_eager")
+    assert relative_l2(vector, reference[0]) <= 1e-6
+    assert loss == pytest.approx(reference[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("decoder", PAIRS)
+def test_other_pairs_get_the_same_update_however_rows_are_split(tmp_path, decoder):
+    vectors = []
+    for size, accumulation in [(8, 1), (2, 4)]:
+        model, processor = pair(decoder)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            elif isinstance(getattr(module, "dropout", None), float):
+                module.dropout = 0.0
+        adapter = adapter_for(model, processor, prompt="Q: {question} A:")
+        vector, _ = gradient(tmp_path, size, accumulation, model=model, adapter=adapter)
+        vectors.append(vector)
+    assert relative_l2(*vectors) <= 1e-6
 
 
 def test_plain_seq2seq_trainer_is_wrong_by_the_accumulation(tmp_path, reference):
@@ -169,5 +192,5 @@ def test_a_step_without_any_answer_token_changes_nothing(tmp_path):
 
 
 def test_a_share_of_the_tokens_on_two_ranks_needs_average_tokens(tmp_path):
-    with pytest.raises(ValueError, match="average_tokens_across_devices=False makes the update depend"):
+    with pytest.raises(ValueError, match="average_tokens_across_devices=False lets the update depend"):
         arguments(tmp_path, average_tokens_across_devices=False)

@@ -12,7 +12,7 @@ from chartqa_ft.collator import ChartQACollator
 from chartqa_ft.generation import answer_questions
 
 from .common import drawn_charts, tiny, trainer
-from .test_adapters import pair
+from .test_adapters import PAIRS, pair
 
 NEW_TOKENS = 8
 
@@ -151,7 +151,7 @@ def test_generation_stops_at_the_models_last_position(confident):
     assert (ids[0, room:] == adapter.pad_token_id).all()
 
 
-@pytest.mark.parametrize("decoder", ["gpt2", "bert"])
+@pytest.mark.parametrize("decoder", PAIRS)
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_other_pairs_answer_batched_as_alone(decoder, num_beams):
     model, processor = pair(decoder)

@@ -160,7 +160,7 @@ class Adapter(ABC):
         return self.prompt.replace("{question}", question)
 
     def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
-        """Answer ids, shape (rows, length) -> answers: up to the first eos, without padding, markers, outer whitespace.
+        """Answer ids, shape (rows, length) -> answers: up to the first eos, without padding, markers, outer spaces.
 
         Also takes labels: positions of -100 are passed over.
         """

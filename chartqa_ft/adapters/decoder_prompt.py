@@ -43,11 +43,11 @@ class DecoderPrompt(Adapter):
             unknown = [marker for marker in MARKERS if marker not in self.tokenizer.get_vocab()]
             if unknown:
                 raise ValueError(
-                    f"{' and '.join(unknown)} of the prompt {self.prompt!r} is not in the tokenizer's vocabulary: pass "
+                    f"{' and '.join(unknown)} of the prompt {self.prompt!r} is not in the vocabulary: pass "
                     "prompt='...{question}...' in words that this model knows, or teach it the markers with "
                     "chartqa_ft.adapters.add_prompt_tokens(model, processor) before training."
                 )
-        # generate() puts the start token in front of a prompt unless the encoder is a Donut's: training must do the same.
+        # generate() puts the start token before a prompt unless the encoder is a Donut's: training must do the same.
         donut = "donut" in config.encoder.model_type
         starts = as_list(model.generation_config.decoder_start_token_id) or as_list(
             model.generation_config.bos_token_id
@@ -167,7 +167,7 @@ class DecoderPrompt(Adapter):
         return {"pixel_values": torch.stack(placed)}
 
     def place(self, image: Any, draw: PaddingDraw) -> torch.Tensor:
-        """One chart, float32 of shape (3, height, width), at a drawn place on a canvas of black before normalization."""
+        """One chart, float32 of shape (3, height, width), at a drawn place on a canvas that is black."""
         image_processor = self.processor.image_processor
         pixels = image_processor([image], do_pad=False, return_tensors="pt")["pixel_values"][0]
         height, width = self.canvas
@@ -198,12 +198,13 @@ class DecoderPrompt(Adapter):
 
     def attach(self, model: nn.Module) -> None:
         base_model(model).decoder.register_forward_pre_hook(_spread_charts, with_kwargs=True)
+        base_model(model).encoder.register_forward_hook(_flatten_grid)
 
     def encode_charts(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> BaseModelOutput:
         """One encoder pass over the charts of a batch: `last_hidden_state` of shape (charts, patches, hidden)."""
         encoder = base_model(model).get_encoder()
         pixels = batch["pixel_values"].to(next(encoder.parameters()).dtype)
-        return BaseModelOutput(last_hidden_state=encoder(pixel_values=pixels, return_dict=True).last_hidden_state)
+        return _flatten_grid(encoder, (), encoder(pixel_values=pixels, return_dict=True))
 
     # ------------------------------------------------------------------ generation
     @torch.no_grad()
@@ -285,6 +286,15 @@ def _spread_charts(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tu
         return None
     kwargs["encoder_hidden_states"] = kwargs["encoder_hidden_states"].index_select(0, chart_index)
     return args, kwargs
+
+
+def _flatten_grid(module: nn.Module, args: tuple, output: Any) -> BaseModelOutput:
+    """Forward hook of the encoder: a convolutional one (ConvNeXt) returns (charts, hidden, height, width), which the
+    cross-attention cannot read; it becomes (charts, height x width, hidden). Others pass as they are."""
+    states = output.last_hidden_state
+    if states.ndim == 4:
+        states = states.flatten(2).transpose(1, 2)
+    return BaseModelOutput(last_hidden_state=states)
 
 
 def add_prompt_tokens(model: nn.Module, processor: Any) -> int:
