@@ -12,6 +12,8 @@ import torch
 from transformers import Seq2SeqTrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from .variants import variant_name
+
 logger = logging.getLogger(__name__)
 
 RECIPE_STEPS = 40_000
@@ -127,6 +129,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError("load_best_model_at_end needs evaluations: set eval_strategy to 'steps' or 'epoch'")
 
     def _refuse(self) -> None:
+        variant_name(self.metric_variant)
         """Combinations that would silently do something else than asked."""
         for refused, message in (
             (
