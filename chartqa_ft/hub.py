@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,16 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
     """The content of `chartqa_config.json`, empty for a checkpoint that this library did not write."""
     path = Path(folder) / SETTINGS_NAME
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def check_saveable(model: nn.Module) -> None:
+    """Fail before training, not at its first checkpoint: transformers refuses to save what is in the wrong config."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            model.config.save_pretrained(folder)
+            model.generation_config.save_pretrained(folder)
+        except ValueError as error:
+            raise ValueError(f"this model could not be saved after training: {error}") from error
 
 
 def package_versions() -> dict[str, str]:

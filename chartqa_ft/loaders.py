@@ -44,6 +44,14 @@ def chart_ids(records: Any) -> list[str] | None:
     return None
 
 
+def has_answers(records: Any) -> bool:
+    """Whether records can be scored. A hidden test set has no answers, or empty ones."""
+    columns = getattr(records, "column_names", None)
+    if columns is not None:
+        return "answer" in columns and (not hasattr(records, "__len__") or any(records["answer"]))
+    return not isinstance(records, (list, tuple)) or any(record.get("answer") for record in records)
+
+
 def chart_loader(
     records: Any,
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from . import hub
 from .adapters import Adapter, adapter_for, base_model
 from .collator import ChartQACollator
 from .data import stratified_subset
-from .loaders import chart_loader
+from .loaders import chart_loader, has_answers
 from .losses import answer_logits_only, sum_by_row, token_losses
 from .predictions import write_predictions
 from .progress import SHORT
@@ -110,7 +109,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             from peft import get_peft_model
 
             model = get_peft_model(model, peft_config)
-        _check_saveable(model)
+        hub.check_saveable(model)
         self.adapter.attach(model)
         if args.ddp_find_unused_parameters is None and self.adapter.uses_all_parameters:
             args.ddp_find_unused_parameters = False
@@ -172,7 +171,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             records = self.eval_dataset[records]
         if records is None:
             raise ValueError("evaluation needs an eval_dataset")
-        collate = self._collators["eval" if _has_answers(records) else "test"]
+        collate = self._collators["eval" if has_answers(records) else "test"]
         return self.accelerator.prepare(self._loader(records, collate, training=False))
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
@@ -397,20 +396,3 @@ class ChartQATrainer(Seq2SeqTrainer):
             hub.save_settings(self.adapter, folder, metric_variant=self.args.metric_variant)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
-
-
-def _has_answers(records: Any) -> bool:
-    columns = getattr(records, "column_names", None)
-    if columns is not None:
-        return "answer" in columns and (not hasattr(records, "__len__") or any(records["answer"]))
-    return not isinstance(records, (list, tuple)) or any(record.get("answer") for record in records)
-
-
-def _check_saveable(model: nn.Module) -> None:
-    """Fail before training, not at its first checkpoint: transformers refuses to save what is in the wrong config."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            model.config.save_pretrained(folder)
-            model.generation_config.save_pretrained(folder)
-        except ValueError as error:
-            raise ValueError(f"this model could not be saved after training: {error}") from error

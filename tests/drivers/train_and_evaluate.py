@@ -2,8 +2,9 @@
 
     python train_and_evaluate.py FOLDER JOB [JOB ...]
 
-Each JOB is a JSON object: `name`, `rows` (how many questions), and arguments of the training. FOLDER/<name> gets
-`tensors.pt` (the gradient of every optimizer step, weights at the end) and, from every process, `result-<rank>.json`.
+Each JOB is a JSON object: `name`, `rows` (how many questions), `stream` (read them as one), and arguments of the
+training. FOLDER/<name> gets `tensors.pt` (the gradient of every optimizer step, weights at the end) and, from every
+process, `result-<rank>.json`.
 """
 
 import json
@@ -29,6 +30,8 @@ class AllGradients(TrainerCallback):
 
 def run_job(folder: Path, job: dict) -> None:
     records = drawn_charts().select(range(job.pop("rows")))
+    if job.pop("stream", False):
+        records = records.to_iterable_dataset()
     folder = folder / job.pop("name")
     capture = AllGradients()
     run = trainer(folder, records=records, eval_dataset=records, callbacks=[capture], **job)
