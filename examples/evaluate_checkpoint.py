@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import logging
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from transformers import HfArgumentParser
@@ -111,7 +111,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         (output / "predictions" / "eval-step-0.jsonl").replace(output / "predictions.jsonl")
         if not any((output / "predictions").iterdir()):
             (output / "predictions").rmdir()
-        (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        report = {"arguments": asdict(script), **metrics}
+        (output / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         print(
             f"{script.model_name_or_path} on {script.split} of {script.dataset_name}: "
             f"{script.num_beams} beam{'s' * (script.num_beams != 1)}, variant {script.variant}"

@@ -28,7 +28,7 @@ import json
 import logging
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +187,11 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         answers = output / "predictions" / f"final-step-{trainer.state.global_step}.jsonl"
         if args.write_predictions:
             answers.replace(output / "predictions.jsonl")
-        report = {**result.metrics, **metrics, "best_checkpoint": trainer.state.best_model_checkpoint}
+        best = trainer.state.best_model_checkpoint
+        report = {"arguments": asdict(script), **result.metrics, **metrics, "best_checkpoint": best}
         (output / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         print(format_table(metrics, prefix="eval_"))
-        print(f"model, predictions.jsonl, metrics.json: {output}; best checkpoint: {report['best_checkpoint']}")
+        print(f"model, predictions.jsonl, metrics.json: {output}; best checkpoint: {best}")
     return metrics
 
 

@@ -133,8 +133,13 @@ def test_drawn_charts_on_one_process_and_two_then_evaluated(tmp_path):
     printed = start(EVALUATE, {**evaluation, "max_new_tokens": 5, "output_dir": scores}, processes=2)
     assert format_table(report(scores), prefix="eval_") in printed.stdout
     assert answers(scores) == answers(one)
-    evaluated, final = without_times(report(scores)), report(one)
-    assert evaluated == {key: final[key] for key in evaluated}
+    evaluated, final = (
+        {key: value for key, value in without_times(report(folder)).items() if key.startswith("eval_")}
+        for folder in (scores, one)
+    )
+    assert evaluated == final
+    assert report(scores)["arguments"] == {**report(scores)["arguments"], "split": "val", "num_beams": 2}
+    assert report(one)["arguments"]["dataset_name"] == str(data)
     assert sorted(path.name for path in scores.iterdir()) == ["metrics.json", "predictions.jsonl"]
 
 
