@@ -331,6 +331,17 @@ class WithoutMarkers:
         return {k: v for k, v in self._tokenizer.get_vocab().items() if k not in ("<chartqa>", "<s_answer>")}
 
 
+def test_a_cache_too_small_for_generation_is_refused_with_the_mend():
+    model, processor = tiny(decoder_layers=2)
+    model.config.decoder.encoder_layers = 1
+    with pytest.raises(ValueError, match=r"set model\.config\.decoder\.encoder_layers = 2"):
+        adapter_for(model, processor)
+    model.config.decoder.encoder_layers = 2
+    assert adapter_for(model, processor).generate(
+        model, adapter_for(model, processor).encode([example()]), max_new_tokens=2
+    ).shape == (1, 2)
+
+
 def test_added_markers_grow_the_decoder_alone():
     model, processor = tiny()
     assert add_prompt_tokens(model, processor) == 0

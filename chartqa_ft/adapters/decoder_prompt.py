@@ -47,6 +47,12 @@ class DecoderPrompt(Adapter):
                     "prompt='...{question}...' in words that this model knows, or teach it the markers with "
                     "chartqa_ft.adapters.add_prompt_tokens(model, processor) before training."
                 )
+        layers, cached = (getattr(config.decoder, f"{part}_layers", 0) for part in ("decoder", "encoder"))
+        if cached < layers:
+            raise ValueError(
+                f"the decoder has {layers} layers and its config encoder_layers={cached}, by which transformers sizes "
+                f"the cache of generation: set model.config.decoder.encoder_layers = {layers} (it changes no more)"
+            )
         # generate() puts the start token before a prompt unless the encoder is a Donut's: training must do the same.
         donut = "donut" in config.encoder.model_type
         starts = as_list(model.generation_config.decoder_start_token_id) or as_list(
