@@ -1,4 +1,4 @@
-"""The training loss as it is reported: exact to the token over rows, ranks, accumulation and resumed runs."""
+"""What a run carries over a resume: the sums of its reported loss, exact to the token, and its place in a stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class RunningLoss(TrainerCallback):
     """Sums the losses and counts of answer tokens since the last log and since the first step.
 
     Upstream reports the mean of batch means, on several ranks of each rank's own share, and forgets the sum on resume.
-    The local sums stay on the device; ranks meet only when a number is wanted.
+    The local sums stay on the device; ranks meet only when a number is wanted. `epoch` and `batches` (of this rank in
+    this epoch) say where in a stream, which has no length, a run was when it was saved.
     """
 
     def __init__(self, accelerator: Any):
@@ -33,12 +34,14 @@ class RunningLoss(TrainerCallback):
         self.window = [0.0, 0.0]
         self.total = [0.0, 0.0]
         self.local: torch.Tensor | None = None
+        self.epoch = self.batches = 0
 
     def add(self, loss_sum: torch.Tensor, tokens: torch.Tensor) -> None:
         """Add one batch of this rank: the sum over its answer tokens in nats (0-d), and their number (0-d)."""
         dtype = torch.float32 if loss_sum.device.type == "mps" else torch.float64
         batch = torch.stack([loss_sum.detach().to(dtype), tokens.to(dtype)])
         self.local = batch if self.local is None else self.local + batch
+        self.batches += 1
 
     def synchronize(self) -> None:
         """Add what all ranks have summed since the last time. Every rank must call it."""
@@ -62,13 +65,17 @@ class RunningLoss(TrainerCallback):
         self.synchronize()
         return _mean(self.total)
 
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.epoch, self.batches = self.epoch + 1, 0
+
     def on_save(self, args, state, control, **kwargs):
         self.synchronize()
         self.accelerator.wait_for_everyone()
         if args.should_save:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             partial = folder / (STATE_NAME + ".part")
-            partial.write_text(json.dumps({"window": self.window, "total": self.total}), encoding="utf-8")
+            names = ("window", "total", "epoch", "batches")
+            partial.write_text(json.dumps({name: getattr(self, name) for name in names}), encoding="utf-8")
             os.replace(partial, folder / STATE_NAME)
 
     def restore(self, checkpoint: str | Path) -> None:
@@ -78,6 +85,7 @@ class RunningLoss(TrainerCallback):
         if file.is_file():
             sums = json.loads(file.read_text(encoding="utf-8"))
             self.window, self.total = sums["window"], sums["total"]
+            self.epoch, self.batches = sums.get("epoch", 0), sums.get("batches", 0)
 
 
 def _mean(sums: list[float]) -> float:

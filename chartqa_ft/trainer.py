@@ -252,6 +252,18 @@ class ChartQATrainer(Seq2SeqTrainer):
         output = super().train(resume_from_checkpoint or None, *args, **kwargs)
         return output._replace(training_loss=output.metrics["train_loss"])
 
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        # (epochs, batches of the epoch) that are done: upstream takes any stream for one of max_steps steps.
+        done = super()._init_training_state(*args, **kwargs)
+        place = self.running_loss.epoch, self.running_loss.batches
+        return done if hasattr(self.train_dataset, "__len__") or not self.state.global_step else place
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**kwargs)
+        else:  # a finished run was resumed: upstream would train one step more
+            self.control.should_training_stop = True
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.is_in_train and "loss" in logs:
             logs["loss"] = self.running_loss.since_last_log()

@@ -103,6 +103,11 @@ def whole_checkpoints(output: Path) -> list[int]:
     return [int(file.parent.name.rpartition("-")[2]) for file in output.glob("checkpoint-*/chartqa_state.json")]
 
 
+def last_step(output: Path) -> Path:
+    """The checkpoint of the last step that was saved."""
+    return max(output.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
 def kill_all(launched: subprocess.Popen) -> None:
     """Kill a launcher with all its descendants: torchrun gives every rank a session of its own."""
     family = [*psutil.Process(launched.pid).children(recursive=True), psutil.Process(launched.pid)]

@@ -20,6 +20,7 @@ from .launching import (
     answers,
     as_command_line,
     example,
+    last_step,
     report,
     save_tiny,
     start,
@@ -52,7 +53,7 @@ def check_run(output: Path, questions: int, text: str) -> None:
     metrics, rows = report(output), answers(output)
     assert [row["index"] for row in rows] == list(range(questions))
     check_against_predictions(metrics, rows)
-    history = json.loads((max_checkpoint(output) / "trainer_state.json").read_text())["log_history"]
+    history = json.loads((last_step(output) / "trainer_state.json").read_text())["log_history"]
     evaluations = {entry["step"]: entry for entry in history if "eval_relaxed_accuracy" in entry}
     best = Path(metrics["best_checkpoint"])
     best_step = int(best.name.rpartition("-")[2])
@@ -86,10 +87,6 @@ def check_against_predictions(
     )
     assert {key: metrics[f"eval_{key}"] for key in again} == again
     assert sum(row["correct"] for row in rows) / len(rows) == metrics["eval_relaxed_accuracy"]
-
-
-def max_checkpoint(output: Path) -> Path:
-    return max(output.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def no_warnings(text: str) -> bool:
