@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -96,7 +97,12 @@ def _load_full(
             "Prefer checkpoints in safetensors; saving this model writes them.",
             folder,
         )
-    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=trust_remote_code, **model_arguments)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, **model_arguments
+        )
+    except SafetensorError as error:
+        raise OSError(f"the weights in {folder} are damaged ({error}): fetch or save the checkpoint again") from error
     if compatibility.needs_compat(folder) if compat is None else compat:
         return compatibility.apply_legacy_model(model), compatibility.load_legacy_processor(folder)
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -115,6 +121,13 @@ def _load_peft(
     from peft import PeftConfig, PeftModel
 
     config = PeftConfig.from_pretrained(folder)
+    if config.base_model_name_or_path is None:
+        raise ValueError(
+            f"{folder}/adapter_config.json does not name its base model (base_model_name_or_path): save "
+            "the base model first and train from its folder, or write its name into that file"
+        )
+    if compat is None:
+        compat = read_settings(folder).get("compat")
     base, processor, _ = load_checkpoint(
         config.base_model_name_or_path,
         revision=config.revision,
@@ -123,13 +136,28 @@ def _load_peft(
         trust_remote_code=trust_remote_code,
         **model_arguments,
     )
+    if (folder / "tokenizer_config.json").is_file():
+        legacy = compatibility.is_legacy(base)
+        processor = (compatibility.load_legacy_processor if legacy else AutoProcessor.from_pretrained)(folder)
     model = PeftModel.from_pretrained(base, folder)
     return (model.merge_and_unload() if merge else model), processor
 
 
-def save_settings(adapter: Adapter, folder: str | Path, *, metric_variant: str | None = None) -> Path:
-    """Write `chartqa_config.json`: the prompt and what else, beside weights and processor, answers depend on."""
-    settings = {**adapter.settings(), "metric_variant": metric_variant, "versions": package_versions()}
+def save_settings(
+    adapter: Adapter, folder: str | Path, *, compat: bool = False, metric_variant: str | None = None
+) -> Path:
+    """Write `chartqa_config.json`: the prompt and what else, beside weights and processor, answers depend on.
+
+    Args:
+        compat: whether the model keeps the numbers of transformers 4.28.1.
+        metric_variant: of relaxed accuracy, that the model was selected and scored by.
+    """
+    settings = {
+        **adapter.settings(),
+        "compat": compat,
+        "metric_variant": metric_variant,
+        "versions": package_versions(),
+    }
     path = Path(folder) / SETTINGS_NAME
     partial = path.with_name(path.name + ".part")
     partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

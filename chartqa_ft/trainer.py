@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather_object, send_to_device
+from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer, TrainerCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
-from . import hub
+from . import compat, hub
 from .adapters import Adapter, adapter_for, base_model
+from .checks import check_trainer
 from .collator import ChartQACollator
 from .data import stratified_subset
 from .loaders import chart_loader, has_answers
@@ -83,17 +85,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         peft_config: Any = None,
         **kwargs: Any,
     ):
-        for name in ("compute_loss_func", "model_init", "preprocess_logits_for_metrics", "data_collator"):
-            if kwargs.get(name) is not None:
-                raise ValueError(f"ChartQATrainer takes no {name}: subclass it, or use the plain Seq2SeqTrainer")
-        if args is None:
-            args = ChartQATrainingArguments(output_dir="chartqa_out")
-        if not isinstance(args, ChartQATrainingArguments):
-            raise ValueError(f"args must be ChartQATrainingArguments, got {type(args).__name__}")
-        if args.auto_find_batch_size:
-            raise ValueError(
-                "auto_find_batch_size would change the rows of a step: choose per_device_train_batch_size"
-            )
+        args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else args
+        check_trainer(args, eval_dataset, kwargs)
         if isinstance(model, (str, Path)):
             model, loaded_processor, loaded_adapter = hub.load_checkpoint(model)
             if processing_class is None and adapter is None:
@@ -134,6 +127,8 @@ class ChartQATrainer(Seq2SeqTrainer):
                 self.remove_callback(callback)
                 self.add_callback(SHORT[type(callback)])
         self._answered: list[dict[str, Any]] = []
+        self._row_numbers: list[int] | None = None
+        """Of a subset that is being evaluated: the row of the whole data set for each of its rows."""
         self._generation_settings: dict[str, Any] = {}
         logger.info("precision: %s; adapter: %s; prompt: %s", args.precision, self.adapter.name, self.adapter.prompt)
 
@@ -299,9 +294,15 @@ class ChartQATrainer(Seq2SeqTrainer):
             return metrics
         if self.is_in_train and self.args.eval_subset is not None:
             size = self.args.eval_subset
-            records = stratified_subset(records, int(size) if size >= 1 else size, seed=self.args.seed)
+            numbered = Dataset.from_dict({"source": records["source"], "number": range(len(records))})
+            chosen = stratified_subset(numbered, int(size) if size >= 1 else size, seed=self.args.seed)
+            self._row_numbers = list(chosen["number"])
+            records = records.select(self._row_numbers)
         self._generation_settings = generation_settings
-        return super().evaluate(records, ignore_keys, metric_key_prefix)
+        try:
+            return super().evaluate(records, ignore_keys, metric_key_prefix)
+        finally:
+            self._row_numbers = None
 
     def predict(
         self,
@@ -331,6 +332,8 @@ class ChartQATrainer(Seq2SeqTrainer):
             self._collecting = False
         gathered = gather_object(self._answered) if self.accelerator.num_processes > 1 else self._answered
         rows, self._answered = each_row_once(gathered), []
+        if self._row_numbers is not None:
+            rows = [{**row, "index": self._row_numbers[row["index"]]} for row in rows]
         scores = score_rows(rows, variant=self.args.metric_variant, compute_metrics=self.compute_metrics)
         prefix = f"{metric_key_prefix}_"
         metrics = output.metrics | {key if key.startswith(prefix) else prefix + key: scores[key] for key in scores}
@@ -405,6 +408,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.args.should_save:
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             self.args.save_json(folder / "training_args.json")
-            hub.save_settings(self.adapter, folder, metric_variant=self.args.metric_variant)
+            legacy = compat.is_legacy(base_model(self.model).config)
+            hub.save_settings(self.adapter, folder, compat=legacy, metric_variant=self.args.metric_variant)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)

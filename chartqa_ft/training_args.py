@@ -19,6 +19,11 @@ logger = logging.getLogger(__name__)
 RECIPE_STEPS = 40_000
 
 
+def _switch(text: str) -> dict:
+    """Metadata of a flag that may be unset: `--flag` alone turns it on, as every plain flag does."""
+    return {"help": text, "nargs": "?", "const": True}
+
+
 @dataclass
 class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     """Everything `Seq2SeqTrainingArguments` takes, and what reading charts needs beside it.
@@ -46,17 +51,20 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
 
     bf16: bool | None = field(
         default=None,
-        metadata={"help": "bfloat16 mixed precision. Unset with fp16 unset: the best that the device has."},
+        metadata=_switch("bfloat16 mixed precision. Unset with fp16 unset: the best that the device has."),
     )
     """bfloat16 mixed precision. `None` with `fp16=None`: bf16 on GPUs that support it, fp16 on others, else fp32."""
 
-    fp16: bool | None = field(default=None, metadata={"help": "float16 mixed precision (GPU only). See bf16."})
+    fp16: bool | None = field(default=None, metadata=_switch("float16 mixed precision (GPU only). See bf16."))
     """float16 mixed precision, for GPUs alone: on a CPU it would be accepted upstream and do nothing."""
 
     logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Replace NaN and infinite losses in the log. Off: a broken run shows itself."}
+        default=False, metadata={"help": "Must stay off: a run that went wrong shows NaN in its log."}
     )
-    """Hide NaN and infinite losses in the log; off here, so that a run that went wrong says so."""
+    """Must stay `False`: the log shows what was computed, so that a run that went wrong says so."""
+
+    hub_strategy: str = field(default="end", metadata={"help": "Must stay 'end': no checkpoint is pushed."})
+    """Only `"end"`: upstream's push of checkpoints would upload `training_args.bin`, a pickle that holds the token."""
 
     logging_steps: float = field(default=50, metadata={"help": "Log the loss every so many steps."})
     """Steps between two lines of the log; each reports the token-exact loss of the steps since the last one."""
@@ -95,14 +103,14 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
 
     group_by_chart: bool | None = field(
         default=None,
-        metadata={"help": "Encode each chart once for all its questions in a batch. Unset: where possible."},
+        metadata=_switch("Encode each chart once for all its questions in a batch. Unset: where possible."),
     )
     """Batch the questions of a chart together and encode it once. `None`: where the model's adapter can. Such rows
     share the encoder's dropout mask and a batch holds fewer distinct charts than the recipe's; `False` restores it."""
 
     random_padding: bool | None = field(
         default=None,
-        metadata={"help": "Place training charts at random on their canvas. Unset: where the processor pads."},
+        metadata=_switch("Place training charts at random on their canvas. Unset: where the processor pads."),
     )
     """The recipe's training augmentation. `None`: on for processors that pad charts to a fixed canvas (Donut)."""
 
@@ -113,7 +121,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         self._refuse()
         self._choose_schedule()
         self._choose_precision()
-        if self.eval_strategy != "no" and self.metric_for_best_model is None:
+        wants_best = self.load_best_model_at_end or self.save_strategy == "best"
+        if wants_best and self.metric_for_best_model is None:
             self.metric_for_best_model = "relaxed_accuracy" if self.predict_with_generate else "loss"
         super().__post_init__()
         if self.accelerator_config.dispatch_batches is None:
@@ -160,8 +169,22 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
                 f"generation_max_new_tokens must be at least 1, got {self.generation_max_new_tokens}",
             ),
             (
-                self.eval_subset is not None and self.eval_subset <= 0,
+                self.eval_subset is not None
+                and not (0 < self.eval_subset < 1 or self.eval_subset == int(self.eval_subset) > 0),
                 f"eval_subset must be a number of questions or a share between 0 and 1, got {self.eval_subset}",
+            ),
+            (
+                self.logging_nan_inf_filter,
+                "logging_nan_inf_filter=True would have to change the exact losses of the log: leave it False",
+            ),
+            (
+                self.prediction_loss_only,
+                "prediction_loss_only=True: use predict_with_generate=False, which evaluates the loss alone",
+            ),
+            (bool(self.include_for_metrics), "include_for_metrics is not supported: compute_metrics gets the texts"),
+            (
+                self.push_to_hub and self.hub_strategy != "end",
+                f"hub_strategy={self.hub_strategy!r} would upload a pickle that holds your token: use 'end'",
             ),
             (self.fp16 and self.bf16, "fp16=True and bf16=True exclude each other: choose one"),
         ):
@@ -176,11 +199,17 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
 
     def _choose_precision(self) -> None:
         on_gpu = torch.cuda.is_available() and not self.use_cpu
-        if self.fp16 and not on_gpu:
-            raise ValueError("fp16=True does nothing on this device: leave it out (fp32), or use bf16=True")
-        if self.fp16 is None and self.bf16 is None and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no":
-            self.bf16 = on_gpu and torch.cuda.is_bf16_supported()
-            self.fp16 = on_gpu and not self.bf16
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        if not on_gpu and (self.fp16 or (launched == "fp16" and not self.bf16)):
+            raise ValueError("fp16 does nothing on this device: leave it out (fp32), or use bf16=True")
+        if self.fp16 is None and self.bf16 is None:
+            best = "no" if not on_gpu else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+            chosen = best if launched == "no" else launched
+            self.fp16, self.bf16 = chosen == "fp16", chosen == "bf16"
+        elif not (self.fp16 or self.bf16) and launched in ("fp16", "bf16"):
+            raise ValueError(
+                f"accelerate was started with --mixed_precision {launched}, and {launched} is set to False"
+            )
         self.fp16, self.bf16 = bool(self.fp16), bool(self.bf16)
 
     @property

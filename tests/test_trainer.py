@@ -6,10 +6,11 @@ import json
 import logging
 import math
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, HfArgumentParser
 
 from chartqa_ft import ChartQATrainer, load_checkpoint, read_predictions, relaxed_accuracy
 from chartqa_ft.adapters import adapter_for
@@ -108,6 +109,8 @@ def test_evaluations_while_training_take_the_subset_and_others_the_whole(tmp_pat
     chosen = stratified_subset(records, 6, seed=subset.args.seed)
     rows = read_predictions(tmp_path / "predictions" / "eval-step-1.jsonl")
     assert [row["question"] for row in rows] == list(chosen["question"])
+    assert [records["question"][row["index"]] for row in rows] == list(chosen["question"])
+    assert max(row["index"] for row in rows) > 6
     assert subset.evaluate()["eval_n"] == len(records)
 
 
@@ -333,8 +336,15 @@ def test_defaults_are_the_official_recipe(tmp_path):
         ({"metric_for_best_model": "relaxed_accuracy", "predict_with_generate": False}, "needs predict_with_generate"),
         ({"generation_max_new_tokens": 0}, "must be at least 1, got 0"),
         ({"eval_subset": -1.0}, "eval_subset must be"),
+        ({"eval_subset": 1.5}, "eval_subset must be"),
+        ({"logging_nan_inf_filter": True}, "logging_nan_inf_filter=True would"),
+        ({"prediction_loss_only": True}, "use predict_with_generate=False"),
+        ({"include_for_metrics": ["inputs"]}, "include_for_metrics is not supported"),
+        ({"push_to_hub": True, "hub_strategy": "every_save"}, "would upload a pickle that holds your token"),
+        ({"eval_subset": 2, "eval_dataset": [{"question": "?"}]}, "eval_subset needs a datasets.Dataset"),
+        ({"predict_with_generate": False, "compute_metrics": print}, "it needs predict_with_generate=True"),
         ({"fp16": True, "bf16": True}, "exclude each other"),
-        ({"fp16": True}, "fp16=True does nothing on this device"),
+        ({"fp16": True}, "fp16 does nothing on this device"),
         ({"load_best_model_at_end": True, "save_strategy": "best"}, "load_best_model_at_end needs evaluations"),
         ({"auto_find_batch_size": True}, "choose per_device_train_batch_size"),
     ],
@@ -342,6 +352,47 @@ def test_defaults_are_the_official_recipe(tmp_path):
 def test_wrong_combinations_say_what_to_do(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, **changes)
+
+
+BEST = {
+    "eval_strategy": "steps",
+    "eval_steps": 1,
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "load_best_model_at_end": True,
+}
+
+
+def test_a_best_metric_that_no_evaluation_has_is_refused_before_training(tmp_path):
+    records = drawn_charts().select(range(4))
+    with pytest.raises(ValueError, match="no evaluation has metric_for_best_model='relaxed_acuracy'"):
+        trainer(tmp_path, eval_dataset=records, metric_for_best_model="relaxed_acuracy", **BEST)
+    parts = {"easy": records, "hard": records}
+    with pytest.raises(ValueError, match="must say of which data set: easy_relaxed_accuracy, hard_relaxed_accuracy"):
+        trainer(tmp_path, eval_dataset=parts, **BEST)
+    learning = trainer(tmp_path, eval_dataset=parts, metric_for_best_model="eval_hard_relaxed_accuracy_human", **BEST)
+    learning.train()
+    assert learning.state.best_model_checkpoint.endswith("checkpoint-1")
+    trainer(tmp_path / "without", eval_dataset=parts, eval_strategy="steps", eval_steps=1).train()
+
+
+def test_precision_of_the_launcher_is_honoured_or_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert arguments(tmp_path).precision == "bf16"
+    with pytest.raises(ValueError, match="accelerate was started with --mixed_precision bf16"):
+        arguments(tmp_path, bf16=False)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(ValueError, match="fp16 does nothing on this device"):
+        arguments(tmp_path)
+
+
+def test_flags_that_may_be_unset_work_bare_and_with_a_value(tmp_path):
+    parser = HfArgumentParser(ChartQATrainingArguments)
+    line = ["--output_dir", str(tmp_path), "--use_cpu"]
+    (args,) = parser.parse_args_into_dataclasses([*line, "--bf16", "--group_by_chart", "False", "--random_padding"])
+    assert (args.bf16, args.group_by_chart, args.random_padding) == (True, False, True)
+    (args,) = parser.parse_args_into_dataclasses(line)
+    assert (args.bf16, args.group_by_chart, args.random_padding) == (False, None, None)
 
 
 def test_several_gpus_in_one_process_are_refused_with_the_line_to_use(tmp_path, monkeypatch):
@@ -385,6 +436,27 @@ def test_scores_weigh_tokens_and_not_rows():
     assert metrics["relaxed_accuracy"] == 0.5
     assert [row["correct"] for row in rows] == [1.0, 0.0]
     assert score_rows([], variant="pix2struct") == {}
+
+
+def test_rows_without_a_reference_are_left_out_and_zero_is_a_reference(caplog):
+    rows = [{"answer": a, "source": "human", "prediction": "0"} for a in (0, "", None, "5")]
+    metrics = score_rows(rows, variant="pix2struct")
+    assert (metrics["n"], metrics["relaxed_accuracy"]) == (2, 0.5)
+    assert [row["correct"] for row in rows] == [1.0, None, None, 0.0]
+    assert "2 of 4 questions have no answer" in caplog.text
+
+
+def test_year_flags_and_question_types_reach_the_metric():
+    row = {"answer": "2016", "source": None, "prediction": "2015", "question_type": "Factoid"}
+    for flag, verdict in (("YES", 0.0), ("NO", 1.0)):
+        metrics = score_rows([{**row, "year_flags": [flag]}], variant="chartqapro")
+        assert metrics["relaxed_accuracy"] == metrics["relaxed_accuracy_type_factoid"] == verdict
+
+
+def test_own_metrics_may_be_numpy_numbers():
+    row = {"answer": "1", "source": None, "prediction": "1"}
+    metrics = score_rows([row], variant="pix2struct", compute_metrics=lambda p: {"m": np.float32(0.5)})
+    assert type(metrics["m"]) is float
 
 
 def test_running_loss_is_a_mean_over_tokens():

@@ -1,0 +1,56 @@
+"""Arguments that the trainer would have to ignore are refused before any time is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from datasets import Dataset
+
+from .training_args import ChartQATrainingArguments
+
+_OWN = ("loss", "relaxed_accuracy", "accuracy_lenient", "accuracy_strict_year")
+_REPLACED = ("compute_loss_func", "model_init", "preprocess_logits_for_metrics", "data_collator")
+
+
+def check_trainer(args: ChartQATrainingArguments, eval_dataset: Any, trainer_arguments: Mapping[str, Any]) -> None:
+    """Check what a `ChartQATrainer` is made of, as far as it does not need the model.
+
+    Raises:
+        ValueError: something that the trainer would ignore or that would fail in the middle of training.
+    """
+    for name in _REPLACED:
+        if trainer_arguments.get(name) is not None:
+            raise ValueError(f"ChartQATrainer takes no {name}: subclass it, or use the plain Seq2SeqTrainer")
+    if not isinstance(args, ChartQATrainingArguments):
+        raise ValueError(f"args must be ChartQATrainingArguments, got {type(args).__name__}")
+    if args.auto_find_batch_size:
+        raise ValueError("auto_find_batch_size would change the rows of a step: choose per_device_train_batch_size")
+    own_metrics = trainer_arguments.get("compute_metrics") is not None
+    if own_metrics and not args.predict_with_generate:
+        raise ValueError("compute_metrics is called with generated answers: it needs predict_with_generate=True")
+    if args.eval_subset is not None:
+        for part in eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]:
+            if part is not None and not isinstance(part, Dataset):
+                raise ValueError("eval_subset needs a datasets.Dataset to choose from, not a list or a stream")
+    if eval_dataset is not None and args.eval_strategy != "no" and args.metric_for_best_model is not None:
+        check_best_metric(args.metric_for_best_model, eval_dataset, own_metrics)
+
+
+def check_best_metric(name: str, eval_dataset: Any, own_metrics: bool) -> None:
+    """Refuse a `metric_for_best_model` that no evaluation will have, before training and not after an evaluation.
+
+    Args:
+        name: of the metric, with or without `eval_`.
+        eval_dataset: the trainer's; with a dict the name must say of which part.
+        own_metrics: whether a `compute_metrics` may bring other names.
+    """
+    short = name.removeprefix("eval_")
+    if isinstance(eval_dataset, dict):
+        part = next((key for key in eval_dataset if short.startswith(f"{key}_")), None)
+        if part is None:
+            names = ", ".join(f"{key}_relaxed_accuracy" for key in eval_dataset)
+            raise ValueError(f"metric_for_best_model={name!r} must say of which data set: {names}")
+        short = short.removeprefix(f"{part}_")
+    if short not in _OWN and not short.startswith(("relaxed_accuracy_", "share_")) and not own_metrics:
+        raise ValueError(f"no evaluation has metric_for_best_model={name!r}: try 'relaxed_accuracy' or 'loss'")
