@@ -181,6 +181,10 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
                 self.prediction_loss_only,
                 "prediction_loss_only=True: use predict_with_generate=False, which evaluates the loss alone",
             ),
+            (
+                self.save_total_limit == 1,
+                "save_total_limit=1 deletes the last whole checkpoint before the next is known to be whole: use 2",
+            ),
             (bool(self.include_for_metrics), "include_for_metrics is not supported: compute_metrics gets the texts"),
             (
                 self.push_to_hub and self.hub_strategy != "end",

@@ -338,6 +338,7 @@ def test_defaults_are_the_official_recipe(tmp_path):
         ({"eval_subset": -1.0}, "eval_subset must be"),
         ({"eval_subset": 1.5}, "eval_subset must be"),
         ({"logging_nan_inf_filter": True}, "logging_nan_inf_filter=True would"),
+        ({"save_total_limit": 1}, "save_total_limit=1 deletes the last whole checkpoint"),
         ({"prediction_loss_only": True}, "use predict_with_generate=False"),
         ({"include_for_metrics": ["inputs"]}, "include_for_metrics is not supported"),
         ({"push_to_hub": True, "hub_strategy": "every_save"}, "would upload a pickle that holds your token"),
