@@ -106,8 +106,9 @@ def load_chartqa(
 
     Raises:
         RecordError: With `on_error="raise"`: a record has no image file, an unreadable, truncated or too large image,
-            a path that leaves `image_dir`, an empty question, no answer, several answers, or is malformed. It names
-            split, index, file and cause. With `"skip"`, only if nothing is left of a split.
+            one narrower than 1:50 (image processors fail on it), a path that leaves `image_dir`, an empty question,
+            no answer, several answers, or is malformed. It names split, index, file and cause. With `"skip"`, only if
+            nothing is left of a split.
         LayoutError: No records are found, a file cannot be read as a whole, or a column is missing or misspelt. It
             lists the columns seen and the `column_map` to write.
         FileNotFoundError: `source` or `image_dir` does not exist.

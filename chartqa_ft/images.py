@@ -23,6 +23,11 @@ logger = logging.getLogger(__name__)
 # Pillow's own warning limit (a quarter of a GiB of RGB). The largest ChartQA chart has less than a fiftieth of it.
 DEFAULT_MAX_PIXELS = 89_478_485
 
+# Longest side to shortest. The widest ChartQA chart has 2.6. Beyond the size of a model's picture (a tiny one has 96
+# pixels) image processors shrink the short side to 0 pixels and fail, Qwen-VL refuses above 200, and Donut's enlarges
+# the short side first: a picture of 1 x 3000 to 960 x 2,880,000.
+MAX_ASPECT_RATIO = 50
+
 # Formats that a chart may come in. Pillow reads more, but some of those run other programs (EPS runs Ghostscript).
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 
@@ -43,13 +48,29 @@ class ImageTooLargeError(ValueError):
     """A chart has more pixels than the limit: either a mistake or a decompression bomb."""
 
 
+class ImageShapeError(ValueError):
+    """An image has no pixels, or is so narrow that image processors cannot resize it."""
+
+
 def check_pixels(image: Image.Image, max_pixels: int | None) -> None:
-    """Refuse an image above `max_pixels` (width x height) before its pixels are decoded; `None` allows any size.
+    """Refuse an image that no model can be shown, before its pixels are decoded.
+
+    Args:
+        image: Its `size` is read and nothing else.
+        max_pixels: The limit of width x height; None allows any size.
 
     Raises:
-        ImageTooLargeError: The header claims more than `max_pixels` pixels.
+        ImageShapeError: No width or no height, or a longest side above `MAX_ASPECT_RATIO` times the shortest.
+        ImageTooLargeError: More than `max_pixels` pixels.
     """
     width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageShapeError(f"the image has no pixels ({width} x {height})")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise ImageShapeError(
+            f"the image has {width} x {height} pixels, a shape beyond {MAX_ASPECT_RATIO}:1 that image processors "
+            "cannot resize"
+        )
     if max_pixels is not None and width * height > max_pixels:
         raise ImageTooLargeError(
             f"the image has {width} x {height} = {width * height:,} pixels, above the limit of {max_pixels:,}: "
@@ -169,6 +190,7 @@ def check_image(image: bytes | str | Path, max_pixels: int | None = DEFAULT_MAX_
     AVIF and PPM are checked by their header alone.
 
     Raises:
+        ImageShapeError: No width or no height, or narrower than 1:`MAX_ASPECT_RATIO`.
         ImageTooLargeError: More than `max_pixels` pixels.
         TruncatedImageError: The file ends before the image does.
         BrokenImageError: No image, a format not in `FORMATS`, or a header that cannot be parsed.
@@ -202,7 +224,7 @@ def _check_buffer(file: BinaryIO, data: Buffer, max_pixels: int | None) -> tuple
                 opened.getexif().get(_ORIENTATION_TAG)
         if opened.format == "TIFF":
             _follow_tiff(opened, data)
-    except (ImageTooLargeError, TruncatedImageError):
+    except (ImageShapeError, ImageTooLargeError, TruncatedImageError):
         raise
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(f"{error} (this limit is Pillow's own: PIL.Image.MAX_IMAGE_PIXELS)") from error

@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from .images import ImageTooLargeError, TruncatedImageError, check_image, check_pixels
+from .images import ImageShapeError, ImageTooLargeError, TruncatedImageError, check_image, check_pixels
 from .layouts import Columns
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ ADVICE = {
     "path leaves image_dir": "Write the path relative to image_dir, without links that lead out of it.",
     "unreadable image": "Replace the file.",
     "truncated image": "Copy or download the file again.",
+    "unusable image shape": "Crop the image to the chart, or replace it.",
     "image above the pixel limit": "Shrink the image, or raise max_pixels if you trust it.",
 }
 
@@ -225,7 +226,7 @@ class RecordReader:
         if hasattr(value, "tobytes") and hasattr(value, "size") and hasattr(value, "mode"):  # an image decoded already
             try:
                 check_pixels(value, self.max_pixels)
-            except ImageTooLargeError as error:
+            except (ImageShapeError, ImageTooLargeError) as error:
                 raise RecordProblem(*_image_problem(error)) from None
             digest = _digest(f"{value.mode}{value.size}".encode() + value.tobytes())
             buffer = io.BytesIO()
@@ -346,6 +347,8 @@ def _image_problem(error: Exception) -> tuple[str, str]:
     reason = "unreadable image"
     if isinstance(error, ImageTooLargeError):
         reason = "image above the pixel limit"
+    elif isinstance(error, ImageShapeError):
+        reason = "unusable image shape"
     elif isinstance(error, TruncatedImageError):
         reason = "truncated image"
     return reason, str(error) if isinstance(error, ValueError) else f"the file cannot be read ({error})"

@@ -49,13 +49,13 @@ def chart(shade: int, format: str = "PNG", size: tuple[int, int] = (8, 6)) -> by
     return buffer.getvalue()
 
 
-def undecodable() -> bytes:
+def undecodable(size: tuple[int, int] = (8, 6)) -> bytes:
     """A PNG whose structure is whole and whose pixels are not: a proof that nothing decodes it."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 8, 2, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"no zlib stream at all") + chunk(b"IEND", b"")
 
 
@@ -525,6 +525,12 @@ def test_loaded_data_sets(folder, streaming, tmp_path):
             yield {**record, "image": Image.open(io.BytesIO(record["image"]["bytes"]))}
 
     assert plain(load_chartqa(IterableDataset.from_generator(decoded))) == expected
+
+    def decoded_without_pixels():
+        yield {**rows[0], "image": Image.new("RGB", (0, 5))}
+
+    with pytest.raises(RecordError, match=r"record 0 of split 'train'.*unusable image shape: the image has no pixels"):
+        list(load_chartqa(IterableDataset.from_generator(decoded_without_pixels)))
     paths = Dataset.from_dict({"image": [str(folder / "images" / "a.png")], "question": ["Q?"], "answer": ["A"]})
     for own in (paths, paths.cast_column("image", datasets.Image())):
         (record,) = plain(load_chartqa(own, streaming=streaming))
@@ -622,6 +628,7 @@ def spoiled(folder: Path) -> list[tuple[dict, str, str, str]]:
     (images / "cut.jpg").write_bytes(chart(1, "JPEG")[:-10])
     (images / "html.png").write_text("<html>404</html>")
     (images / "empty.png").write_bytes(b"")
+    (images / "thin.png").write_bytes(chart(1, size=(1, 3000)))
     (images / "large.png").write_bytes(chart(1, size=(101, 100)))
     (folder.parent / "outside.png").write_bytes(good)
     (images / "link.png").symlink_to(folder.parent / "outside.png")
@@ -649,6 +656,7 @@ def spoiled(folder: Path) -> list[tuple[dict, str, str, str]]:
         (named("cut.jpg"), "truncated image", "cut off", "cut.jpg"),
         (named("html.png"), "unreadable image", "not a readable image", "html.png"),
         (named("empty.png"), "unreadable image", "the file is empty", "empty.png"),
+        (named("thin.png"), "unusable image shape", "1 x 3000 pixels, a shape beyond 50:1", "thin.png"),
         (named("large.png"), "image above the pixel limit", "10,100 pixels, above the limit of 10,000", "large.png"),
         ({**RECORDS[0], "query": ""}, "empty question", "column 'query' holds ''", "a.png"),
         ({**RECORDS[0], "query": " \n"}, "empty question", "column 'query' holds ' \\n'", "a.png"),
@@ -666,7 +674,7 @@ def spoiled(folder: Path) -> list[tuple[dict, str, str, str]]:
     ]
 
 
-FAULTS = 31
+FAULTS = 32
 
 
 @pytest.mark.parametrize("fault", range(FAULTS))
@@ -708,6 +716,8 @@ def test_each_fault_raises_or_is_dropped(folder, fault, streaming, caplog):
         (b"GIF? no", "unreadable image"),
         (chart(1)[:-1], "truncated image"),
         (chart(1, size=(101, 100)), "image above the pixel limit"),
+        (chart(1, size=(3000, 1)), "unusable image shape"),
+        (undecodable(size=(0, 6)), "unreadable image"),
     ],
 )
 @pytest.mark.parametrize("feature", [datasets.Image(), Value("binary")], ids=["Image", "binary"])

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from chartqa_ft.images import (
     BrokenImageError,
+    ImageShapeError,
     ImageTooLargeError,
     TruncatedImageError,
     check_image,
@@ -252,6 +253,28 @@ def test_the_limit_of_pixels():
     check_pixels(image, None)
     with pytest.raises(ImageTooLargeError, match="above the limit of 19"):
         check_pixels(image, 19)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 3000), (3000, 1), (51, 1), (2, 101)])
+def test_shapes_that_no_image_processor_can_resize(width, height):
+    with pytest.raises(ImageShapeError, match=f"the image has {width} x {height} pixels, a shape beyond 50:1"):
+        check_image(encoded(Image.new("RGB", (width, height)), "PNG"), None)
+    with pytest.raises(ImageShapeError, match="beyond 50:1"):
+        check_pixels(Image.new("RGB", (width, height)), None)
+
+
+def test_shapes_at_the_limit_pass():
+    for size in ((50, 1), (2, 100), (1, 1)):
+        assert check_image(encoded(Image.new("RGB", size), "PNG")) == size
+
+
+def test_images_without_pixels():
+    for data in (png(0, 5, zlib.compress(b"")), png(5, 0, zlib.compress(b""))):
+        with pytest.raises(BrokenImageError, match="not a readable image"):  # Pillow refuses to open them
+            check_image(data)
+    for size in ((0, 7), (7, 0), (0, 0)):
+        with pytest.raises(ImageShapeError, match=f"no pixels .{size[0]} x {size[1]}."):
+            check_pixels(Image.new("RGB", size), None)
 
 
 @pytest.mark.parametrize(
