@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,19 +13,23 @@ import torch
 
 from . import compat
 from .adapters.base import IGNORE_INDEX, Adapter
+from .chart_groups import digest, has_chart
+from .sampling import CHART_KEY, ROW_KEY
 
 
 @dataclass
 class ChartQACollator:
     """Makes one batch out of records with `image`, `question` and `answer`; the same batch serves loss and generation.
 
-    Questions on one chart (equal `chart_id`) share one encoder pass where the family allows it: encoding the chart is
-    most of a step's cost. They then share its dropout mask too, and a batch holds fewer distinct charts; with
-    `group_by_chart=False` every row is encoded by itself, as in the official recipe.
+    Questions on one chart (equal `chart_id` and equal image) share one encoder pass where the family allows it:
+    encoding the chart is most of a step's cost. They then share its dropout mask too, and a batch holds fewer distinct
+    charts; with `group_by_chart=False` every row is encoded by itself, as in the official recipe.
 
-    The collator holds no model and changes no record. Rows that come from the trainer carry their row number and
-    epoch; their random padding is drawn from (seed, epoch, row), so that a resumed run sees the same pixels with any
-    number of workers.
+    The collator holds no model and changes no record. Rows that come from the trainer carry their row number, epoch
+    and verified chart (`sampling.ROW_KEY`, `CHART_KEY`); other rows of one `chart_id` share a chart when they hold the
+    same image object or the same pixels. The random padding of the trainer's rows is drawn from (seed, epoch, row), so
+    that a resumed run sees the same pixels with any number of workers; that of other rows from the seed and how many
+    charts this collator has placed before, in each worker process by itself.
 
     Args:
         adapter: the family's encoder, from `adapter_for`.
@@ -58,7 +63,7 @@ class ChartQACollator:
         batch = self.encode(examples)
         if "labels" in batch:
             for row, example in enumerate(examples):
-                if "row" in example and not example["row"].counts:
+                if ROW_KEY in example and not example[ROW_KEY].counts:
                     batch["labels"][row] = IGNORE_INDEX
         if self.keep_rows:
             batch["rows"] = [row_texts(example) for example in examples]
@@ -77,11 +82,21 @@ class ChartQACollator:
 
     def distinct_charts(self, examples: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[Mapping[str, Any]]]:
         """For every row the number of its chart, and for every chart the first record that shows it."""
+        ids = Counter(example.get("chart_id") for example in examples) if self.group_by_chart else {}
         numbers: dict[Any, int] = {}
+        pixels: dict[int, Any] = {}
         chart_of_row, charts = [], []
         for row, example in enumerate(examples):
-            shared = self.group_by_chart and example.get("chart_id") is not None
-            number = numbers.setdefault(("chart", example["chart_id"]) if shared else row, len(charts))
+            key: Any = ("row", row)
+            if self.group_by_chart and CHART_KEY in example:
+                key = ("group", example[CHART_KEY])
+            elif self.group_by_chart and has_chart(example.get("chart_id")) and ids[example["chart_id"]] > 1:
+                # Put-together data sets may use one id for different charts: the pixels decide.
+                image = id(example["image"])
+                if image not in pixels:
+                    pixels[image] = _pixels_key(self.adapter.image(example))
+                key = ("chart", example["chart_id"], pixels[image])
+            number = numbers.setdefault(key, len(charts))
             chart_of_row.append(number)
             if number == len(charts):
                 charts.append(example)
@@ -90,8 +105,12 @@ class ChartQACollator:
     def draw(self, example: Mapping[str, Any]) -> Callable[[int, int], tuple[int, int]]:
         if self.random_padding == "global":
             return compat.legacy_random_offsets
-        row, epoch = (example["row"].row, example["row"].epoch) if "row" in example else (0, 0)
+        row, epoch = (example[ROW_KEY].row, example[ROW_KEY].epoch) if ROW_KEY in example else (0, 0)
         return partial(_seeded_offsets, (self.seed, epoch, row))
+
+
+def _pixels_key(image: Any) -> tuple[tuple[int, int], bytes]:
+    return image.size, digest([image.tobytes()])
 
 
 def _seeded_offsets(seed: tuple[int, int, int], free_rows: int, free_columns: int) -> tuple[int, int]:
@@ -101,6 +120,6 @@ def _seeded_offsets(seed: tuple[int, int, int], free_rows: int, free_columns: in
 
 def row_texts(example: Mapping[str, Any]) -> dict[str, Any]:
     """What an evaluation reports of a record: `index` (-1 without a row number or for a filler row) and its texts."""
-    row = example.get("row")
+    row = example.get(ROW_KEY)
     texts = {key: example.get(key) for key in ("chart_id", "question", "answer", "source")}
     return {"index": row.row if row is not None and row.counts else -1, **texts}

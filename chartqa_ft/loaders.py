@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from .sampling import ChartSampler, KeyedRows, RowKey
+from .chart_groups import chart_groups
+from .sampling import ROW_KEY, ChartSampler, KeyedRows, RowKey
 
 
 class KeyedStream(IterableDataset):
@@ -30,18 +31,9 @@ class KeyedStream(IterableDataset):
         epoch, first, number = self.epoch, None, 0
         for number, record in enumerate(self.records, start=1):
             first = record if first is None else first
-            yield {**record, "row": RowKey(number - 1, epoch, True)}
+            yield {**record, ROW_KEY: RowKey(number - 1, epoch, True)}
         for _ in range(-number % self.round_size):
-            yield {**first, "row": RowKey(0, epoch, False)}
-
-
-def chart_ids(records: Any) -> list[str] | None:
-    """The chart of every row without decoding one image, or `None` where the records do not say."""
-    if "chart_id" in (getattr(records, "column_names", None) or []):
-        return list(records.select_columns(["chart_id"])["chart_id"])
-    if isinstance(records, (list, tuple)) and records and all("chart_id" in record for record in records):
-        return [record["chart_id"] for record in records]
-    return None
+            yield {**first, ROW_KEY: RowKey(0, epoch, False)}
 
 
 def has_answers(records: Any) -> bool:
@@ -78,9 +70,10 @@ def chart_loader(
         )
         stream = KeyedStream(records, batch_size * num_replicas if num_replicas > 1 else 1)
         return DataLoader(stream, batch_size=batch_size, collate_fn=collate, drop_last=drop_last, **loader_arguments)
+    groups = chart_groups(records) if group_by_chart else None
     sampler = ChartSampler(
         len(records),
-        charts=chart_ids(records) if group_by_chart else None,
+        charts=groups,
         batch_size=batch_size,
         step_size=batch_size * accumulation * num_replicas,
         num_replicas=num_replicas,
@@ -89,7 +82,7 @@ def chart_loader(
         seed=seed,
     )
     return DataLoader(
-        KeyedRows(records, share_images=group_by_chart),
+        KeyedRows(records, groups=groups),
         batch_size=batch_size,
         sampler=sampler,
         collate_fn=collate,

@@ -9,6 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+from .chart_groups import has_chart
+
+ROW_KEY = "chartqa_ft.row"
+"""Under this key a record that comes from our loaders carries its `RowKey`; no column of a user is called so."""
+CHART_KEY = "chartqa_ft.chart"
+"""Under this key it carries the number of its chart, verified by `chart_groups`: equal numbers, the same image."""
+
 
 class RowKey(NamedTuple):
     """What the sampler asks the dataset for. It carries the epoch, so that worker processes need no shared state."""
@@ -20,36 +27,42 @@ class RowKey(NamedTuple):
 
 
 class KeyedRows(Dataset):
-    """A map-style dataset of records that answers `RowKey`s: the record, plus `row` = the key itself.
+    """A map-style dataset of records that answers `RowKey`s: the record, plus the key itself under `ROW_KEY`.
 
-    A `datasets.Dataset` decodes an image at every access to its row: with `share_images`, a batch decodes each chart
-    once and its questions get the same image object.
+    Args:
+        records: a `datasets.Dataset` or a list of records.
+        groups: for every row the number of its chart, from `chart_groups`: records carry it under `CHART_KEY`, and a
+            batch decodes each chart once (a `datasets.Dataset` decodes an image at every access to its row).
     """
 
-    def __init__(self, records: Any, *, share_images: bool = False):
-        self.records = records
-        columns = getattr(records, "column_names", None) or []
-        self.texts = (
-            records.remove_columns("image") if share_images and {"image", "chart_id"} <= set(columns) else None
-        )
+    def __init__(self, records: Any, *, groups: Sequence[int] | None = None):
+        self.records, self.groups = records, groups
+        self.texts = None
+        # A transform of the user's own may read the image, and is left to make its records whole.
+        if groups is not None and hasattr(records, "remove_columns") and records.format["type"] != "custom":
+            self.texts = records.remove_columns("image")
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, key: RowKey) -> dict[str, Any]:
-        return {**self.records[key.row], "row": key}
+        return {**self.records[key.row], **self.keys(key)}
+
+    def keys(self, key: RowKey) -> dict[str, Any]:
+        """What a record carries beside its own columns."""
+        return {ROW_KEY: key} if self.groups is None else {ROW_KEY: key, CHART_KEY: self.groups[key.row]}
 
     def __getitems__(self, keys: list[RowKey]) -> list[dict[str, Any]]:
         if self.texts is None:
             return [self[key] for key in keys]
         columns = self.texts[[key.row for key in keys]]
-        images: dict[str, Any] = {}
+        images: dict[int, Any] = {}
         records = []
         for key, *values in zip(keys, *columns.values(), strict=True):
-            record = dict(zip(columns, values, strict=True))
-            if record["chart_id"] not in images:
-                images[record["chart_id"]] = self.records[key.row]["image"]
-            records.append({**record, "image": images[record["chart_id"]], "row": key})
+            group = self.groups[key.row]
+            if group not in images:
+                images[group] = self.records[key.row]["image"]
+            records.append({**dict(zip(columns, values, strict=True)), "image": images[group], **self.keys(key)})
         return records
 
 
@@ -63,7 +76,8 @@ class ChartSampler(Sampler[RowKey]):
     when its batches do not divide among the ranks, filler rows that count for nothing complete them.
 
     Args:
-        charts: for every row, the id of its chart; `None` when rows do not share charts.
+        charts: for every row, the id or number of its chart (a row with `None` or "" is a chart of its own); `None`
+            when rows do not share charts.
         num_rows: how many rows there are.
         batch_size: rows of one batch on one rank.
         step_size: rows of one optimizer step over all ranks; a multiple of `batch_size` x `num_replicas`.
@@ -76,7 +90,7 @@ class ChartSampler(Sampler[RowKey]):
         self,
         num_rows: int,
         *,
-        charts: Sequence[str] | None,
+        charts: Sequence[Any] | None,
         batch_size: int,
         step_size: int,
         num_replicas: int = 1,
@@ -122,13 +136,13 @@ class ChartSampler(Sampler[RowKey]):
                     yield from part
 
 
-def _group_rows(num_rows: int, charts: Sequence[str] | None) -> list[list[int]]:
-    """Rows of each chart, charts in the order of their first row."""
+def _group_rows(num_rows: int, charts: Sequence[Any] | None) -> list[list[int]]:
+    """Rows of each chart, charts in the order of their first row; a row without an id is a chart of its own."""
     if charts is None:
         return [[row] for row in range(num_rows)]
-    groups: dict[str, list[int]] = {}
+    groups: dict[Any, list[int]] = {}
     for row, chart in enumerate(charts):
-        groups.setdefault(chart, []).append(row)
+        groups.setdefault(("chart", chart) if has_chart(chart) else row, []).append(row)
     return list(groups.values())
 
 

@@ -29,7 +29,7 @@ from transformers import (
 
 from chartqa_ft.adapters import DecoderPrompt, adapter_for, add_prompt_tokens, register_adapter
 from chartqa_ft.collator import ChartQACollator
-from chartqa_ft.sampling import RowKey
+from chartqa_ft.sampling import CHART_KEY, ROW_KEY, RowKey
 
 from .common import drawn_charts, tiny
 
@@ -186,8 +186,34 @@ def test_grouped_batch_encodes_each_chart_once(adapter):
     assert torch.equal(grouped["labels"], plain["labels"])
 
 
+def test_only_rows_with_one_id_and_one_image_share_a_chart(adapter):
+    red, blue = (Image.new("RGB", (96, 96), color) for color in ("red", "blue"))
+
+    def charts(examples):
+        batch = ChartQACollator(adapter)(examples)
+        plain = ChartQACollator(adapter, group_by_chart=False)(examples)["pixel_values"]
+        index = batch.get("chart_index", torch.arange(len(examples)))
+        assert torch.equal(batch["pixel_values"][index], plain)
+        return index.tolist()
+
+    pictures = [red, blue, red.copy(), red]
+    assert charts([example(image=image) for image in pictures]) == [0, 1, 0, 0]
+    for nothing in (None, ""):
+        assert charts([example(image=image, chart_id=nothing) for image in pictures]) == [0, 1, 2, 3]
+    assert charts([{"image": image, "question": "?", "answer": "3"} for image in pictures]) == [0, 1, 2, 3]
+    # the group that the loader verified goes before the id
+    assert charts([example(image=i, **{CHART_KEY: g}) for i, g in zip(pictures, [5, 6, 5, 7], strict=True)]) == [
+        0,
+        1,
+        0,
+        2,
+    ]
+
+
 def test_rows_that_do_not_count_have_no_labels(adapter):
-    examples = [example(row=RowKey(4, 0, True), source="human"), example(row=RowKey(0, 0, False), source="human")]
+    examples = [
+        example(source="human", row="mine", **{ROW_KEY: RowKey(*key)}) for key in [(4, 0, True), (0, 0, False)]
+    ]
     batch = ChartQACollator(adapter, keep_rows=True)(examples)
     assert (batch["labels"][1] == -100).all()
     assert (batch["labels"][0] != -100).any()
@@ -206,7 +232,7 @@ def test_random_padding_depends_on_seed_epoch_and_row_alone(adapter):
 
     def pixels(row, epoch, seed=0):
         collate = ChartQACollator(adapter, random_padding="seeded", seed=seed)
-        return collate([example(image=chart, row=RowKey(row, epoch, True))])["pixel_values"][0]
+        return collate([example(image=chart, **{ROW_KEY: RowKey(row, epoch, True)})])["pixel_values"][0]
 
     first = pixels(3, 1)
     assert torch.equal(first, pixels(3, 1))
