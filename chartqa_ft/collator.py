@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from . import compat
 from .adapters.base import IGNORE_INDEX, Adapter
@@ -48,6 +49,7 @@ class ChartQACollator:
     random_padding: str | None = None
     seed: int = 0
     keep_rows: bool = False
+    _placed: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.group_by_chart is None:
@@ -56,8 +58,13 @@ class ChartQACollator:
             raise ValueError(f"the adapter {self.adapter.name!r} cannot share charts: use group_by_chart=False")
         if self.random_padding not in (None, "seeded", "global"):
             raise ValueError(f"random_padding must be None, 'seeded' or 'global', got {self.random_padding!r}")
-        if self.random_padding and not getattr(self.adapter, "pads_charts", False):
+        if self.random_padding and not self.adapter.pads_charts:
             raise ValueError("random_padding needs an image processor that pads charts to a fixed canvas (do_pad)")
+        if self.random_padding and not self.adapter.shares_charts:
+            raise ValueError(
+                f"random_padding needs encode_images(draws=...), which is called of adapters with shares_charts=True: "
+                f"{self.adapter.name!r} has it False"
+            )
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch = self.encode(examples)
@@ -75,7 +82,7 @@ class ChartQACollator:
         chart_of_row, charts = self.distinct_charts(examples)
         draws = None if self.random_padding is None else [self.draw(chart) for chart in charts]
         batch = self.adapter.encode_text(examples, with_answers=self.with_answers)
-        batch.update(self.adapter.encode_images(self.adapter.images(charts), draws=draws))
+        batch.update(self.adapter.chart_tensors(charts, draws=draws))
         if len(charts) < len(examples):
             batch["chart_index"] = torch.tensor(chart_of_row)
         return batch
@@ -105,8 +112,12 @@ class ChartQACollator:
     def draw(self, example: Mapping[str, Any]) -> Callable[[int, int], tuple[int, int]]:
         if self.random_padding == "global":
             return compat.legacy_random_offsets
-        row, epoch = (example[ROW_KEY].row, example[ROW_KEY].epoch) if ROW_KEY in example else (0, 0)
-        return partial(_seeded_offsets, (self.seed, epoch, row))
+        key = example.get(ROW_KEY)
+        if key is not None:
+            return partial(_seeded_offsets, (self.seed, key.epoch, key.row))
+        worker = get_worker_info()
+        self._placed += 1
+        return partial(_seeded_offsets, (self.seed, worker.seed if worker else 0, self._placed - 1))
 
 
 def _pixels_key(image: Any) -> tuple[tuple[int, int], bytes]:
@@ -119,7 +130,9 @@ def _seeded_offsets(seed: tuple[int, int, int], free_rows: int, free_columns: in
 
 
 def row_texts(example: Mapping[str, Any]) -> dict[str, Any]:
-    """What an evaluation reports of a record: `index` (-1 without a row number or for a filler row) and its texts."""
-    row = example.get(ROW_KEY)
-    texts = {key: example.get(key) for key in ("chart_id", "question", "answer", "source")}
-    return {"index": row.row if row is not None and row.counts else -1, **texts}
+    """What an evaluation reports of a record: `index` (-1 without a row number or for a filler row), its texts, and
+    what else a metric reads where the record has it: `question_type` and `year_flags`."""
+    key = example.get(ROW_KEY)
+    texts = {name: example.get(name) for name in ("chart_id", "question", "answer", "source")}
+    more = {name: example[name] for name in ("question_type", "year_flags") if name in example}
+    return {"index": key.row if key is not None and key.counts else -1, **texts, **more}

@@ -27,7 +27,7 @@ from transformers import (
     ViTModel,
 )
 
-from chartqa_ft.adapters import DecoderPrompt, adapter_for, add_prompt_tokens, register_adapter
+from chartqa_ft.adapters import Adapter, DecoderPrompt, adapter_for, add_prompt_tokens, register_adapter
 from chartqa_ft.collator import ChartQACollator
 from chartqa_ft.sampling import CHART_KEY, ROW_KEY, RowKey
 
@@ -246,6 +246,68 @@ def test_random_padding_depends_on_seed_epoch_and_row_alone(adapter):
         for row, epoch, seed in [(3, 1, 0), (4, 1, 0), (3, 2, 0), (3, 1, 1), (9, 9, 9)]
     }
     assert len(tops) > 1
+
+
+def test_random_padding_without_row_keys_differs_from_chart_to_chart_and_repeats_with_the_seed(adapter):
+    chart = Image.new("RGB", (96, 48), "white")
+
+    def tops(seed):
+        collate = ChartQACollator(adapter, random_padding="seeded", group_by_chart=False, seed=seed)
+        batches = [collate([example(image=chart)] * 4)["pixel_values"] for _ in range(2)]
+        return [int((p[0] == WHITE_VALUE).any(dim=1).int().argmax()) for p in torch.cat(batches)]
+
+    assert len(set(tops(0))) > 4
+    assert tops(0) == tops(0) != tops(1)
+
+
+def test_rows_report_what_a_metric_reads(adapter):
+    record = example(question_type="Factoid", year_flags=["NO"], source="human", **{ROW_KEY: RowKey(7, 0, True)})
+    assert ChartQACollator(adapter, keep_rows=True)([record])["rows"] == [
+        {
+            "index": 7,
+            "chart_id": "w",
+            "question": "What is the value of red?",
+            "answer": "3",
+            "source": "human",
+            "question_type": "Factoid",
+            "year_flags": ["NO"],
+        }
+    ]
+
+
+def test_images_that_the_processor_cannot_take_name_their_record(adapter):
+    for size in [(1, 3000), (3000, 1), (0, 5)]:
+        examples = [example(chart_id="fine"), example(chart_id="thin", image=Image.new("RGB", size))]
+        wanted = rf"chart_id='thin'.*takes no image of {size[0]} x {size[1]} pixels"
+        with pytest.raises(ValueError, match=wanted):
+            adapter.encode(examples)
+        with pytest.raises(ValueError, match=wanted):
+            ChartQACollator(adapter, random_padding="seeded")(examples)
+
+
+def test_an_own_family_is_told_what_sharing_charts_takes(adapter):
+    class Bare(Adapter):
+        name, default_prompt = "bare", "{question}"
+
+        def encode(self, examples, *, with_answers=True):
+            return {"labels": torch.zeros(len(examples), 1)}
+
+        def generate(self, model, batch, **settings):
+            raise AssertionError("not called")
+
+    model, processor = tiny()
+    bare = Bare(model, processor)
+    assert list(ChartQACollator(bare)([example()])) == ["labels"]
+    with pytest.raises(ValueError, match="random_padding needs an image processor"):
+        ChartQACollator(bare, random_padding="seeded")
+    bare.pads_charts = True
+    with pytest.raises(ValueError, match=r"shares_charts=True: 'bare' has it False"):
+        ChartQACollator(bare, random_padding="seeded")
+    Bare.shares_charts = True
+    with pytest.raises(NotImplementedError, match="Bare has shares_charts=True and must define encode_text"):
+        ChartQACollator(bare)([example()])
+    with pytest.raises(NotImplementedError, match="Bare has shares_charts=True and must define encode_images"):
+        bare.encode_images([])
 
 
 def test_random_padding_leaves_the_charts_pixels_alone(adapter):

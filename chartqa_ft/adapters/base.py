@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 IGNORE_INDEX = -100
 """The label of a position that takes no part in the loss (the convention of `torch.nn.CrossEntropyLoss`)."""
+
+PaddingDraw = Callable[[int, int], tuple[int, int]]
+"""(free rows, free columns) in pixels -> (top, left): where the chart goes on its canvas."""
 
 
 def as_list(value: Any) -> list:
@@ -51,7 +54,10 @@ class Adapter(ABC):
     name: ClassVar[str]
     default_prompt: ClassVar[str]
     shares_charts: ClassVar[bool] = False
-    """Whether questions on one chart can share one encoder pass (`encode_images` + `chart_index`)."""
+    """Whether questions on one chart can share one encoder pass. Such a family writes `encode_text` and
+    `encode_images`, of which the collator makes its batches, and reads `chart_index` in its forward pass."""
+    pads_charts: bool = False
+    """Whether `encode_images` can place a chart anywhere on a fixed canvas (`draws`), for `random_padding`."""
     uses_all_parameters: bool = False
     """Whether every parameter takes part in every loss, so that DDP need not look for those that do not."""
 
@@ -118,6 +124,27 @@ class Adapter(ABC):
             kwargs: further settings of `model.generate`.
         """
 
+    def encode_text(
+        self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True
+    ) -> dict[str, torch.Tensor]:
+        """The part of `encode` that has one row per example, a row tensor first; images are not looked at.
+
+        The collator calls it when `shares_charts` is True, and adds `encode_images` of the distinct charts and, where
+        rows share them, `chart_index` (int64 of shape (rows,)): the number of each row's chart.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has shares_charts=True and must define encode_text")
+
+    def encode_images(
+        self, images: Sequence[Any], *, draws: Sequence[PaddingDraw] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The tensors of charts, the first dimension of each their number; called when `shares_charts` is True.
+
+        Args:
+            images: RGB charts, as `images` returns them.
+            draws: per image, where on its canvas the chart goes; only where `pads_charts` is True.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has shares_charts=True and must define encode_images")
+
     def encode_charts(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> Any:
         """What loss and generation of one batch can share, computed once; `None` when the family shares nothing."""
         return None
@@ -145,6 +172,29 @@ class Adapter(ABC):
             ValueError: an image cannot be decoded; the message names the record.
         """
         return [self.image(example) for example in examples]
+
+    def chart_tensors(
+        self, examples: Sequence[Mapping[str, Any]], *, draws: Sequence[PaddingDraw] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """`encode_images` of the charts of `examples`.
+
+        Raises:
+            ValueError: an image cannot be decoded or prepared; the message names the record.
+        """
+        images = self.images(examples)
+        try:
+            return self.encode_images(images, draws=draws)
+        except Exception:
+            # A processor says what went wrong (a width of 0 for 1 x 3000 pixels) and not where: find the record.
+            for number, (example, image) in enumerate(zip(examples, images, strict=True)):
+                try:
+                    self.encode_images([image], draws=None if draws is None else [draws[number]])
+                except Exception as error:
+                    raise ValueError(
+                        f"{describe(example)}: the image processor takes no image of {image.size[0]} x "
+                        f"{image.size[1]} pixels ({type(error).__name__}: {error})"
+                    ) from error
+            raise
 
     def image(self, example: Mapping[str, Any]) -> Any:
         image = example["image"]

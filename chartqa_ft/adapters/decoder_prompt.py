@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,14 +12,11 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from .. import compat
-from .base import IGNORE_INDEX, Adapter, as_list, base_model, describe, logger, pad_rows
+from .base import IGNORE_INDEX, Adapter, PaddingDraw, as_list, base_model, describe, logger, pad_rows
 
 MARKERS = ("<chartqa>", "<s_answer>")
 ANSWER_ROOM = 128
 """Tokens that a prompt leaves free for its answer (at most a quarter of `max_length`)."""
-
-PaddingDraw = Callable[[int, int], tuple[int, int]]
-"""(free rows, free columns) in pixels -> (top, left): where the chart goes on its canvas."""
 
 
 class DecoderPrompt(Adapter):
@@ -76,7 +73,7 @@ class DecoderPrompt(Adapter):
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
         return {
             **self.encode_text(examples, with_answers=with_answers),
-            **self.encode_images(self.images(examples)),
+            **self.chart_tensors(examples),
         }
 
     def encode_text(
