@@ -35,6 +35,7 @@ class Recipe:
     on_error: str | Callable[[RecordError], None]
     max_pixels: int | None
     require_answers: bool
+    from_hub: bool = False  # a stream that may come from the Hub, whose records name files there
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recipe:
         return self  # `datasets` copies the arguments of a stream, and a user's `on_error=errors.append` with them
@@ -61,7 +62,11 @@ class Recipe:
 
     def reader(self, **options: Any) -> RecordReader:
         return RecordReader(
-            folders=self.folders, max_pixels=self.max_pixels, require_answers=self.require_answers, **options
+            folders=self.folders,
+            max_pixels=self.max_pixels,
+            require_answers=self.require_answers,
+            from_hub=self.from_hub,
+            **options,
         )
 
 

@@ -79,7 +79,8 @@ def load_chartqa(
     `metadata.jsonl`, a folder of Parquet files, a folder written by `save_to_disk`.
 
     Every record is checked in one pass that decodes no pixels and reads every image file once: see `RecordError`.
-    Damage inside the compressed pixels shows only when the row is read. A stream is checked while it is read.
+    Damage inside the compressed pixels shows only when the row is read. A stream is checked while it is read; images
+    that a stream from the Hub only names there are fetched, and fail, when they are decoded.
 
     Args:
         source: A file or folder, a data set on the Hugging Face Hub, or a loaded `Dataset`, `DatasetDict`,
@@ -132,7 +133,9 @@ def load_chartqa(
             folders = tuple(dict.fromkeys(folder for place in places for folder in image_folders(place, name)))
         else:
             folders = None if trusted else image_folders(top, name) if top is not None else ()
-        recipe = Recipe(label, name, column_map, folders, on_error, max_pixels, require_answers)
+        # A stream from the Hub, opened here or by the user, names its files there; records of files never may.
+        from_hub = top is None and isinstance(part, IterableDataset)
+        recipe = Recipe(label, name, column_map, folders, on_error, max_pixels, require_answers, from_hub)
         return convert(part, recipe, policy, start=start, streaming=streaming)
 
     if split is None and not single:

@@ -35,6 +35,11 @@ ADVICE = {
 }
 
 
+# A file on the Hub, or one in an archive there, as `datasets` writes it while streaming. Nothing else: in a chain of
+# addresses ("file:///home/x.png::hf://y") the first one decides what is opened.
+_HUB_FILE = re.compile(r"(?:(?:zip|tar|gzip|bz2|xz|lz4|zstd)://(?:(?!::).)*::){0,2}hf://(?:(?!::).)+")
+
+
 class RecordProblem(Exception):
     """Why a record cannot be used, before it is known where the record is. `reason` is a key of `ADVICE`."""
 
@@ -114,6 +119,7 @@ class RecordReader:
         max_pixels: The limit of width x height; None for none.
         require_answers: Whether a record without an answer is an error; otherwise its answer is "".
         source_names: What the values 0, 1, ... of the source column mean (the names of a `ClassLabel`).
+        from_hub: Whether the records are a stream that may come from the Hub: no others may name a file there.
     """
 
     def __init__(
@@ -123,11 +129,13 @@ class RecordReader:
         max_pixels: int | None = None,
         require_answers: bool = True,
         source_names: Sequence[str] = ("human", "machine"),
+        from_hub: bool = False,
     ) -> None:
         self.folders = folders
         self.max_pixels = max_pixels
         self.require_answers = require_answers
         self.source_names = source_names
+        self.from_hub = from_hub
         self._verdicts: dict[str, tuple[str, str] | None] = {}  # for each distinct image: reason and cause
         self._files: dict[str, tuple[str, str]] = {}  # name -> path, chart id
         self._owners: dict[str, str] = {}  # chart id -> the image that has it
@@ -213,8 +221,8 @@ class RecordReader:
         path = None
         if isinstance(value, Mapping):
             path, value = value.get("path"), value.get("bytes")
-            if value is None and isinstance(path, str) and re.search(r"(^|::)hf://", path):
-                return {"bytes": None, "path": path}, path, path  # a stream from the Hub: fetched when it is decoded
+            if value is None and self.from_hub and isinstance(path, str) and _HUB_FILE.fullmatch(path):
+                return {"bytes": None, "path": path}, path, path  # fetched only when it is decoded
             value = path if value is None else value
         if isinstance(value, bytes | bytearray | memoryview):
             data = bytes(value)

@@ -433,6 +433,69 @@ def test_a_hub_data_set_cannot_point_into_the_users_disk(monkeypatch, tmp_path):
     assert len(load_chartqa(hostile)["test"]) == 1  # the user's own object is trusted
 
 
+HUB_FILES = [
+    "hf://datasets/someone/charts@abc/train/a.png",
+    "zip://train/a.png::hf://datasets/someone/charts@abc/train.zip",
+    "tar://a.png::gzip://a.tar::hf://datasets/someone/charts/a.tar.gz",
+]
+CHAINS = [
+    "file://{}::hf://x",
+    "file://../../{}::hf://datasets/someone/charts/a.zip",
+    "zip://a.png::file://{}::hf://x",
+    "hf://x::file://{}",
+    "zip://a.png::hf://x::file://{}",
+    "simplecache::hf://datasets/someone/charts/a.png",
+    "http://127.0.0.1:9/a.png::hf://x",
+    "http://127.0.0.1:9/a.png",
+    "zip://a.png::https://127.0.0.1:9/a.zip",
+    "file://{}",
+]
+NAMED_IMAGES = Features({"image": datasets.Image(), "query": Value("string"), "label": Value("string")})
+
+
+def named_image(path: str) -> dict:
+    return {"image": {"bytes": None, "path": path}, "query": "Q?", "label": "A"}
+
+
+@pytest.mark.parametrize("path", HUB_FILES)
+def test_a_stream_from_the_hub_may_name_files_there(path, monkeypatch):
+    stream = Dataset.from_list([named_image(path)], features=NAMED_IMAGES).to_iterable_dataset()
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: IterableDatasetDict({"train": stream}))
+    for source in ("someone/charts", stream):
+        (record,) = load_chartqa(source, split="train", streaming=True).decode(False)
+        assert record["image"] == {"bytes": None, "path": path}
+        assert record["chart_id"] == path
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_stream_from_the_hub_cannot_name_other_files(chain, tmp_path, monkeypatch):
+    write_images(tmp_path, secret=1)
+    rows = [named_image(chain.format(tmp_path / "secret.png"))]
+    stream = Dataset.from_list(rows, features=NAMED_IMAGES).to_iterable_dataset()
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: IterableDatasetDict({"train": stream}))
+    for source in ("hostile/set", stream):
+        with pytest.raises(RecordError, match=r"no image file|path leaves image_dir"):
+            list(load_chartqa(source, split="train", streaming=True).decode(False))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("chain", [*HUB_FILES, *CHAINS])
+def test_records_of_files_cannot_name_addresses(folder, chain, suffix, streaming):
+    write_images(folder.parent, secret=1)
+    path = chain.format(folder.parent / "secret.png")
+    records = [named_image(path)]
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records, NAMED_IMAGES.arrow_schema), folder / "charts.parquet")
+    elif suffix == ".csv":
+        records = [{**records[0], "image": path}]
+    if suffix != ".parquet":
+        write_records(folder / f"charts{suffix}", records)
+    with pytest.raises(RecordError, match=r"no image file|path leaves image_dir"):
+        rows_of(folder / f"charts{suffix}", "train", streaming)
+    with pytest.raises(RecordError, match=r"no image file|path leaves image_dir"):
+        rows_of(folder / f"charts{suffix}", "train", streaming, image_dir=folder)
+
+
 # ------------------------------------------------------------------------------------------------------------ own data
 
 
