@@ -59,7 +59,8 @@ def load_chartqa(
     It gives one row a dialogue, as its official evaluation does: the last question is asked, the earlier turns with
     their answers and the paragraph, if any, stand before it in `question`, and `answer` is the last answer.
 
-    Own data can look like this (`charts.json`, or the same as JSON lines, CSV, TSV or Parquet, next to the images):
+    Own data can look like this (`charts.json`, or the same as JSON lines, CSV, TSV or Parquet, next to the images;
+    a CSV file may have `;` or tabs between its columns):
 
     ```json
     [

@@ -109,6 +109,13 @@ def find_columns(
         )
         if "answer" in missing:
             message += " If the split has no answers (a hidden test set), pass require_answers=False."
+        delimiter = next((mark for mark in ";\t|" if any(mark in str(name) for name in seen)), None)
+        if delimiter is not None:
+            message = (
+                f"{where}: no column for {' and '.join(missing)}. Columns seen: {', '.join(map(repr, seen))}. The "
+                f"{delimiter!r} in a column's name looks like a wrong delimiter: save the table with commas between "
+                "its columns (read are also ';' and tabs, if nothing else divides the header)."
+            )
         raise LayoutError(message)
     return Columns(**found)
 
@@ -247,7 +254,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any] | str]:
         if suffix == ".json":
             yield from _read_json(path)
         elif suffix in (".csv", ".tsv"):
-            yield from _read_table(path, "\t" if suffix == ".tsv" else ",")
+            yield from _read_table(path, _delimiter(path, "\t,;" if suffix == ".tsv" else ",;\t"))
         else:
             yield from _read_lines(path)
     except UnicodeDecodeError as error:
@@ -286,6 +293,22 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any] | str]:
                 yield f"line {number} is not valid JSON ({error.msg})"
             else:
                 yield record if isinstance(record, dict) else f"line {number} is no object"
+
+
+def _delimiter(path: Path, candidates: str) -> str:
+    """The first of `candidates` that divides the header, else the first: spreadsheets of some countries write ';'.
+
+    `csv.Sniffer` would look into the records, where a question may hold more commas than the table has columns.
+    """
+    for delimiter in candidates:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            try:
+                header = next(csv.reader(file, delimiter=delimiter), [])
+            except csv.Error:  # a field too long, as in a file that is no table
+                continue
+        if len(header) > 1:
+            return delimiter
+    return candidates[0]
 
 
 def _read_table(path: Path, delimiter: str) -> Iterator[dict[str, Any] | str]:

@@ -524,6 +524,39 @@ def test_own_records_in_every_kind_of_file(folder, suffix, streaming):
         assert rows_of(folder, "train", streaming) == EXPECTED
 
 
+@pytest.mark.parametrize("name", ["charts.csv", "charts.tsv"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_tables_with_every_delimiter(folder, name, delimiter, quoting, streaming):
+    records = [{**RECORDS[0], "query": "Tea, milk; or\tboth?", "label": "1,5"}, RECORDS[2]]
+    with open(folder / name, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(records[0]), delimiter=delimiter, quoting=quoting)
+        writer.writeheader()
+        writer.writerows(records)
+    assert rows_of(folder / name, "train", streaming) == [
+        row(10, "Tea, milk; or\tboth?", "1,5", "unknown", "a.png"),
+        EXPECTED[2],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "seen", "delimiter"),
+    [
+        ("imgname|query|label", "'imgname|query|label'", "'|'"),
+        ("imgname;query;label,unit", "'imgname;query;label', 'unit'", "';'"),
+    ],
+)
+def test_a_wrong_delimiter_is_named(folder, header, seen, delimiter):
+    (folder / "charts.csv").write_text(f"{header}\na.png|Q?|A\n")
+    with pytest.raises(LayoutError) as caught:
+        load_chartqa(folder / "charts.csv")
+    assert str(caught.value) == (
+        f"{folder / 'charts.csv'}: no column for question and answer and image. Columns seen: {seen}. The {delimiter} "
+        "in a column's name looks like a wrong delimiter: save the table with commas between its columns (read are "
+        "also ';' and tabs, if nothing else divides the header)."
+    )
+
+
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".parquet"])
 def test_column_map(folder, suffix, streaming):
     records = [
