@@ -27,7 +27,7 @@ from transformers import (
     ViTModel,
 )
 
-from chartqa_ft.adapters import Adapter, DecoderPrompt, adapter_for, add_prompt_tokens, register_adapter
+from chartqa_ft.adapters import Adapter, DecoderPrompt, adapter_for, add_prompt_tokens, base_model, register_adapter
 from chartqa_ft.collator import ChartQACollator
 from chartqa_ft.sampling import CHART_KEY, ROW_KEY, RowKey
 
@@ -105,17 +105,27 @@ def test_braces_and_markers_in_a_question_stay_text(adapter):
 def test_long_questions_are_cut_in_the_question_alone():
     adapter = adapter_for(*tiny(), max_length=30)
     question = "What is the value of red and " + "a very long tail " * 50 + "?"
-    batch = adapter.encode([example(question, "Yes No")])
-    row = batch["decoder_input_ids"][0].tolist()
-    assert len(row) + 1 <= 30
-    assert row[0] == ids(adapter, "<chartqa>")[0]
-    text = adapter.tokenizer.decode(row)
+    room = 30 - 30 // 4
+    (prompt,) = adapter.encode([example(question)], with_answers=False)["decoder_input_ids"].tolist()
+    assert room - 4 < len(prompt) <= room
+    assert prompt[0] == ids(adapter, "<chartqa>")[0]
+    text = adapter.tokenizer.decode(prompt)
     assert text.startswith("<chartqa> What is the value of red and")
-    assert text.endswith("<s_answer> Yes No")
-    assert adapter.decode(batch["labels"]) == ["Yes No"]
+    assert text.endswith("<s_answer>")
     short = adapter.encode([example()], with_answers=False)
     uncut = adapter_for(*tiny()).encode([example()], with_answers=False)
     assert torch.equal(short["decoder_input_ids"], uncut["decoder_input_ids"])
+
+
+@pytest.mark.parametrize("answer", ["3", "Yes No", "value value value", "value " * 40])
+def test_the_prompt_does_not_depend_on_the_answer(answer):
+    question = "What is the value of red and " + "a very long tail " * 50 + "?"
+    adapter = adapter_for(*tiny(), max_length=60, on_long_answer="warn")
+    for asked in (question, "red?"):
+        (alone,) = adapter.encode([example(asked)], with_answers=False)["decoder_input_ids"].tolist()
+        batch = adapter.encode([example(asked, answer)])
+        assert batch["decoder_input_ids"][0, : adapter.prompt_lengths(batch)[0]].tolist() == alone
+        assert answer.startswith(adapter.decode(batch["labels"])[0])
 
 
 def test_answers_that_do_not_fit_are_an_error_or_a_counted_warning(caplog):
@@ -129,6 +139,44 @@ def test_answers_that_do_not_fit_are_an_error_or_a_counted_warning(caplog):
     assert batch["decoder_input_ids"].shape[1] == 29
     assert "it is cut (answers cut so far in this process: 2)" in caplog.text
     assert adapter.decode(batch["labels"])[1] == "3"
+
+
+@pytest.mark.parametrize("answer", ["a</s>b", "a<s_answer>b", "<chartqa> 3", "3</s>", "a <pad> b"])
+def test_answers_that_spell_special_tokens_are_refused(adapter, answer):
+    with pytest.raises(
+        ValueError, match=r"record \(chart_id='w'.*the answer '.*' holds '<.*correct or drop the record"
+    ):
+        adapter.encode([example(), example(answer=answer)])
+
+
+def test_attached_models_keep_their_outputs_and_get_no_hook_twice():
+    for model, processor in [tiny(), *(pair(decoder) for decoder in PAIRS)]:
+        model.eval()
+        adapter = adapter_for(model, processor, prompt="{question}")
+        batch = adapter.encode([example()])
+        settings = {"output_hidden_states": True}
+        grid = model.encoder.config.model_type == "convnext"
+        before = None if grid else (model(**batch, **settings), model(**batch, return_dict=False))
+        for _ in range(2):
+            adapter.attach(model)
+        assert (len(model.encoder._forward_hooks), len(model.decoder._forward_pre_hooks)) == (1, 1)
+        if grid:  # without our hook, the pair cannot run at all
+            assert len(model(**batch, **settings).encoder_hidden_states) == 3
+            continue
+        after, plain = model(**batch, **settings), model(**batch, return_dict=False)
+        assert torch.equal(after.logits, before[0].logits)
+        assert len(plain) == len(before[1])
+        assert torch.equal(plain[1], before[1][1])
+        for one, other in zip(after.encoder_hidden_states, before[0].encoder_hidden_states, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_the_model_is_found_inside_its_wrappers():
+    model, _ = tiny()
+    compiled = torch.compile(model, backend="eager")
+    parallel = torch.nn.DataParallel(model)
+    for wrapped in (model, compiled, parallel, torch.compile(parallel, backend="eager")):
+        assert base_model(wrapped) is model
 
 
 def test_records_are_not_changed_and_adapters_pickle(adapter):

@@ -200,6 +200,37 @@ def test_a_decoded_answer_has_no_markers_and_ends_at_the_first_eos():
     width = max(map(len, rows))
     padded = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
     assert adapter.decode(padded) == ["3 bars", "3 bars", "3 bars", ""]
+    begin, unknown = processor.tokenizer.convert_tokens_to_ids("<chartqa>"), processor.tokenizer.unk_token_id
+    assert adapter.decode([[begin, *ids, unknown, eos]]) == ["3 bars"]
+    plain = adapter_for(model, processor, prompt="{question}")
+    assert plain.decode([[begin, *ids, unknown, eos]]) == ["3 bars"]
+
+
+def test_settings_of_generate_are_passed_on_or_refused(confident):
+    model, processor = confident
+    adapter = adapter_for(model, processor)
+    batch = ChartQACollator(adapter, with_answers=False)(questions(4))
+    wanted = processor.tokenizer.convert_tokens_to_ids("s")
+
+    def always(ids, scores):
+        return torch.full_like(scores, -1e9).index_fill(1, torch.tensor([wanted]), 0.0)
+
+    for num_beams in (1, 2):
+        forced = adapter.generate(model, batch, max_new_tokens=2, num_beams=num_beams, logits_processor=[always])
+        assert forced.tolist() == [[wanted, wanted]] * 4
+    stopped = adapter.generate(model, batch, max_new_tokens=5, stopping_criteria=[lambda ids, scores: True])
+    assert (stopped[:, 1:] == adapter.pad_token_id).all()
+    image, text = questions(1)[0]["image"], ["Why?"]
+    with pytest.raises(TypeError, match=r"unknown arguments: foo, num_beam\. Known are the fields"):
+        answer_questions(model, processor, image, text, num_beam=4, foo=1)
+    for name, value in [("num_return_sequences", 2), ("max_length", 20), ("return_dict_in_generate", True)]:
+        with pytest.raises(
+            ValueError, match=f"generate\\(\\) takes no {name}={value}: every question gets one answer"
+        ):
+            answer_questions(model, processor, image, text, **{name: value})
+    assert answer_questions(model, processor, image, text, num_return_sequences=1, max_new_tokens=3) == (
+        answer_questions(model, processor, image, text, max_new_tokens=3)
+    )
 
 
 def test_answer_questions_checks_its_input_and_keeps_the_models_mode(confident):

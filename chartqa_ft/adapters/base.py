@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from accelerate.utils import extract_model_from_parallel, is_compiled_module
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -89,6 +90,10 @@ class Adapter(ABC):
             )
         pads = (self.tokenizer.pad_token_id, generation_config.pad_token_id, self.tokenizer.eos_token_id)
         self.pad_token_id: int = next(i for i in pads if i is not None)
+        specials = ("bos", "unk", "cls", "sep", "mask")
+        special_ids = (getattr(self.tokenizer, f"{name}_token_id", None) for name in specials)
+        self.unknown: int | None = getattr(self.tokenizer, "unk_token_id", None)
+        self.unseen_ids = {self.pad_token_id, *(i for i in special_ids if i is not None)}
         self.max_length = max_length
         self.setup(model)
 
@@ -210,7 +215,7 @@ class Adapter(ABC):
         return self.prompt.replace("{question}", question)
 
     def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
-        """Answer ids, shape (rows, length) -> answers: up to the first eos, without padding, markers, outer spaces.
+        """Answer ids, shape (rows, length) -> answers: up to the first eos, without special tokens and outer spaces.
 
         Also takes labels: positions of -100 are passed over.
         """
@@ -218,12 +223,11 @@ class Adapter(ABC):
 
     def answer_ids(self, row: Sequence[int]) -> list[int]:
         """The ids of one generated row that belong to the answer's text."""
-        skipped = {self.pad_token_id, IGNORE_INDEX, getattr(self.tokenizer, "bos_token_id", None)}
         kept = []
         for token in row:
             if token in self.eos_token_ids:
                 break
-            if token not in skipped:
+            if token != IGNORE_INDEX and token not in self.unseen_ids:
                 kept.append(token)
         return kept
 
@@ -238,9 +242,11 @@ def describe(example: Mapping[str, Any]) -> str:
 
 
 def base_model(model: nn.Module) -> nn.Module:
-    """The transformers model inside a PEFT, DDP or compiled wrapper, found by their public attributes."""
+    """The transformers model inside PEFT, DDP and compiled wrappers."""
     while True:
-        if hasattr(model, "get_base_model"):
+        if is_compiled_module(model):
+            model = extract_model_from_parallel(model, keep_torch_compile=False)
+        elif hasattr(model, "get_base_model"):
             model = model.get_base_model()
         elif hasattr(model, "module") and isinstance(model.module, nn.Module):
             model = model.module

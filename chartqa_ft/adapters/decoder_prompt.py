@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from .. import compat
 from .base import IGNORE_INDEX, Adapter, PaddingDraw, as_list, base_model, describe, logger, pad_rows
+from .generate_settings import split_settings
+from .hooks import as_sequence, share_charts
 
 MARKERS = ("<chartqa>", "<s_answer>")
 ANSWER_ROOM = 128
@@ -59,7 +62,14 @@ class DecoderPrompt(Adapter):
             raise ValueError("generation_config has no decoder_start_token_id, and this decoder needs one")
         self.start = [] if donut else starts[:1]
         self.uses_all_parameters = donut
-        self.end_of_prompt = self.tokenizer.convert_tokens_to_ids(MARKERS[1])
+        markers = {token: i for token, i in self.tokenizer.get_vocab().items() if token in MARKERS}
+        added = {
+            token: i
+            for token, i in self.tokenizer.get_added_vocab().items()
+            if token[0] in "<[" and token in self.prompt
+        }
+        self.unseen_ids |= {*markers.values(), *added.values()}
+        self.end_of_prompt = markers.get(MARKERS[1])
         positions = getattr(config.decoder, "max_position_embeddings", None)
         self.max_positions: int = positions if positions is not None else 10**9
         self.limit = min(self.max_length or self.max_positions, self.max_positions)
@@ -93,12 +103,17 @@ class DecoderPrompt(Adapter):
     def rows(
         self, examples: Sequence[Mapping[str, Any]], with_answers: bool
     ) -> tuple[list[list[int]], list[list[int]]]:
-        """(prompts, answers) as ids that fit `limit` together. A question that is too long loses its end; the markers
-        and the answer stay whole. An answer is tokenized in its context and ends with one eos."""
+        """(prompts, answers) as ids that fit `limit` together.
+
+        A prompt leaves `ANSWER_ROOM` tokens free (a quarter of `limit` when that is less), whatever its answer is, so
+        that training, evaluation and inference put the same question in the same tokens. A question that is too long
+        loses its end; the markers stay. An answer is tokenized in its context, ends with one eos, and is an error or
+        cut (`on_long_answer`) when it does not fit beside its prompt.
+        """
         prompts = self.prompt_ids([example["question"] for example in examples])
         answers = self.answer_rows(examples, prompts) if with_answers else [[] for _ in examples]
+        room = self.limit - min(ANSWER_ROOM, self.limit // 4)
         for row, example in enumerate(examples):
-            room = self.limit - max(len(answers[row]), min(ANSWER_ROOM, self.limit // 4))
             if len(prompts[row]) > room:
                 prompts[row] = self.cut_question(example["question"], room)
             if len(prompts[row]) + len(answers[row]) > self.limit:
@@ -122,14 +137,21 @@ class DecoderPrompt(Adapter):
             ids = self.start + full
             # Where prompt and answer melt into one token, the answer alone is what generation can produce.
             answers.append(ids[len(prompt) :] if ids[: len(prompt)] == prompt else self.tokenize([end])[0])
-        return [self.end(ids) for ids in answers]
+        return [self.end(example, ids) for example, ids in zip(examples, answers, strict=True)]
 
-    def end(self, ids: list[int]) -> list[int]:
-        """`ids` up to and with the first eos; one is appended where there is none."""
-        for position, token in enumerate(ids):
-            if token in self.eos_token_ids:
-                return ids[: position + 1]
-        return [*ids, self.tokenizer.eos_token_id]
+    def end(self, example: Mapping[str, Any], ids: list[int]) -> list[int]:
+        """`ids` with one eos at the end. An answer that spells a marker or an eos would be learnt up to there."""
+        if ids and ids[-1] in self.eos_token_ids:
+            ids, eos = ids[:-1], ids[-1]
+        else:
+            eos = self.tokenizer.eos_token_id
+        spelt = [token for token in ids if token in self.eos_token_ids or token in self.unseen_ids - {self.unknown}]
+        if spelt:
+            raise ValueError(
+                f"{describe(example)}: the answer {example['answer']!r} holds {self.tokenizer.decode(spelt[:1])!r}, "
+                "which no answer can hold because it is a special token of this tokenizer: correct or drop the record"
+            )
+        return [*ids, eos]
 
     def cut_question(self, question: str, room: int) -> list[int]:
         """The prompt with the longest beginning of `question` that takes at most `room` tokens."""
@@ -200,14 +222,14 @@ class DecoderPrompt(Adapter):
         return inputs
 
     def attach(self, model: nn.Module) -> None:
-        base_model(model).decoder.register_forward_pre_hook(_spread_charts, with_kwargs=True)
-        base_model(model).encoder.register_forward_hook(_flatten_grid)
+        share_charts(base_model(model))
 
     def encode_charts(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> BaseModelOutput:
         """One encoder pass over the charts of a batch: `last_hidden_state` of shape (charts, patches, hidden)."""
         encoder = base_model(model).get_encoder()
         pixels = batch["pixel_values"].to(next(encoder.parameters()).dtype)
-        return _flatten_grid(encoder, (), encoder(pixel_values=pixels, return_dict=True))
+        states = encoder(pixel_values=pixels, return_dict=True).last_hidden_state
+        return BaseModelOutput(last_hidden_state=as_sequence(states))
 
     # ------------------------------------------------------------------ generation
     @torch.no_grad()
@@ -224,9 +246,15 @@ class DecoderPrompt(Adapter):
         """See `Adapter.generate`. Charts are encoded once; rows then decode in buckets of equal prompt length, since
         MBart numbers positions without regard to padding and a padded row would answer another question.
 
-        `encoder_outputs` takes what `encode_charts` returned for this batch; `kwargs` go to `model.generate`.
+        `encoder_outputs` takes what `encode_charts` returned for this batch. `kwargs` are fields of the generation
+        config or arguments of `model.generate`, such as `logits_processor`, which then sees one bucket at a time.
+
+        Raises:
+            TypeError: an argument that neither of the two knows.
+            ValueError: one that would change what is returned, or that is set here.
         """
         model = base_model(model)
+        settings, arguments = split_settings(model, kwargs)
         hidden = (encoder_outputs or self.encode_charts(model, batch)).last_hidden_state
         ids = batch["decoder_input_ids"]
         chart_of_row = batch.get("chart_index", torch.arange(len(ids), device=ids.device))
@@ -236,12 +264,14 @@ class DecoderPrompt(Adapter):
         answers = ids.new_full((len(ids), max_new_tokens), self.pad_token_id)
         for length, rows in sorted(buckets.items(), reverse=True):
             index = torch.tensor(rows, device=ids.device)
-            config = self.generation_config(model, min(max_new_tokens, self.max_positions - length), num_beams, kwargs)
+            config = self.generation_config(
+                model, min(max_new_tokens, self.max_positions - length), num_beams, settings
+            )
             generated = model.generate(
                 encoder_outputs=BaseModelOutput(last_hidden_state=hidden.index_select(0, chart_of_row[index])),
                 decoder_input_ids=ids[index, :length],
                 generation_config=config,
-                **self.search(num_beams),
+                **{**self.search(num_beams), **arguments},
             )[:, length:]
             answers[index, : generated.shape[1]] = generated
         return answers
@@ -252,24 +282,30 @@ class DecoderPrompt(Adapter):
             return ((batch["labels"] != IGNORE_INDEX).int().argmax(dim=1) + 1).tolist()
         return batch["decoder_attention_mask"].sum(dim=1).tolist()
 
-    def generation_config(self, model: nn.Module, max_new_tokens: int, num_beams: int, kwargs: dict[str, Any]) -> Any:
+    def generation_config(
+        self, model: nn.Module, max_new_tokens: int, num_beams: int, settings: Mapping[str, Any]
+    ) -> GenerationConfig:
         """The model's own settings with this call's: beams end as soon as enough are finished and `<unk>` never
         stands in an answer, as in the official recipe."""
         config = copy.deepcopy(model.generation_config)
         config.update(
-            max_length=None,
-            max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
-            do_sample=False,
-            early_stopping=num_beams > 1,
-            use_cache=True,
-            pad_token_id=self.pad_token_id,
-            eos_token_id=sorted(self.eos_token_ids),
+            **{
+                "max_length": None,
+                "max_new_tokens": max_new_tokens,
+                "num_beams": num_beams,
+                "num_return_sequences": 1,
+                "return_dict_in_generate": False,
+                "do_sample": False,
+                "early_stopping": num_beams > 1,
+                "use_cache": True,
+                "pad_token_id": self.pad_token_id,
+                "eos_token_id": sorted(self.eos_token_ids),
+                **settings,
+            }
         )
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown not in self.eos_token_ids:
             config.bad_words_ids = [*(config.bad_words_ids or []), [unknown]]
-        config.update(**kwargs)
         return config
 
     def search(self, num_beams: int) -> dict[str, Any]:
@@ -277,27 +313,9 @@ class DecoderPrompt(Adapter):
         return {"custom_generate": compat.legacy_beam_search} if self.legacy and num_beams > 1 else {}
 
     def answer_ids(self, row: Sequence[int]) -> list[int]:
-        ids = super().answer_ids(row)
         # A model that starts a second answer has ended the first: the official scorer reads up to that marker.
-        return ids[: ids.index(self.end_of_prompt)] if self.end_of_prompt in ids else ids
-
-
-def _spread_charts(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-    """Forward pre-hook of the decoder: give every row the encoder states of its chart."""
-    chart_index = kwargs.pop("chart_index", None)
-    if chart_index is None:
-        return None
-    kwargs["encoder_hidden_states"] = kwargs["encoder_hidden_states"].index_select(0, chart_index)
-    return args, kwargs
-
-
-def _flatten_grid(module: nn.Module, args: tuple, output: Any) -> BaseModelOutput:
-    """Forward hook of the encoder: a convolutional one (ConvNeXt) returns (charts, hidden, height, width), which the
-    cross-attention cannot read; it becomes (charts, height x width, hidden). Others pass as they are."""
-    states = output.last_hidden_state
-    if states.ndim == 4:
-        states = states.flatten(2).transpose(1, 2)
-    return BaseModelOutput(last_hidden_state=states)
+        row = list(row)
+        return super().answer_ids(row[: row.index(self.end_of_prompt)] if self.end_of_prompt in row else row)
 
 
 def add_prompt_tokens(model: nn.Module, processor: Any) -> int:
