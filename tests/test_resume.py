@@ -69,7 +69,7 @@ def check_resumed(unbroken: Path, resumed: Path) -> None:
         assert all(torch.equal(value, moments[1][parameter][name]) for name, value in state.items())
     metrics = [without_times(report(folder)) for folder in (unbroken, resumed)]
     for entry in metrics:
-        entry["best_checkpoint"] = Path(entry["best_checkpoint"]).name
+        entry["best_checkpoint"] = Path(entry["best_checkpoint"] or "none").name
     assert metrics[0] == metrics[1]
     assert answers(unbroken) == answers(resumed)
 
@@ -78,8 +78,8 @@ def kill_and_resume(folder: Path, settings: dict[str, Any], processes: int, step
     unbroken, broken = folder / "unbroken", folder / "broken"
     wanted = rows_by_step(start(FINETUNE, {**settings, "output_dir": unbroken}, processes).stderr)
     assert {rank for _, rank in wanted} == set(range(processes))
-    last_step = max(step for step, _ in wanted)
-    assert last_step + 1 == steps_per_epoch * settings["num_train_epochs"]
+    final = max(step for step, _ in wanted)
+    assert final + 1 == steps_per_epoch * settings["num_train_epochs"]
     assert wanted[0, 0] != wanted[steps_per_epoch, 0], "every epoch has its own order"
 
     broken_settings = {**settings, "output_dir": broken}
