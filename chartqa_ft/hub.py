@@ -61,7 +61,8 @@ def load_checkpoint(
     else:
         model, processor = _load_full(folder, compat, trust_remote_code, model_arguments)
     prompt = prompt if prompt is not None else settings.get("prompt")
-    adapter = adapter_for(model, processor, prompt=prompt, max_length=settings.get("max_length"))
+    kept = {"max_length": settings["max_length"]} if "max_length" in settings else {}
+    adapter = adapter_for(model, processor, prompt=prompt, **kept)
     return model.eval(), processor, adapter
 
 

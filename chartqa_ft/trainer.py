@@ -18,7 +18,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
 from . import compat, hub
-from .adapters import Adapter, adapter_for, base_model
+from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
 from .checks import check_trainer
 from .collator import ChartQACollator
 from .data import stratified_subset
@@ -98,6 +98,7 @@ class ChartQATrainer(Seq2SeqTrainer):
                 "a loaded model needs its processor: pass processing_class=AutoProcessor.from_pretrained(...)"
             )
         self.adapter = adapter if adapter is not None else adapter_for(model, processing_class)
+        setattr(base_model(model).config, SETTINGS_KEY, self.adapter.settings())
         if peft_config is not None:
             from peft import get_peft_model
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import EarlyStoppingCallback, HfArgumentParser
+from transformers import AutoModelForImageTextToText, AutoProcessor, EarlyStoppingCallback, HfArgumentParser
 
 from chartqa_ft import ChartQATrainer, load_checkpoint, read_predictions, relaxed_accuracy
 from chartqa_ft.adapters import adapter_for
@@ -278,6 +278,11 @@ def test_the_prompt_is_saved_and_used_again(tmp_path):
     assert settings["versions"]["torch"] == torch.__version__
     _, _, adapter = load_checkpoint(tmp_path)
     assert (adapter.prompt, adapter.max_length) == (prompt, 60)
+    plain = AutoModelForImageTextToText.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
+    found = adapter_for(*plain)
+    assert (found.prompt, found.max_length) == (prompt, 60)
+    again = ChartQATrainer(str(tmp_path), arguments(tmp_path / "again"), processing_class=plain[1])
+    assert again.adapter.prompt == prompt
     _, _, other = load_checkpoint(tmp_path, prompt="{question} <s_answer>")
     assert other.prompt == "{question} <s_answer>"
 

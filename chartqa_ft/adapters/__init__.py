@@ -20,6 +20,10 @@ __all__ = [
     "register_adapter",
 ]
 
+SETTINGS_KEY = "chartqa_settings"
+"""Where the config of a model keeps the settings of the adapter that it was trained with: however it is loaded, they
+are found."""
+
 _REGISTRY: dict[str, type[Adapter]] = {}
 AdapterClass = TypeVar("AdapterClass", bound=type[Adapter])
 
@@ -47,8 +51,8 @@ def adapter_for(model: nn.Module, processor: Any, *, prompt: str | None = None, 
     Args:
         model: a loaded model, PEFT-wrapped or not.
         processor: its processor (tokenizer + image processor).
-        prompt: how the question is put, with the field `{question}`; `None` takes what was saved with the model's
-            family or its published ChartQA prompt.
+        prompt: how the question is put, with the field `{question}`; `None` takes the one that the model was trained
+            with by `ChartQATrainer`, else the family's published ChartQA prompt.
         settings: further arguments of the adapter, such as `max_length` and `on_long_answer`.
 
     Raises:
@@ -60,4 +64,7 @@ def adapter_for(model: nn.Module, processor: Any, *, prompt: str | None = None, 
             f"no adapter is registered for model_type {model_type!r} (known: {', '.join(sorted(_REGISTRY))}). "
             f"Write a subclass of chartqa_ft.Adapter and decorate it with @register_adapter({model_type!r})."
         )
+    saved = getattr(base_model(model).config, SETTINGS_KEY, {})
+    prompt = prompt if prompt is not None else saved.get("prompt")
+    settings.setdefault("max_length", saved.get("max_length"))
     return _REGISTRY[model_type](model, processor, prompt=prompt, **settings)
