@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
 from .adapters import Adapter, adapter_for
 from .collator import ChartQACollator
+from .sampling import CHART_KEY
 
 
 def answer_questions(
@@ -32,24 +36,37 @@ def answer_questions(
     Args:
         model: a loaded model; it answers on the device it is on, and is back in its mode (train/eval) afterwards.
         processor: its processor.
-        images: one image per question, or a single image for all of them.
-        questions: the questions.
+        images: one image per question (a list, a column of a `datasets.Dataset` or another sequence), or a single one
+            for all of them. An image is a PIL image, the path of a file, or an array of uint8.
+        questions: the questions, as a sequence of str.
         batch_size: questions per batch; it changes the speed and no answer.
         num_beams: 1 for greedy decoding, more for beam search.
         max_new_tokens: the longest answer, in tokens.
         prompt: how a question is put, with the field `{question}`; `None`: the model's own.
         adapter: an adapter made before, in place of `adapter_for(model, processor, prompt=prompt)`.
         progress: show a progress bar; `None`: when there is more than one batch.
-        generation_kwargs: further settings of `generate()`.
+        generation_kwargs: further fields of the generation config, such as `length_penalty`, or arguments of
+            `model.generate`, such as `logits_processor`.
 
     Returns:
         The answers, in the order of the questions.
 
     Raises:
-        ValueError: images and questions differ in number, or an image cannot be decoded.
+        TypeError: a setting that generation does not know.
+        ValueError: images and questions differ in number, a question is no str, or an image cannot be decoded.
     """
-    if not isinstance(images, (list, tuple)):
+    if isinstance(questions, str):
+        raise ValueError("questions is a single str: pass a list of questions, [question] for one")
+    questions = list(questions)
+    for position, question in enumerate(questions):
+        if not isinstance(question, str):
+            raise ValueError(f"questions[{position}] is {question!r}, not a str")
+    if prompt is not None and adapter is not None:
+        raise ValueError("prompt= would be ignored beside adapter=: pass adapter_for(model, processor, prompt=...)")
+    if _is_single(images):
         images = [images] * len(questions)
+    elif not isinstance(images, Sequence):
+        images = list(images)
     if len(images) != len(questions):
         raise ValueError(
             f"{len(images)} images for {len(questions)} questions: pass one image per question, or one image"
@@ -59,18 +76,19 @@ def answer_questions(
     if adapter is None:
         adapter = adapter_for(model, processor, prompt=prompt)
     collate = ChartQACollator(adapter, with_answers=False)
-    examples = [
-        {"image": image, "question": question, "chart_id": id(image)}
-        for image, question in zip(images, questions, strict=True)
-    ]
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     answers: list[str] = []
     try:
-        starts = range(0, len(examples), batch_size)
+        starts = range(0, len(questions), batch_size)
         for start in tqdm(starts, desc="Answering", disable=len(starts) < 2 if progress is None else not progress):
-            batch = collate(examples[start : start + batch_size])
+            batch = collate(
+                [
+                    _example(images[row], questions[row])
+                    for row in range(start, min(start + batch_size, len(questions)))
+                ]
+            )
             batch = {key: value.to(device) for key, value in batch.items()}
             with torch.no_grad():
                 ids = adapter.generate(
@@ -80,3 +98,17 @@ def answer_questions(
     finally:
         model.train(was_training)
     return answers
+
+
+def _is_single(images: Any) -> bool:
+    """Whether this is one image: an array of two or three dimensions is, one of four is a stack of images."""
+    return isinstance(images, (Image.Image, str, Path)) or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
+
+
+def _example(image: Any, question: str) -> dict[str, Any]:
+    """A record; questions on one image object, or on one path, share a chart."""
+    return {
+        "image": image,
+        "question": question,
+        CHART_KEY: str(image) if isinstance(image, (str, Path)) else id(image),
+    }

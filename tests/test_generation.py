@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -240,8 +241,53 @@ def test_answer_questions_checks_its_input_and_keeps_the_models_mode(confident):
         answer_questions(model, processor, [white, white], ["Why?"])
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         answer_questions(model, processor, white, ["Why?"], batch_size=0)
+    with pytest.raises(ValueError, match="questions is a single str: pass a list"):
+        answer_questions(model, processor, white, "Why?")
+    for wrong in (None, 3):
+        with pytest.raises(ValueError, match=rf"questions\[1\] is {wrong}, not a str"):
+            answer_questions(model, processor, white, ["Why?", wrong])
+    with pytest.raises(ValueError, match="prompt= would be ignored beside adapter="):
+        answer_questions(model, processor, white, ["Why?"], prompt="{question}", adapter=adapter_for(model, processor))
+    with pytest.raises(ValueError, match=r"question='Why\?'\) has no image"):
+        answer_questions(model, processor, [white, None], ["Who?", "Why?"])
+    with pytest.raises(ValueError, match=r"question='Why\?'\): the image cannot be decoded \(expected a PIL image"):
+        answer_questions(model, processor, [white, 3.5], ["Who?", "Why?"])
+    with pytest.raises(ValueError, match=r"question='Why\?'\): the image cannot be decoded \(.*gone\.png"):
+        answer_questions(model, processor, "gone.png", ["Why?"])
     assert answer_questions(model, processor, [], []) == []
     model.train()
     answer_questions(model, processor, white, ["Why?"], max_new_tokens=1)
     assert model.training
     model.eval()
+
+
+def test_images_may_be_columns_paths_and_arrays(confident, tmp_path):
+    records = drawn_charts().select(range(5))
+    images, texts = [r["image"] for r in records], [r["question"] for r in records]
+    settings = {"max_new_tokens": NEW_TOKENS, "batch_size": 3, "progress": False}
+    wanted = answer_questions(*confident, images, texts, **settings)
+    assert len(set(wanted)) > 2
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for image, path in zip(images, paths, strict=True):
+        image.save(path)
+    arrays = [np.asarray(image) for image in images]
+    kinds = [records["image"], tuple(images), paths, [str(p) for p in paths], arrays, iter(images)]
+    for kind in kinds:
+        assert answer_questions(*confident, kind, texts, **settings) == wanted
+    assert answer_questions(*confident, np.stack(arrays), records["question"], **settings) == wanted
+    one = answer_questions(*confident, images[0], texts, **settings)
+    for kind in (paths[0], str(paths[0]), arrays[0], Image.open(paths[0])):
+        assert answer_questions(*confident, kind, texts, **settings) == one
+
+
+def test_lone_surrogates_in_texts_are_replaced(confident):
+    model, processor = confident
+    white = Image.new("RGB", (96, 96), "white")
+    settings = {"max_new_tokens": NEW_TOKENS, "progress": False}
+    answers = answer_questions(model, processor, white, ["Why \ud800 red?", "\ud83d\ude00"], **settings)
+    assert answers == answer_questions(model, processor, white, ["Why \ufffd red?", "\U0001f600"], **settings)
+    record = {"image": white, "question": "\udfff?", "answer": "a\ud800"}
+    batch = adapter_for(model, processor).encode([record])
+    same = adapter_for(model, processor).encode([{**record, "question": "\ufffd?", "answer": "a\ufffd"}])
+    assert torch.equal(batch["labels"], same["labels"])
+    assert torch.equal(batch["decoder_input_ids"], same["decoder_input_ids"])

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel, is_compiled_module
+from PIL import Image
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -202,17 +205,18 @@ class Adapter(ABC):
             raise
 
     def image(self, example: Mapping[str, Any]) -> Any:
+        """The chart of one record: a PIL image, the path of a file, or an array of uint8 (height, width[, 3 or 4])."""
         image = example["image"]
         if image is None:
             raise ValueError(f"{describe(example)} has no image")
         try:
-            return to_rgb(image)
-        except (OSError, SyntaxError, ValueError) as error:
+            return to_rgb(open_image(image))
+        except (OSError, SyntaxError, TypeError, ValueError) as error:
             raise ValueError(f"{describe(example)}: the image cannot be decoded ({error})") from error
 
     def question_text(self, question: str) -> str:
         """The prompt with the question in its place (braces in a question stay as they are)."""
-        return self.prompt.replace("{question}", question)
+        return self.prompt.replace("{question}", encodable(question))
 
     def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
         """Answer ids, shape (rows, length) -> answers: up to the first eos, without special tokens and outer spaces.
@@ -234,6 +238,33 @@ class Adapter(ABC):
     def clean(self, text: str) -> str:
         """The last, visible step between decoded text and the scored answer: outer whitespace is dropped."""
         return text.strip()
+
+
+def open_image(image: Any) -> Any:
+    """A PIL image as it is, or made of what else may stand for one.
+
+    Raises:
+        OSError: a file cannot be read.
+        TypeError: no image, path or array, or an array that no picture has.
+    """
+    if isinstance(image, (str, Path)):
+        with Image.open(image) as opened:
+            opened.load()
+            return opened
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"expected a PIL image, a path or an array of uint8, got {type(image).__name__}")
+    return image
+
+
+def encodable(text: str) -> str:
+    """`text` with U+FFFD for lone surrogates, which no tokenizer takes; everything else stays as it is."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def describe(example: Mapping[str, Any]) -> str:

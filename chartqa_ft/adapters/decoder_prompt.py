@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from .. import compat
-from .base import IGNORE_INDEX, Adapter, PaddingDraw, as_list, base_model, describe, logger, pad_rows
+from .base import IGNORE_INDEX, Adapter, PaddingDraw, as_list, base_model, describe, encodable, logger, pad_rows
 from .generate_settings import split_settings
 from .hooks import as_sequence, share_charts
 
@@ -130,7 +130,7 @@ class DecoderPrompt(Adapter):
         for example in examples:
             if example.get("answer") is None:
                 raise ValueError(f"{describe(example)} has no answer: encode it with with_answers=False")
-        ends = [f" {example['answer']}{self.tokenizer.eos_token}" for example in examples]
+        ends = [f" {encodable(str(example['answer']))}{self.tokenizer.eos_token}" for example in examples]
         texts = [self.question_text(example["question"]) + end for example, end in zip(examples, ends, strict=True)]
         answers = []
         for prompt, full, end in zip(prompts, self.tokenize(texts), ends, strict=True):
