@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .chart_ids import ChartIds
 from .layouts import Columns, FileSplit, LayoutError, RecordFile, columns_of, find_columns, read_records
 from .records import ErrorPolicy, RecordError, RecordProblem, RecordReader
 
@@ -23,7 +24,7 @@ Raw = tuple[str, tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that turns the raw records of one split into canonical ones; plain values, so that it pickles.
+    """Everything that turns the raw records of one split into canonical ones; it pickles.
 
     `folders` is as in `RecordReader`, `column_map` to `require_answers` are as in `load_chartqa`.
     """
@@ -35,6 +36,7 @@ class Recipe:
     on_error: str | Callable[[RecordError], None]
     max_pixels: int | None
     require_answers: bool
+    ids: ChartIds  # shared by all splits that are tables
     from_hub: bool = False  # a stream that may come from the Hub, whose records name files there
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recipe:
@@ -66,7 +68,7 @@ class Recipe:
             max_pixels=self.max_pixels,
             require_answers=self.require_answers,
             from_hub=self.from_hub,
-            **options,
+            **{"ids": self.ids, **options},
         )
 
 
@@ -293,14 +295,15 @@ def _from_shards(shards: list[Any], recipe: Recipe, features: Features) -> Itera
 def _generate(shards: list[Any], recipe: Recipe) -> Iterator[dict[str, Any]]:
     """The canonical records of some shards: record files, or streams. What was dropped is reported when they end."""
     policy = ErrorPolicy(recipe.on_error)
-    reader = recipe.reader()
+    ids = recipe.ids.fresh()  # each pass gives the same ids
+    reader = recipe.reader(ids=ids)
     try:
         for shard in shards:
             if isinstance(shard, RecordFile):
                 raws = _read_files([shard], recipe)
             else:
                 columns = recipe.columns_of_stream(shard)
-                reader = recipe.reader(**_source_names(shard.features, columns))
+                reader = recipe.reader(ids=ids, **_source_names(shard.features, columns))
                 restore = _restorer(shard.features, columns)
                 raws = ((recipe.label, (restore(raw), columns)) for raw in shard)
             yield from (record for record in _canonical(raws, reader, recipe, policy) if record is not None)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .chart_ids import ChartIds
 from .conversion import Recipe, convert
 from .images import DEFAULT_MAX_PIXELS
 from .layouts import (
@@ -53,7 +54,10 @@ def load_chartqa(
     | `question` | `str`            | the question as it is written in the source                               |
     | `answer`   | `str`            | the answer; a list is the official text, `"[2017, 2023]"`                 |
     | `source`   | `str`            | `"human"`, `"augmented"` or `"unknown"`                                   |
-    | `chart_id` | `str`            | the image's file name, else a digest of its bytes; the same for one chart |
+    | `chart_id` | `str`            | the image's file name, else a digest of its bytes; one for each chart     |
+
+    Where charts have one name (`train/png/1.png` and `val/png/1.png`), a mark of the content follows: `"1.png#..."`.
+    A stream of several splits or shards cannot know them all: it marks every name, but for those of image files.
 
     ChartQAPro keeps two more that its metric needs: `question_type` (`str`) and `year_flags` (`list[str]`, YES or NO).
     It gives one row a dialogue, as its official evaluation does: the last question is asked, the earlier turns with
@@ -126,26 +130,47 @@ def load_chartqa(
 
     from datasets import DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets
 
-    def prepare(name: str, part: Any, start: int = 0) -> Dataset | IterableDataset:
+    def folders_of(name: str) -> tuple[Path, ...] | None:
+        part = parts[name]
         if image_dir is not None:
-            folders = image_folders(Path(image_dir).expanduser(), name)
-        elif isinstance(part, FileSplit):
+            return image_folders(Path(image_dir).expanduser(), name)
+        if isinstance(part, FileSplit):
             places = dict.fromkeys([*(file.path.parent for file in part.files), top])
-            folders = tuple(dict.fromkeys(folder for place in places for folder in image_folders(place, name)))
-        else:
-            folders = None if trusted else image_folders(top, name) if top is not None else ()
-        # A stream from the Hub, opened here or by the user, names its files there; records of files never may.
-        from_hub = top is None and isinstance(part, IterableDataset)
-        recipe = Recipe(label, name, column_map, folders, on_error, max_pixels, require_answers, from_hub)
+            return tuple(dict.fromkeys(folder for place in places for folder in image_folders(place, name)))
+        return None if trusted else image_folders(top, name) if top is not None else ()
+
+    is_whole = split is None and not single
+    if is_whole:
+        pieces = [(name, part, 0) for name, part in parts.items()]
+    else:
+        pieces = list(_select(split or next(iter(parts)), parts, label, streaming))
+    folders = {name: folders_of(name) for name in parts}
+    everywhere = [folder for some in folders.values() for folder in some or ()]
+    table_ids = ChartIds(everywhere)
+    stream_ids = ChartIds(everywhere, always_mark=sum(_shards(part, streaming) for _, part, _ in pieces) > 1)
+
+    def prepare(name: str, part: Any, start: int) -> Dataset | IterableDataset:
+        is_stream = isinstance(part, IterableDataset) or (streaming and isinstance(part, FileSplit))
+        recipe = Recipe(
+            label,
+            name,
+            column_map,
+            folders[name],
+            on_error,
+            max_pixels,
+            require_answers,
+            stream_ids if is_stream else table_ids,
+            # A stream from the Hub, opened here or by the user, names its files there; records of files never may.
+            from_hub=top is None and is_stream,
+        )
         return convert(part, recipe, policy, start=start, streaming=streaming)
 
-    if split is None and not single:
-        result = {name: prepare(name, part) for name, part in parts.items()}
-        policy.report()
-        is_stream = any(isinstance(part, IterableDataset) for part in result.values())
-        return IterableDatasetDict(result) if is_stream else DatasetDict(result)
-    chosen = [prepare(*piece) for piece in _select(split or next(iter(parts)), parts, label, streaming)]
+    chosen = [prepare(*piece) for piece in pieces]
     policy.report()
+    if is_whole:
+        result = dict(zip(parts, chosen, strict=True))
+        is_stream = any(isinstance(part, IterableDataset) for part in chosen)
+        return IterableDatasetDict(result) if is_stream else DatasetDict(result)
     return chosen[0] if len(chosen) == 1 else concatenate_datasets(chosen)
 
 
@@ -211,6 +236,15 @@ def _open_hub(
     if not isinstance(loaded, Mapping):
         raise TypeError("pass split=... to load_chartqa itself, one name or an expression")
     return dict(loaded), name
+
+
+def _shards(part: Any, streaming: bool) -> int:
+    """How many pieces of a split are read independently of each other."""
+    from datasets import IterableDataset
+
+    if isinstance(part, FileSplit):
+        return len(part.files) if streaming else 1
+    return part.num_shards if isinstance(part, IterableDataset) else 1
 
 
 def _select(expression: str, parts: Mapping[str, Any], label: str, streaming: bool) -> Iterator[tuple[str, Any, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import io
 import logging
 import math
@@ -15,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from .chart_ids import ChartIds, digest
 from .images import ImageShapeError, ImageTooLargeError, TruncatedImageError, check_image, check_pixels
 from .layouts import Columns
 
@@ -119,6 +119,7 @@ class RecordReader:
         max_pixels: The limit of width x height; None for none.
         require_answers: Whether a record without an answer is an error; otherwise its answer is "".
         source_names: What the values 0, 1, ... of the source column mean (the names of a `ClassLabel`).
+        ids: Names the charts; shared by the readers of all splits. None: of its own.
         from_hub: Whether the records are a stream that may come from the Hub: no others may name a file there.
     """
 
@@ -129,16 +130,17 @@ class RecordReader:
         max_pixels: int | None = None,
         require_answers: bool = True,
         source_names: Sequence[str] = ("human", "machine"),
+        ids: ChartIds | None = None,
         from_hub: bool = False,
     ) -> None:
         self.folders = folders
         self.max_pixels = max_pixels
         self.require_answers = require_answers
         self.source_names = source_names
+        self.ids = ids if ids is not None else ChartIds(folders or ())
         self.from_hub = from_hub
         self._verdicts: dict[str, tuple[str, str] | None] = {}  # for each distinct image: reason and cause
         self._files: dict[str, tuple[str, str]] = {}  # name -> path, chart id
-        self._owners: dict[str, str] = {}  # chart id -> the image that has it
 
     def __call__(self, raw: Mapping[str, Any] | str, columns: Columns, source: str = "unknown") -> dict[str, Any]:
         """The canonical record, its `image` as `{"bytes", "path"}`; `source` is for records that do not tell theirs.
@@ -154,16 +156,16 @@ class RecordReader:
             image, identity, default_id = self._image(raw.get(columns.image or columns.file))
         except RecordProblem as problem:
             raise RecordProblem(problem.reason, problem.cause, problem.file or name) from None
-        chart_id = _name(raw.get(columns.chart_id)) if columns.chart_id else None
-        if chart_id is None:
-            # Where the name led to the file, the file tells better: "a.png" and "./a.png" are one chart.
-            chart_id = name if name and columns.image else default_id
+        # Where the name led to the file, the file tells better: "a.png" and "./a.png" are one chart.
+        given = name if columns.image else None
+        if columns.chart_id:
+            given = _name(raw.get(columns.chart_id)) or given
         record = {
             "image": image,
             "question": question,
             "answer": answer,
             "source": self._source(raw.get(columns.source)) if columns.source else source,
-            "chart_id": self._unique(chart_id, identity),
+            "chart_id": self.ids.of_name(given, identity) if given else self.ids.unique(default_id, identity),
         }
         if columns.is_pro:
             record["question_type"] = plain_text(raw.get(columns.question_type)) or ""
@@ -207,11 +209,6 @@ class RecordReader:
             return "human"
         return "augmented" if {"augmented", "machine"} & set(words) else "unknown"
 
-    def _unique(self, chart_id: str, identity: str) -> str:
-        """Two charts of one name would share an encoder pass later: the second gets a mark of its own."""
-        owner = self._owners.setdefault(chart_id, identity)
-        return chart_id if owner == identity else f"{chart_id}#{_digest(identity.encode())[:8]}"
-
     def _image(self, value: Any) -> tuple[Any, str, str]:
         """The image as it is stored, what identifies it, and a chart id for a record that names none."""
         if isinstance(value, list | tuple):
@@ -222,13 +219,13 @@ class RecordReader:
         if isinstance(value, Mapping):
             path, value = value.get("path"), value.get("bytes")
             if value is None and self.from_hub and isinstance(path, str) and _HUB_FILE.fullmatch(path):
-                return {"bytes": None, "path": path}, path, path  # fetched only when it is decoded
+                return {"bytes": None, "path": path}, digest(path.encode()), path  # fetched only when it is decoded
             value = path if value is None else value
         if isinstance(value, bytes | bytearray | memoryview):
             data = bytes(value)
-            digest = _digest(data)
-            self._check(digest, data, path)
-            return {"bytes": data, "path": path}, digest, digest
+            identity = digest(data)
+            self._check(identity, data, path)
+            return {"bytes": data, "path": path}, identity, identity
         if isinstance(value, str | os.PathLike):
             return self._file(os.fspath(value))
         if hasattr(value, "tobytes") and hasattr(value, "size") and hasattr(value, "mode"):  # an image decoded already
@@ -236,10 +233,10 @@ class RecordReader:
                 check_pixels(value, self.max_pixels)
             except (ImageShapeError, ImageTooLargeError) as error:
                 raise RecordProblem(*_image_problem(error)) from None
-            digest = _digest(f"{value.mode}{value.size}".encode() + value.tobytes())
+            identity = digest(f"{value.mode}{value.size}".encode() + value.tobytes())
             buffer = io.BytesIO()
             value.save(buffer, "TIFF" if value.mode not in ("1", "L", "LA", "P", "RGB", "RGBA") else "PNG")
-            return {"bytes": buffer.getvalue(), "path": None}, digest, digest
+            return {"bytes": buffer.getvalue(), "path": None}, identity, identity
         if value is None:
             raise RecordProblem("no image file", "the record names no image")
         raise RecordProblem("unreadable image", f"the image is a {type(value).__name__}")
@@ -247,10 +244,11 @@ class RecordReader:
     def _file(self, name: str) -> tuple[dict[str, Any], str, str]:
         if name not in self._files:
             if self.folders is not None:
-                self._files[name] = find_image(name, self.folders)
+                path = find_image(name, self.folders)
+                self._files[name] = path, self.ids.of_file(path)
             elif os.path.isfile(name):
                 # A path says more about the user's disk than about the chart, and base names repeat.
-                self._files[name] = os.path.abspath(name), _digest(Path(name).read_bytes())
+                self._files[name] = os.path.abspath(name), digest(Path(name).read_bytes())
             else:
                 raise RecordProblem("no image file", f"there is no file {_short(name)}", name)
         path, chart_id = self._files[name]
@@ -269,8 +267,8 @@ class RecordReader:
             raise RecordProblem(*verdict, name)
 
 
-def find_image(name: str, folders: Sequence[Path]) -> tuple[str, str]:
-    """The file `name` in the first of `folders` (resolved paths) that has it: its path, and its path in `folders`.
+def find_image(name: str, folders: Sequence[Path]) -> str:
+    """The path of the file `name` in the first of `folders` (resolved paths) that has it.
 
     Raises:
         RecordProblem: There is none, or the path or a link in it leads out of the folders.
@@ -283,8 +281,7 @@ def find_image(name: str, folders: Sequence[Path]) -> tuple[str, str]:
             if not path.startswith(os.path.join(folder, "")):
                 left = left or path != str(folder)
             elif os.path.isfile(path):
-                home = next(home for home in folders if path.startswith(os.path.join(home, "")))
-                return path, Path(os.path.relpath(path, home)).as_posix()  # one chart, however its name is written
+                return path
         except (OSError, ValueError):  # a null byte, a name too long
             continue
     shown = _short(name)
@@ -345,10 +342,6 @@ def _name(value: Any) -> str | None:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:100]}... ({len(text):,} characters)"
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _image_problem(error: Exception) -> tuple[str, str]:
