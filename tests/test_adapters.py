@@ -8,6 +8,7 @@ import pickle
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 from transformers import (
     BartConfig,
     BartForCausalLM,
@@ -306,6 +307,27 @@ def test_random_padding_without_row_keys_differs_from_chart_to_chart_and_repeats
 
     assert len(set(tops(0))) > 4
     assert tops(0) == tops(0) != tops(1)
+
+
+def test_worker_processes_place_charts_differently_and_repeat_with_the_seed(adapter):
+    chart = Image.new("RGB", (96, 48), "white")
+    collate = ChartQACollator(adapter, random_padding="seeded", group_by_chart=False)
+
+    def tops():
+        loader = DataLoader(
+            [example(image=chart)] * 16,
+            batch_size=4,
+            collate_fn=collate,
+            num_workers=2,
+            generator=torch.Generator().manual_seed(0),
+        )
+        return [
+            [int((p[0] == WHITE_VALUE).any(dim=1).int().argmax()) for p in batch["pixel_values"]] for batch in loader
+        ]
+
+    first = tops()
+    assert first == tops()
+    assert len({tuple(batch) for batch in first}) == 4
 
 
 def test_rows_report_what_a_metric_reads(adapter):

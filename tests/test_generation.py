@@ -234,7 +234,7 @@ def test_settings_of_generate_are_passed_on_or_refused(confident):
     )
 
 
-def test_answer_questions_checks_its_input_and_keeps_the_models_mode(confident):
+def test_answer_questions_checks_its_input_and_keeps_the_models_mode(confident, tmp_path):
     model, processor = confident
     white = Image.new("RGB", (96, 96), "white")
     with pytest.raises(ValueError, match="2 images for 1 questions"):
@@ -254,6 +254,12 @@ def test_answer_questions_checks_its_input_and_keeps_the_models_mode(confident):
         answer_questions(model, processor, [white, 3.5], ["Who?", "Why?"])
     with pytest.raises(ValueError, match=r"question='Why\?'\): the image cannot be decoded \(.*gone\.png"):
         answer_questions(model, processor, "gone.png", ["Why?"])
+    text = tmp_path / "text.png"
+    text.write_text("%!PS")
+    with pytest.raises(
+        ValueError, match=r"question='Why\?'\): the image cannot be decoded \(.*text\.png is no image file"
+    ):
+        answer_questions(model, processor, text, ["Why?"])
     assert answer_questions(model, processor, [], []) == []
     model.train()
     answer_questions(model, processor, white, ["Why?"], max_new_tokens=1)

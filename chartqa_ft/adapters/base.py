@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,11 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel, is_compiled_module
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ..images import to_rgb
+from ..images import FORMATS, to_rgb
 
 logger = logging.getLogger(__name__)
 
@@ -248,9 +249,13 @@ def open_image(image: Any) -> Any:
         TypeError: no image, path or array, or an array that no picture has.
     """
     if isinstance(image, (str, Path)):
-        with Image.open(image) as opened:
-            opened.load()
-            return opened
+        # From memory: an image that is still read from its file would keep it open.
+        content = io.BytesIO(Path(image).read_bytes())
+        try:
+            Image.init()  # a Pillow without AVIF or JPEG 2000 raises KeyError when it is asked for them
+            return Image.open(content, formats=[name for name in FORMATS if name in Image.OPEN])
+        except UnidentifiedImageError:
+            raise OSError(f"{image} is no image file of the formats {', '.join(FORMATS)}") from None
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
     if not isinstance(image, Image.Image):
