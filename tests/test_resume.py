@@ -74,7 +74,8 @@ def check_resumed(unbroken: Path, resumed: Path) -> None:
     assert answers(unbroken) == answers(resumed)
 
 
-def kill_and_resume(folder: Path, settings: dict[str, Any], processes: int, steps_per_epoch: int) -> None:
+def kill_and_resume(folder: Path, settings: dict[str, Any], processes: int, steps_per_epoch: int) -> int:
+    """Run a training unbroken, and again with a kill in its second epoch; returns the step it was resumed from."""
     unbroken, broken = folder / "unbroken", folder / "broken"
     wanted = rows_by_step(start(FINETUNE, {**settings, "output_dir": unbroken}, processes).stderr)
     assert {rank for _, rank in wanted} == set(range(processes))
@@ -93,6 +94,7 @@ def kill_and_resume(folder: Path, settings: dict[str, Any], processes: int, step
     before = {key: rows for key, rows in rows_by_step(text).items() if key[0] < step}
     assert before == {key: rows for key, rows in wanted.items() if key[0] < step}
     check_resumed(unbroken, broken)
+    return step
 
 
 def test_killed_and_resumed_on_two_processes(tmp_path):
