@@ -151,6 +151,8 @@ def test_real_charts(tmp_path, shared):
         "max_train_samples": 16,
         "max_eval_samples": 21,
         "num_train_epochs": 2,
+        "eval_steps": 4,
+        "save_steps": 4,
         "dataloader_num_workers": 2,
         "output_dir": output,
     }
