@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoProcessor
 
-from chartqa_ft import answer_questions, load_checkpoint
+from chartqa_ft import adapter_for, answer_questions, load_checkpoint
 from chartqa_ft.collator import ChartQACollator
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -100,6 +101,15 @@ def test_a_saved_checkpoint_answers_the_same_again(golden, tmp_path):
     assert answers == [example["beam4"]["text"] for example in golden.examples]
     first, again = golden.adapter.encode(golden.records), adapter.encode(golden.records)
     assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+def test_a_processor_without_the_old_numbers_is_named(golden, tmp_path, caplog):
+    golden.model.save_pretrained(tmp_path)
+    golden.processor.save_pretrained(tmp_path)
+    adapter_for(golden.model, golden.processor)
+    assert not caplog.records
+    adapter_for(golden.model, AutoProcessor.from_pretrained(tmp_path))
+    assert "its processor was loaded without them: take both from chartqa_ft.load_checkpoint" in caplog.text
 
 
 def test_switched_off_it_is_what_transformers_does_today(golden, caplog):

@@ -74,6 +74,12 @@ class DecoderPrompt(Adapter):
         self.max_positions: int = positions if positions is not None else 10**9
         self.limit = min(self.max_length or self.max_positions, self.max_positions)
         self.legacy = compat.is_legacy(config)
+        if self.legacy and not isinstance(self.processor.image_processor, compat.LegacyDonutImageProcessor):
+            logger.warning(
+                "this model keeps the numbers of transformers %s; its processor was loaded without them: take both "
+                "from chartqa_ft.load_checkpoint(folder), with compat=False if neither shall have them",
+                compat.LEGACY_VERSION,
+            )
         image_processor = self.processor.image_processor
         size = dict(image_processor.size)
         self.canvas = (size["height"], size["width"]) if {"height", "width"} <= set(size) else None
