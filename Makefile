@@ -14,7 +14,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (10 minutes on 2 cores), show its score and a picture
-	OMP_WAIT_POLICY=PASSIVE $(PYTHON) examples/demo.py
+	$(PYTHON) examples/demo.py
 
 test: $(INSTALLED)  ## run the whole test suite
 	$(PYTHON) -m pytest -n 2 --dist worksteal tests
