@@ -244,7 +244,7 @@ def _used_blocks(model: nn.Module) -> int | None:
 
 
 def _as_pattern(model: nn.Module, names: Sequence[str]) -> str | list[str]:
-    r"""A regular expression that matches `names` and no other module, like `layers\.\d+\.(attn\.(q|v)|mlp\.(fc1|fc2))`."""
+    r"""A regular expression of `names` and no other module, like `layers\.\d+\.(attn\.(q|v)|mlp\.(fc1|fc2))`."""
     stacks: dict[str, set[int]] = {}
     layers: dict[str, dict[str, list[str]]] = {}
     for name in names:
@@ -302,6 +302,7 @@ def _token_rows(model: nn.Module, ids: list[int]) -> dict[str, list[int]]:
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
     names = {id(module): name for name, module in model.named_modules()}
     rows = {names[id(inputs)]: ids}
-    if outputs is not None and outputs.weight is not inputs.weight:
+    # PEFT's layer of trainable rows drops a bias: such a head keeps the rows that it has.
+    if outputs is not None and outputs.weight is not inputs.weight and outputs.bias is None:
         rows[names[id(outputs)]] = list(ids)
     return rows

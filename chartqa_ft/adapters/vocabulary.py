@@ -76,12 +76,16 @@ def grow_vocabulary(model: nn.Module, processor: Any) -> int:
 
 
 def declare_tying(model: nn.Module) -> None:
-    """Let the config of a model say so when its input and output embeddings are one tensor.
+    """Where input and output embeddings are one tensor, make a model say so in the two places where PEFT looks.
 
-    PEFT asks the outermost config whether they are. That of a VisionEncoderDecoderModel says no while its decoder's
-    says yes: PEFT would then train a token's input row alone, and merging would change the output row with it.
+    A VisionEncoderDecoderModel says it in its decoder alone, which PEFT does not see: it would train a token's input
+    row and leave the output row, and merging would change both (logits of the new token off by 0.4 in a tiny model).
     """
     model = base_model(model)
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    if outputs is not None and outputs.weight is inputs.weight:
-        model.config.tie_word_embeddings = True
+    if outputs is None or outputs.weight is not inputs.weight:
+        return
+    model.config.tie_word_embeddings = True
+    if not model._tied_weights_keys:
+        names = {id(module): name for name, module in model.named_modules()}
+        model._tied_weights_keys = {f"{names[id(outputs)]}.weight": f"{names[id(inputs)]}.weight"}
