@@ -58,7 +58,9 @@ def build(name: str) -> Built:
 @torch.no_grad()
 def _spread_weights(model: torch.nn.Module) -> None:
     for weight in model.parameters():
-        if weight.dim() > 1 and 0 < weight.std() < WEIGHT_STD:
+        if weight.dim() > 1 and not weight.any():  # Gemma3's projection: images would make no difference
+            weight.normal_(std=WEIGHT_STD)
+        elif weight.dim() > 1 and 0 < weight.std() < WEIGHT_STD:
             weight.mul_(WEIGHT_STD / weight.std())
 
 
@@ -68,8 +70,8 @@ COLORS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 220), "
 _CHARTS = (
     ((7, 2, 1, 6), (64, 48)),
     ((3, 9, 4, 8), (48, 64)),
-    ((5, 6, 8, 1), (32, 32)),
-    ((2, 1, 6, 7), (64, 32)),
+    ((5, 8, 6, 1), (64, 32)),
+    ((2, 1, 6, 7), (32, 32)),
     ((9, 4, 3, 2), (40, 64)),
     ((1, 8, 5, 6), (64, 64)),
 )
@@ -240,7 +242,7 @@ def bart_sizes(tokenizer: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------- decoder prompt
 @family("decoder-prompt")
 def unichart() -> Built:
-    return tiny_unichart("test", image_size=64, decoder_layers=2, init_std=WEIGHT_STD)
+    return tiny_unichart("test", image_size=64, window_size=4, decoder_layers=2, init_std=WEIGHT_STD)
 
 
 def _pair(encoder: Any, decoder: Any, tokenizer: Any) -> torch.nn.Module:
