@@ -1,0 +1,286 @@
+"""What a chart costs, in image tokens or patches: one function that sets it, for every model family.
+
+Each family spends its compute on an image in its own way. What can be set is read from the attributes of the image
+processor, so that a family that is not named here is served too, or refused by name, but never guessed at:
+
+| the image processor has                  | such as                   | argument                 |
+|------------------------------------------|---------------------------|--------------------------|
+| `size` in pixels, `merge_size`           | Qwen2-VL, 2.5, 3          | `max_pixels`             |
+| `max_image_size`, `do_image_splitting`   | Idefics3, SmolVLM         | `image_size`/`max_tiles` |
+| `crop_to_patches`, `max_patches`         | InternVL                  | `max_tiles`              |
+| `image_grid_pinpoints`                   | LLaVA-Next                | `max_tiles`              |
+| `pan_and_scan_max_num_crops`             | Gemma 3                   | `max_tiles`              |
+| `max_patches`, `patch_size`              | Pix2Struct, MatCha        | `max_patches`            |
+| `size`, with a Swin encoder              | Donut, UniChart, Nougat   | `image_size`             |
+| anything else: learned patch positions   | LLaVA 1.5, TrOCR, KOSMOS-2, PaliGemma, Florence-2 | none |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isqrt
+from typing import Any, NamedTuple
+
+from torch import nn
+
+_PROCESSOR_DEFAULTS_WIN = (
+    "max_patches",
+    "do_pan_and_scan",
+    "pan_and_scan_min_crop_size",
+    "pan_and_scan_max_num_crops",
+    "pan_and_scan_min_ratio_to_activate",
+)
+_SWIN = ("donut-swin", "swin")
+
+
+def set_image_cost(
+    model: nn.Module,
+    processor: Any,
+    *,
+    image_size: int | None = None,
+    max_pixels: int | None = None,
+    max_tiles: int | None = None,
+    max_patches: int | None = None,
+) -> dict[str, Any]:
+    """Set what a chart costs, in the processor and, where the two must agree, in the model's config.
+
+    The settings are saved by `save_pretrained` of processor and model and come back on loading. Two processor classes
+    (Pix2Struct, Gemma 3) have defaults that beat the saved values: call a processor with
+    `images_kwargs=image_kwargs(processor)`, as the adapters do.
+
+    Args:
+        model: the loaded model, PEFT-wrapped or not.
+        processor: its processor, with an `image_processor`.
+        image_size: pixels. Donut, UniChart, Nougat: the side of the square canvas, a multiple of what the encoder's
+            stages and windows need. Idefics3, SmolVLM: the longest edge of the chart before it is split, a multiple of
+            the tile's side; one tile's side turns splitting off. Elsewhere the vision tower has its one size, and any
+            other is refused.
+        max_pixels: Qwen-VL: the largest area in pixels (height x width); a token covers
+            (`patch_size` x `merge_size`)^2 of them. A minimum area above it is lowered to one token's.
+        max_tiles: the most tiles of a chart, not counting the overview that comes with them; 0 and 1 both mean: not
+            split. InternVL, LLaVA-Next (always the overview and at least one tile; larger grids are taken out and come
+            back only with the checkpoint), Gemma 3 (pan and scan), Idefics3 and SmolVLM (a square grid: 5 means 2 x 2;
+            never more than the tokenizer has row and column tokens for).
+        max_patches: Pix2Struct, MatCha: the patches of chart and header together, each 16 x 16 pixels.
+
+    Returns:
+        What was set, by name, e.g. `{"image_processor.max_patches": 1024}`; empty where nothing had to change.
+
+    Raises:
+        ValueError: an argument that the family has not, or a value that it cannot have, named with what would do.
+    """
+    given = {"image_size": image_size, "max_pixels": max_pixels, "max_tiles": max_tiles, "max_patches": max_patches}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < (0 if name == "max_tiles" else 1):
+            raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    config, image_processor = model.config, processor.image_processor
+    rule = _rule(config, image_processor)
+    for name in [name for name in given if name not in rule.arguments]:
+        if name == "image_size":
+            _check_fixed_size(given[name], config, image_processor, rule)
+            del given[name]
+        else:
+            raise _does_not_apply(name, given[name], config, image_processor, rule)
+    return rule.apply(model, processor, **given) if given else {}
+
+
+def image_kwargs(processor: Any) -> dict[str, Any]:
+    """The settings of the image processor that its processor's class would overrule: to pass with every call.
+
+    `Pix2StructProcessor` and `Gemma3Processor` carry defaults in their class attribute `images_kwargs`, which beat
+    what was saved with the checkpoint, e.g. `max_patches=2048`. `None` in the image processor leaves the default.
+    """
+    overruled = getattr(processor, "images_kwargs", None) or {}
+    values = {name: getattr(processor.image_processor, name, None) for name in _PROCESSOR_DEFAULTS_WIN}
+    return {name: value for name, value in values.items() if name in overruled and value is not None}
+
+
+class _Rule(NamedTuple):
+    arguments: tuple[str, ...]
+    apply: Callable[..., dict[str, Any]]
+
+
+def _rule(config: Any, image_processor: Any) -> _Rule:
+    def has(*names: str) -> bool:
+        return all(hasattr(image_processor, name) for name in names)
+
+    size = _edges(getattr(image_processor, "size", None))
+    if has("merge_size", "patch_size") and {"shortest_edge", "longest_edge"} <= set(size):
+        return _Rule(("max_pixels",), _set_max_pixels)
+    if has("do_image_splitting", "max_image_size") and "longest_edge" in size:
+        return _Rule(("image_size", "max_tiles"), _set_split)
+    if has("crop_to_patches", "min_patches", "max_patches"):
+        return _Rule(("max_tiles",), _set_crops)
+    if has("image_grid_pinpoints"):
+        return _Rule(("max_tiles",), _set_grids)
+    if has("do_pan_and_scan", "pan_and_scan_max_num_crops"):
+        return _Rule(("max_tiles",), _set_pan_and_scan)
+    if has("max_patches", "patch_size"):
+        return _Rule(("max_patches",), _set_max_patches)
+    encoder = getattr(config, "encoder", None)
+    if getattr(encoder, "model_type", None) in _SWIN and not encoder.use_absolute_embeddings and "height" in size:
+        return _Rule(("image_size",), _set_canvas)
+    return _Rule((), lambda model, processor: {})
+
+
+# ------------------------------------------------------------------------------------------------------ the families
+def _set_max_pixels(model: nn.Module, processor: Any, max_pixels: int) -> dict[str, Any]:
+    image_processor = processor.image_processor
+    token = (image_processor.patch_size * image_processor.merge_size) ** 2
+    if max_pixels < token:
+        raise ValueError(f"max_pixels={max_pixels} is less than one image token covers: {token} pixels")
+    least = _edges(image_processor.size)["shortest_edge"]
+    # Charts are enlarged to the minimum and rounded up there, so it gives way to the smallest, not to the maximum.
+    return _set_size(image_processor, longest_edge=max_pixels, shortest_edge=least if least <= max_pixels else token)
+
+
+def _set_split(
+    model: nn.Module, processor: Any, image_size: int | None = None, max_tiles: int | None = None
+) -> dict[str, Any]:
+    image_processor = processor.image_processor
+    tile = _edges(image_processor.max_image_size)["longest_edge"]
+    vocabulary = processor.tokenizer.get_vocab()
+    most = 1
+    while f"<row_{most + 1}_col_{most + 1}>" in vocabulary:
+        most += 1
+    if image_size is None:
+        side = min(max(1, isqrt(max_tiles or 0)), most)
+    elif max_tiles is not None:
+        raise ValueError(
+            f"image_size and max_tiles set the same thing for {_family(model.config, image_processor)}, the longest "
+            f"edge before splitting into tiles of {tile}: give one of them"
+        )
+    else:
+        side = _multiple("image_size", image_size, tile, "the side of a tile") // tile
+        if side > most:
+            raise ValueError(
+                f"image_size={image_size} makes {side} x {side} tiles of {tile} pixels, but the tokenizer has "
+                f"row and column tokens for {most} x {most} only: at most {most * tile}"
+            )
+    return {
+        **_set_size(image_processor, longest_edge=side * tile),
+        **_set(image_processor, do_image_splitting=side > 1),
+    }
+
+
+def _set_crops(model: nn.Module, processor: Any, max_tiles: int) -> dict[str, Any]:
+    image_processor, most = processor.image_processor, max(1, max_tiles)
+    least = min(image_processor.min_patches, most)
+    return _set(image_processor, crop_to_patches=most > 1, min_patches=least, max_patches=most)
+
+
+def _set_grids(model: nn.Module, processor: Any, max_tiles: int) -> dict[str, Any]:
+    image_processor, config = processor.image_processor, model.config
+    tile = _tower_size(config, image_processor)
+    if tile is None or tile[0] != tile[1]:
+        raise ValueError(
+            f"max_tiles={max_tiles}: the config of {_family(config, image_processor)} does not say how large a tile "
+            "is (vision_config.image_size, one number)"
+        )
+    side = tile[0]
+    grids = [list(grid) for grid in image_processor.image_grid_pinpoints]
+    grids = [grid for grid in grids if (grid[0] // side) * (grid[1] // side) <= max(1, max_tiles)] or [[side, side]]
+    done = _set(image_processor, image_grid_pinpoints=grids)
+    if hasattr(config, "image_grid_pinpoints"):
+        config.image_grid_pinpoints = [list(grid) for grid in grids]
+        done["config.image_grid_pinpoints"] = config.image_grid_pinpoints
+    return done
+
+
+def _set_pan_and_scan(model: nn.Module, processor: Any, max_tiles: int) -> dict[str, Any]:
+    if max_tiles <= 1:
+        return _set(processor.image_processor, do_pan_and_scan=False)
+    return _set(processor.image_processor, do_pan_and_scan=True, pan_and_scan_max_num_crops=max_tiles)
+
+
+def _set_max_patches(model: nn.Module, processor: Any, max_patches: int) -> dict[str, Any]:
+    # Rows and columns are looked up in tables of seq_len positions, and a chart may be one row or column high or wide.
+    positions = getattr(getattr(model.config, "vision_config", None), "seq_len", None)
+    if positions is not None and max_patches > positions:
+        raise ValueError(
+            f"max_patches={max_patches}: {_family(model.config, processor.image_processor)} has positions for at most "
+            f"{positions} (vision_config.seq_len)"
+        )
+    return _set(processor.image_processor, max_patches=max_patches)
+
+
+def _set_canvas(model: nn.Module, processor: Any, image_size: int) -> dict[str, Any]:
+    # Positions are relative, within windows. Every stage halves the grid of patches, and the last must still be made
+    # of whole windows: a grid smaller than a window crashes, one between is filled with zeros that are attended to.
+    encoder = model.config.encoder
+    patch = encoder.patch_size if isinstance(encoder.patch_size, int) else max(encoder.patch_size)
+    unit = patch * 2 ** (len(encoder.depths) - 1) * encoder.window_size
+    _multiple("image_size", image_size, unit, "a whole window in the encoder's last stage")
+    encoder.image_size = [image_size, image_size]
+    # A forward pass whose grid is no larger than a window takes a block's shift away for good: give it back.
+    for stage in model.encoder.encoder.layers:
+        for number, block in enumerate(stage.blocks):
+            block.window_size = encoder.window_size
+            block.shift_size = 0 if number % 2 == 0 else encoder.window_size // 2
+    done = _set_size(processor.image_processor, height=image_size, width=image_size)
+    return {**done, "config.encoder.image_size": encoder.image_size}
+
+
+# -------------------------------------------------------------------------------------------------------- the errors
+def _family(config: Any, image_processor: Any) -> str:
+    return f"{config.model_type} ({type(image_processor).__name__})"
+
+
+def _does_not_apply(name: str, value: int, config: Any, image_processor: Any, rule: _Rule) -> ValueError:
+    others = f"what applies is {' or '.join(rule.arguments)}" if rule.arguments else "it has no such setting"
+    return ValueError(f"{name}={value} does not apply to {_family(config, image_processor)}: {others}")
+
+
+def _check_fixed_size(image_size: int, config: Any, image_processor: Any, rule: _Rule) -> None:
+    fixed = _tower_size(config, image_processor)
+    if fixed is None:
+        raise _does_not_apply("image_size", image_size, config, image_processor, rule)
+    if fixed != (image_size, image_size):
+        raise ValueError(
+            f"image_size={image_size} does not fit {_family(config, image_processor)}: its vision tower learned its "
+            f"positions for {fixed[0]} x {fixed[1]} pixels. Leave image_size out"
+            + (f"; what applies is {' or '.join(rule.arguments)}" if rule.arguments else "")
+        )
+
+
+def _tower_size(config: Any, image_processor: Any) -> tuple[int, int] | None:
+    """(height, width) in pixels that the vision tower was made for, or None where it takes any."""
+    if "max_pixels" in _rule(config, image_processor).arguments:
+        return None  # Qwen-VL
+    tower = getattr(config, "vision_config", None) or getattr(config, "encoder", None)
+    size = getattr(tower, "image_size", None)
+    if isinstance(size, int):
+        return size, size
+    if size is not None:
+        return tuple(size)
+    size = _edges(getattr(image_processor, "size", None))  # Florence-2's config does not say
+    return (size["height"], size["width"]) if {"height", "width"} <= set(size) else None
+
+
+def _multiple(name: str, value: int, unit: int, reason: str) -> int:
+    if value % unit:
+        nearest = max(1, (2 * value + unit) // (2 * unit)) * unit
+        raise ValueError(f"{name}={value} must be a multiple of {unit} ({reason}): the nearest is {nearest}")
+    return value
+
+
+# -------------------------------------------------------------------------------------------------------- attributes
+def _edges(size: Any) -> dict[str, int]:
+    """A size, a dict or transformers' `SizeDict`, as a dict of the edges that are set."""
+    if size is None:
+        return {}
+    items = size.items() if isinstance(size, Mapping) else vars(size).items()
+    return {name: value for name, value in items if value is not None}
+
+
+def _set_size(image_processor: Any, **edges: int) -> dict[str, Any]:
+    size = _edges(image_processor.size) | edges
+    image_processor.size = size if isinstance(image_processor.size, Mapping) else type(image_processor.size)(**size)
+    return {"image_processor.size": size}
+
+
+def _set(image_processor: Any, **values: Any) -> dict[str, Any]:
+    for name, value in values.items():
+        setattr(image_processor, name, value)
+    return {f"image_processor.{name}": value for name, value in values.items()}
