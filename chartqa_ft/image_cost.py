@@ -106,7 +106,9 @@ def _rule(config: Any, image_processor: Any) -> _Rule:
         return all(hasattr(image_processor, name) for name in names)
 
     size = _edges(getattr(image_processor, "size", None))
-    if has("merge_size", "patch_size") and {"shortest_edge", "longest_edge"} <= set(size):
+    # GLM-4V has the same attributes, but counts an image's area twice; it takes no argument max_pixels.
+    takes = getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", {})
+    if has("merge_size", "patch_size") and "max_pixels" in takes and {"shortest_edge", "longest_edge"} <= set(size):
         return _Rule(("max_pixels",), _set_max_pixels)
     if has("do_image_splitting", "max_image_size") and "longest_edge" in size:
         return _Rule(("image_size", "max_tiles"), _set_split)
@@ -172,7 +174,7 @@ def _set_crops(model: nn.Module, processor: Any, max_tiles: int) -> dict[str, An
 
 def _set_grids(model: nn.Module, processor: Any, max_tiles: int) -> dict[str, Any]:
     image_processor, config = processor.image_processor, model.config
-    tile = _tower_size(config, image_processor)
+    tile = _tower_size(config)
     if tile is None or tile[0] != tile[1]:
         raise ValueError(
             f"max_tiles={max_tiles}: the config of {_family(config, image_processor)} does not say how large a tile "
@@ -228,13 +230,16 @@ def _family(config: Any, image_processor: Any) -> str:
 
 
 def _does_not_apply(name: str, value: int, config: Any, image_processor: Any, rule: _Rule) -> ValueError:
-    others = f"what applies is {' or '.join(rule.arguments)}" if rule.arguments else "it has no such setting"
-    return ValueError(f"{name}={value} does not apply to {_family(config, image_processor)}: {others}")
+    known = f"what applies is {' or '.join(rule.arguments)}" if rule.arguments else "no such setting is known for it"
+    return ValueError(f"{name}={value} does not apply to {_family(config, image_processor)}: {known}")
 
 
 def _check_fixed_size(image_size: int, config: Any, image_processor: Any, rule: _Rule) -> None:
-    fixed = _tower_size(config, image_processor)
-    if fixed is None:
+    fixed = _edges(getattr(image_processor, "size", None))
+    if not {"height", "width"} <= set(fixed):
+        fixed = _edges(getattr(image_processor, "crop_size", None))
+    fixed = (fixed.get("height"), fixed.get("width"))
+    if None in fixed or _tower_size(config) not in (fixed, None):  # the chart keeps its shape, or we know too little
         raise _does_not_apply("image_size", image_size, config, image_processor, rule)
     if fixed != (image_size, image_size):
         raise ValueError(
@@ -244,18 +249,13 @@ def _check_fixed_size(image_size: int, config: Any, image_processor: Any, rule: 
         )
 
 
-def _tower_size(config: Any, image_processor: Any) -> tuple[int, int] | None:
-    """(height, width) in pixels that the vision tower was made for, or None where it takes any."""
-    if "max_pixels" in _rule(config, image_processor).arguments:
-        return None  # Qwen-VL
+def _tower_size(config: Any) -> tuple[int, int] | None:
+    """(height, width) in pixels of what the vision tower is given, or None where the config does not say."""
     tower = getattr(config, "vision_config", None) or getattr(config, "encoder", None)
     size = getattr(tower, "image_size", None)
-    if isinstance(size, int):
-        return size, size
-    if size is not None:
-        return tuple(size)
-    size = _edges(getattr(image_processor, "size", None))  # Florence-2's config does not say
-    return (size["height"], size["width"]) if {"height", "width"} <= set(size) else None
+    if size is None:
+        return None
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _multiple(name: str, value: int, unit: int, reason: str) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+import transformers as tf
 
 from chartqa_ft.image_cost import image_kwargs, set_image_cost
 from chartqa_ft.processors import load_processor
@@ -181,7 +183,7 @@ def test_what_does_not_apply_is_named_with_what_does(family: str) -> None:
     for name in {"max_pixels", "max_tiles", "max_patches"} - set(OWN[family]):
         with pytest.raises(ValueError, match=f"^{name}=7 does not apply to {model.config.model_type} ") as error:
             set_image_cost(model, processor, **{name: 7})
-        expected = f"what applies is {' or '.join(OWN[family])}" if OWN[family] else "it has no such setting"
+        expected = f"what applies is {' or '.join(OWN[family])}" if OWN[family] else "no such setting is known for it"
         assert str(error.value).endswith(expected)
     assert set_image_cost(model, processor) == {}
     assert processor.image_processor.to_dict() == before
@@ -223,6 +225,28 @@ def test_a_minimum_above_the_maximum_gives_way() -> None:
         "image_processor.size": {"shortest_edge": 256, "longest_edge": 1024}
     }
     assert cost("qwen2_5_vl", model, encode("qwen2_5_vl", processor)) == 2
+
+
+@pytest.mark.parametrize("image_processor", [tf.PixtralImageProcessorPil, tf.Glm4vImageProcessorPil])
+@pytest.mark.parametrize("setting", ["image_size", "max_pixels", "max_tiles", "max_patches"])
+def test_an_image_processor_that_is_not_known_is_not_guessed_at(setting: str, image_processor: type) -> None:
+    model = SimpleNamespace(config=SimpleNamespace(model_type="mine", vision_config=SimpleNamespace(image_size=64)))
+    processor = SimpleNamespace(image_processor=image_processor())
+    before = processor.image_processor.to_dict()
+    message = rf"{setting}=64 does not apply to mine \({image_processor.__name__}\): no such setting is known for it"
+    with pytest.raises(ValueError, match=message):
+        set_image_cost(model, processor, **{setting: 64})
+    assert processor.image_processor.to_dict() == before
+
+
+def test_an_unknown_family_is_set_by_its_image_processor() -> None:
+    model = SimpleNamespace(config=SimpleNamespace(model_type="mine"))
+    processor = SimpleNamespace(image_processor=tf.GotOcr2ImageProcessorPil(crop_to_patches=True, min_patches=3))
+    assert set_image_cost(model, processor, max_tiles=2) == {
+        "image_processor.crop_to_patches": True,
+        "image_processor.min_patches": 2,
+        "image_processor.max_patches": 2,
+    }
 
 
 def test_what_the_processor_class_would_overrule() -> None:
