@@ -203,7 +203,7 @@ class _ImageOnly:
     @classmethod
     def _get_arguments_from_pretrained(cls, folder: Any, processor_dict: dict | None = None, **kwargs: Any) -> list:
         names = cls.get_attributes()
-        without_video = type(cls.__name__, (cls._upstream,), {"get_attributes": lambda: _others(names)})
+        without_video = type(cls.__name__, (cls._upstream,), {"get_attributes": staticmethod(lambda: _others(names))})
         parts = without_video._get_arguments_from_pretrained(folder, processor_dict, **kwargs)
         image_processor = parts[_others(names).index("image_processor")]
         settings = _saved_settings(Path(folder), processor_dict or {}, cls._upstream, image_processor)
