@@ -53,8 +53,8 @@ class ChartQACollator:
 
     def __post_init__(self) -> None:
         if self.group_by_chart is None:
-            self.group_by_chart = self.adapter.shares_charts
-        if self.group_by_chart and not self.adapter.shares_charts:
+            self.group_by_chart = self.adapter.groups_charts
+        if self.group_by_chart and not self.adapter.groups_charts:
             raise ValueError(f"the adapter {self.adapter.name!r} cannot share charts: use group_by_chart=False")
         if self.random_padding not in (None, "seeded", "global"):
             raise ValueError(f"random_padding must be None, 'seeded' or 'global', got {self.random_padding!r}")
@@ -77,9 +77,12 @@ class ChartQACollator:
         return batch
 
     def encode(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        if not self.adapter.shares_charts:
-            return self.adapter.encode(examples, with_answers=self.with_answers)
         chart_of_row, charts = self.distinct_charts(examples)
+        if not self.adapter.shares_charts:
+            batch = dict(self.adapter.encode(examples, with_answers=self.with_answers))
+            if self.adapter.shares_vision and len(charts) < len(examples):
+                batch["chart_index"] = torch.tensor(chart_of_row)
+            return batch
         draws = None if self.random_padding is None else [self.draw(chart) for chart in charts]
         batch = self.adapter.encode_text(examples, with_answers=self.with_answers)
         batch.update(self.adapter.chart_tensors(charts, draws=draws))

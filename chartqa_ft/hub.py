@@ -60,9 +60,7 @@ def load_checkpoint(
         model, processor = _load_peft(folder, token, merge, compat, trust_remote_code, model_arguments)
     else:
         model, processor = _load_full(folder, compat, trust_remote_code, model_arguments)
-    prompt = prompt if prompt is not None else settings.get("prompt")
-    kept = {"max_length": settings["max_length"]} if "max_length" in settings else {}
-    adapter = adapter_for(model, processor, prompt=prompt, **kept)
+    adapter = adapter_for(model, processor, prompt=prompt, saved=settings or None)
     return model.eval(), processor, adapter
 
 

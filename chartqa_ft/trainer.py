@@ -134,7 +134,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         logger.info("precision: %s; adapter: %s; prompt: %s", args.precision, self.adapter.name, self.adapter.prompt)
 
     def _make_collators(self, args: ChartQATrainingArguments) -> dict[str, ChartQACollator]:
-        group = self.adapter.shares_charts if args.group_by_chart is None else args.group_by_chart
+        group = self.adapter.groups_charts if args.group_by_chart is None else args.group_by_chart
         can_pad = getattr(self.adapter, "pads_charts", False)
         pad = can_pad if args.random_padding is None else args.random_padding
         if pad and not can_pad:

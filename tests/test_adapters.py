@@ -513,10 +513,13 @@ def test_added_markers_grow_the_decoder_alone():
 
 
 # ---------------------------------------------------------------------- detection
-def test_unknown_model_types_say_what_to_write():
+def test_unknown_decoder_only_models_say_what_to_write():
     model, processor = tiny()
     model.config.model_type = "unheard-of"
-    with pytest.raises(ValueError, match=r"no adapter is registered for model_type 'unheard-of' .*@register_adapter"):
+    model.config.is_encoder_decoder = False
+    with pytest.raises(
+        ValueError, match=r"'unheard-of' model has no chat template.*\n@register_adapter\('unheard-of'"
+    ):
         adapter_for(model, processor)
 
 

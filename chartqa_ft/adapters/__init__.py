@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from torch import nn
 
 from .base import IGNORE_INDEX, Adapter, base_model
+from .causal import Causal, Kosmos2, PaliGemma
 from .decoder_prompt import DecoderPrompt, add_prompt_tokens
+from .encoder_prompt import EncoderPrompt, Pix2Struct
 
 __all__ = [
     "IGNORE_INDEX",
     "Adapter",
+    "Causal",
     "DecoderPrompt",
+    "EncoderPrompt",
+    "Kosmos2",
+    "PaliGemma",
+    "Pix2Struct",
     "adapter_for",
     "add_prompt_tokens",
     "base_model",
@@ -43,28 +50,47 @@ def register_adapter(*model_types: str) -> Callable[[AdapterClass], AdapterClass
 
 
 register_adapter("vision-encoder-decoder")(DecoderPrompt)
+register_adapter("pix2struct")(Pix2Struct)
+register_adapter("paligemma")(PaliGemma)
+register_adapter("kosmos-2")(Kosmos2)
 
 
-def adapter_for(model: nn.Module, processor: Any, *, prompt: str | None = None, **settings: Any) -> Adapter:
-    """The adapter of a model, found by its `config.model_type`.
+def adapter_class(model: nn.Module) -> type[Adapter]:
+    """The adapter class of a model: the one registered for its `config.model_type`, else by its kind."""
+    config = base_model(model).config
+    registered = _REGISTRY.get(config.model_type)
+    return registered or (EncoderPrompt if getattr(config, "is_encoder_decoder", False) else Causal)
+
+
+def adapter_for(
+    model: nn.Module,
+    processor: Any,
+    *,
+    prompt: str | None = None,
+    saved: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Adapter:
+    """The adapter of a model, found by its configuration.
+
+    A registered `model_type` has its own; every other encoder-decoder gets `EncoderPrompt`, and every decoder-only
+    model with a chat template `Causal`.
 
     Args:
         model: a loaded model, PEFT-wrapped or not.
         processor: its processor (tokenizer + image processor).
         prompt: how the question is put, with the field `{question}`; `None` takes the one that the model was trained
             with by `ChartQATrainer`, else the family's published ChartQA prompt.
-        settings: further arguments of the adapter, such as `max_length` and `on_long_answer`.
+        saved: settings of the adapter that a checkpoint was saved with; `None`: those in the model's config.
+        settings: further arguments of the adapter, such as `max_length`, `on_long_answer` and, for Pix2Struct,
+            `font_path`; they win over saved ones.
 
     Raises:
-        ValueError: no adapter is known for this model type, or the family's markers are not in the vocabulary.
+        ValueError: the family's markers are not in the vocabulary, or an unknown family has no chat template; the
+            message says what to write.
     """
-    model_type = base_model(model).config.model_type
-    if model_type not in _REGISTRY:
-        raise ValueError(
-            f"no adapter is registered for model_type {model_type!r} (known: {', '.join(sorted(_REGISTRY))}). "
-            f"Write a subclass of chartqa_ft.Adapter and decorate it with @register_adapter({model_type!r})."
-        )
-    saved = getattr(base_model(model).config, SETTINGS_KEY, {})
-    prompt = prompt if prompt is not None else saved.get("prompt")
-    settings.setdefault("max_length", saved.get("max_length"))
-    return _REGISTRY[model_type](model, processor, prompt=prompt, **settings)
+    adapter = adapter_class(model)
+    kept = getattr(base_model(model).config, SETTINGS_KEY, {}) if saved is None else saved
+    settings = {**{name: kept[name] for name in adapter.setting_names if name in kept}, **settings}
+    if prompt is not None:
+        settings["prompt"] = prompt
+    return adapter(model, processor, **settings)

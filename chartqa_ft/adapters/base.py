@@ -15,13 +15,21 @@ from accelerate.utils import extract_model_from_parallel, is_compiled_module
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig
 
 from ..images import FORMATS, to_rgb
+from .generate_settings import answer_config
+from .prompts import PROMPTS
 
 logger = logging.getLogger(__name__)
 
 IGNORE_INDEX = -100
 """The label of a position that takes no part in the loss (the convention of `torch.nn.CrossEntropyLoss`)."""
+
+ANSWER_ROOM = 128
+"""Tokens that a prompt leaves free for its answer (at most a quarter of the longest sequence)."""
+
+NO_LIMIT = 10**9
 
 PaddingDraw = Callable[[int, int], tuple[int, int]]
 """(free rows, free columns) in pixels -> (top, left): where the chart goes on its canvas."""
@@ -61,8 +69,13 @@ class Adapter(ABC):
     shares_charts: ClassVar[bool] = False
     """Whether questions on one chart can share one encoder pass. Such a family writes `encode_text` and
     `encode_images`, of which the collator makes its batches, and reads `chart_index` in its forward pass."""
+    shares_vision: ClassVar[bool] = False
+    """Whether questions on one chart can share the vision tower's pass, though text and chart are encoded together.
+    Such a family's `attach` makes its forward pass take `chart_index`."""
     pads_charts: bool = False
     """Whether `encode_images` can place a chart anywhere on a fixed canvas (`draws`), for `random_padding`."""
+    setting_names: ClassVar[tuple[str, ...]] = ("prompt", "max_length")
+    """Arguments that are stored with a checkpoint, so that it answers the same way again."""
     uses_all_parameters: bool = False
     """Whether every parameter takes part in every loss, so that DDP need not look for those that do not."""
 
@@ -79,7 +92,7 @@ class Adapter(ABC):
             raise ValueError(f"on_long_answer must be 'raise' or 'warn', got {on_long_answer!r}")
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
-        self.prompt = prompt if prompt is not None else self.default_prompt
+        self.prompt = prompt if prompt is not None else self.family_prompt(base_model(model).config.model_type)
         if "{question}" not in self.prompt:
             raise ValueError(f"the prompt {self.prompt!r} has no field {{question}}: the question would never be seen")
         self.on_long_answer = on_long_answer
@@ -99,7 +112,13 @@ class Adapter(ABC):
         self.unknown: int | None = getattr(self.tokenizer, "unk_token_id", None)
         self.unseen_ids = {self.pad_token_id, *(i for i in special_ids if i is not None)}
         self.max_length = max_length
+        self.limit = max_length or NO_LIMIT
+        """The longest prompt + answer that this model takes, in tokens; a family's `setup` may lower it."""
         self.setup(model)
+
+    def family_prompt(self, model_type: str) -> str:
+        """How a question is put when nobody says: the family's published ChartQA prompt where there is one."""
+        return PROMPTS.get(model_type, self.default_prompt)
 
     def setup(self, model: nn.Module) -> None:  # noqa: B027 - optional hook
         """Read what this family needs from `model`; called once, at the end of construction."""
@@ -169,9 +188,13 @@ class Adapter(ABC):
     def attach(self, model: nn.Module) -> None:  # noqa: B027 - optional hook
         """Prepare a model (in place, through public hooks) so that its forward pass takes grouped batches."""
 
+    def image_tokens(self, batch: Mapping[str, torch.Tensor]) -> list[int] | None:
+        """How many positions of the model each row's chart takes: what a chart costs. `None`: not known."""
+        return None
+
     def settings(self) -> dict[str, Any]:
         """What must be stored with a checkpoint so that it answers the same way again (JSON types)."""
-        return {"adapter": self.name, "prompt": self.prompt, "max_length": self.max_length}
+        return {"adapter": self.name, **{name: getattr(self, name) for name in self.setting_names}}
 
     # ------------------------------------------------------------------ shared
     def images(self, examples: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -190,18 +213,29 @@ class Adapter(ABC):
         Raises:
             ValueError: an image cannot be decoded or prepared; the message names the record.
         """
+        return self.processed(
+            examples,
+            lambda rows, images: self.encode_images(images, draws=None if draws is None else [draws[r] for r in rows]),
+        )
+
+    def processed(self, examples: Sequence[Mapping[str, Any]], make: Callable[[Sequence[int], list[Any]], Any]) -> Any:
+        """`make(row numbers, their images)` of all examples.
+
+        Raises:
+            ValueError: it fails; the message names the record at which it does.
+        """
         images = self.images(examples)
         try:
-            return self.encode_images(images, draws=draws)
+            return make(range(len(examples)), images)
         except Exception:
             # A processor says what went wrong (a width of 0 for 1 x 3000 pixels) and not where: find the record.
-            for number, (example, image) in enumerate(zip(examples, images, strict=True)):
+            for row, (example, image) in enumerate(zip(examples, images, strict=True)):
                 try:
-                    self.encode_images([image], draws=None if draws is None else [draws[number]])
+                    make([row], [image])
                 except Exception as error:
                     raise ValueError(
-                        f"{describe(example)}: the image processor takes no image of {image.size[0]} x "
-                        f"{image.size[1]} pixels ({type(error).__name__}: {error})"
+                        f"{describe(example)}: the processor takes no image of {image.size[0]} x {image.size[1]} "
+                        f"pixels with this question ({type(error).__name__}: {error})"
                     ) from error
             raise
 
@@ -215,9 +249,67 @@ class Adapter(ABC):
         except (OSError, SyntaxError, TypeError, ValueError) as error:
             raise ValueError(f"{describe(example)}: the image cannot be decoded ({error})") from error
 
+    @property
+    def groups_charts(self) -> bool:
+        """Whether questions on one chart should meet in a batch."""
+        return self.shares_charts or self.shares_vision
+
     def question_text(self, question: str) -> str:
         """The prompt with the question in its place (braces in a question stay as they are)."""
         return self.prompt.replace("{question}", encodable(question))
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+    def answer_text(self, example: Mapping[str, Any]) -> str:
+        """The answer of a record as text.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if example.get("answer") is None:
+            raise ValueError(f"{describe(example)} has no answer: encode it with with_answers=False")
+        return encodable(str(example["answer"]))
+
+    def end(self, example: Mapping[str, Any], ids: list[int], eos: int | None = None) -> list[int]:
+        """`ids` with one eos at the end (`eos`, where `ids` has none yet; `None`: the tokenizer's). An answer that
+        spells a marker or an eos would be learnt up to there."""
+        if ids and ids[-1] in self.eos_token_ids:
+            ids, eos = ids[:-1], ids[-1]
+        elif eos is None:
+            eos = self.tokenizer.eos_token_id
+        spelt = [token for token in ids if token in self.eos_token_ids or token in self.unseen_ids - {self.unknown}]
+        if spelt:
+            raise ValueError(
+                f"{describe(example)}: the answer {example['answer']!r} holds {self.tokenizer.decode(spelt[:1])!r}, "
+                "which no answer can hold because it is a special token of this tokenizer: correct or drop the record"
+            )
+        return [*ids, eos]
+
+    def cut_answer(self, example: Mapping[str, Any], answer: list[int], room: int) -> list[int]:
+        """The first `room` tokens of an answer that is too long, or an error (`on_long_answer`)."""
+        message = (
+            f"{describe(example)}: the answer takes {len(answer)} tokens, {room} are left of max_length={self.limit}"
+        )
+        if self.on_long_answer == "raise" or room < 1:
+            raise ValueError(f"{message}. Raise max_length, drop the record, or pass on_long_answer='warn' to cut it.")
+        self.cut_answers += 1
+        logger.warning("%s; it is cut (answers cut so far in this process: %d)", message, self.cut_answers)
+        return answer[:room]
+
+    def generation_config(
+        self, model: nn.Module, max_new_tokens: int, num_beams: int, settings: Mapping[str, Any]
+    ) -> GenerationConfig:
+        """The settings of one call of `model.generate`; see `answer_config`."""
+        return answer_config(
+            model,
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            pad_token_id=self.pad_token_id,
+            eos_token_ids=self.eos_token_ids,
+            unknown=self.unknown,
+            settings=settings,
+        )
 
     def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
         """Answer ids, shape (rows, length) -> answers: up to the first eos, without special tokens and outer spaces.

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from .. import compat
-from .base import IGNORE_INDEX, Adapter, PaddingDraw, as_list, base_model, describe, encodable, logger, pad_rows
+from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, PaddingDraw, as_list, base_model, logger, pad_rows
 from .generate_settings import split_settings
 from .hooks import as_sequence, share_charts
 
 MARKERS = ("<chartqa>", "<s_answer>")
-ANSWER_ROOM = 128
-"""Tokens that a prompt leaves free for its answer (at most a quarter of `max_length`)."""
 
 
 class DecoderPrompt(Adapter):
@@ -47,7 +43,8 @@ class DecoderPrompt(Adapter):
                     "prompt='...{question}...' in words that this model knows, or teach it the markers with "
                     "chartqa_ft.adapters.add_prompt_tokens(model, processor) before training."
                 )
-        layers, cached = (getattr(config.decoder, f"{part}_layers", 0) for part in ("decoder", "encoder"))
+        layers = getattr(config.decoder, "decoder_layers", 0)
+        cached = getattr(config.decoder, "num_hidden_layers", layers)  # of MBart another name for encoder_layers
         if cached < layers:
             raise ValueError(
                 f"the decoder has {layers} layers and its config encoder_layers={cached}, by which transformers sizes "
@@ -71,7 +68,7 @@ class DecoderPrompt(Adapter):
         self.unseen_ids |= {*markers.values(), *added.values()}
         self.end_of_prompt = markers.get(MARKERS[1])
         positions = getattr(config.decoder, "max_position_embeddings", None)
-        self.max_positions: int = positions if positions is not None else 10**9
+        self.max_positions: int = positions if positions is not None else NO_LIMIT
         self.limit = min(self.max_length or self.max_positions, self.max_positions)
         self.legacy = compat.is_legacy(config)
         if self.legacy and not isinstance(self.processor.image_processor, compat.LegacyDonutImageProcessor):
@@ -126,17 +123,11 @@ class DecoderPrompt(Adapter):
                 answers[row] = self.cut_answer(example, answers[row], self.limit - len(prompts[row]))
         return prompts, answers
 
-    def tokenize(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-
     def prompt_ids(self, questions: list[str]) -> list[list[int]]:
         return [self.start + ids for ids in self.tokenize([self.question_text(question) for question in questions])]
 
     def answer_rows(self, examples: Sequence[Mapping[str, Any]], prompts: list[list[int]]) -> list[list[int]]:
-        for example in examples:
-            if example.get("answer") is None:
-                raise ValueError(f"{describe(example)} has no answer: encode it with with_answers=False")
-        ends = [f" {encodable(str(example['answer']))}{self.tokenizer.eos_token}" for example in examples]
+        ends = [f" {self.answer_text(example)}{self.tokenizer.eos_token}" for example in examples]
         texts = [self.question_text(example["question"]) + end for example, end in zip(examples, ends, strict=True)]
         answers = []
         for prompt, full, end in zip(prompts, self.tokenize(texts), ends, strict=True):
@@ -144,20 +135,6 @@ class DecoderPrompt(Adapter):
             # Where prompt and answer melt into one token, the answer alone is what generation can produce.
             answers.append(ids[len(prompt) :] if ids[: len(prompt)] == prompt else self.tokenize([end])[0])
         return [self.end(example, ids) for example, ids in zip(examples, answers, strict=True)]
-
-    def end(self, example: Mapping[str, Any], ids: list[int]) -> list[int]:
-        """`ids` with one eos at the end. An answer that spells a marker or an eos would be learnt up to there."""
-        if ids and ids[-1] in self.eos_token_ids:
-            ids, eos = ids[:-1], ids[-1]
-        else:
-            eos = self.tokenizer.eos_token_id
-        spelt = [token for token in ids if token in self.eos_token_ids or token in self.unseen_ids - {self.unknown}]
-        if spelt:
-            raise ValueError(
-                f"{describe(example)}: the answer {example['answer']!r} holds {self.tokenizer.decode(spelt[:1])!r}, "
-                "which no answer can hold because it is a special token of this tokenizer: correct or drop the record"
-            )
-        return [*ids, eos]
 
     def cut_question(self, question: str, room: int) -> list[int]:
         """The prompt with the longest beginning of `question` that takes at most `room` tokens."""
@@ -169,16 +146,6 @@ class DecoderPrompt(Adapter):
             else:
                 high = middle - 1
         return self.prompt_ids([question[:low].rstrip()])[0]
-
-    def cut_answer(self, example: Mapping[str, Any], answer: list[int], room: int) -> list[int]:
-        message = (
-            f"{describe(example)}: the answer takes {len(answer)} tokens, {room} are left of max_length={self.limit}"
-        )
-        if self.on_long_answer == "raise" or room < 1:
-            raise ValueError(f"{message}. Raise max_length, drop the record, or pass on_long_answer='warn' to cut it.")
-        self.cut_answers += 1
-        logger.warning("%s; it is cut (answers cut so far in this process: %d)", message, self.cut_answers)
-        return answer[:room]
 
     # ------------------------------------------------------------------ images
     def encode_images(
@@ -287,32 +254,6 @@ class DecoderPrompt(Adapter):
         if "labels" in batch:
             return ((batch["labels"] != IGNORE_INDEX).int().argmax(dim=1) + 1).tolist()
         return batch["decoder_attention_mask"].sum(dim=1).tolist()
-
-    def generation_config(
-        self, model: nn.Module, max_new_tokens: int, num_beams: int, settings: Mapping[str, Any]
-    ) -> GenerationConfig:
-        """The model's own settings with this call's: beams end as soon as enough are finished and `<unk>` never
-        stands in an answer, as in the official recipe."""
-        config = copy.deepcopy(model.generation_config)
-        config.update(
-            **{
-                "max_length": None,
-                "max_new_tokens": max_new_tokens,
-                "num_beams": num_beams,
-                "num_return_sequences": 1,
-                "return_dict_in_generate": False,
-                "do_sample": False,
-                "early_stopping": num_beams > 1,
-                "use_cache": True,
-                "pad_token_id": self.pad_token_id,
-                "eos_token_id": sorted(self.eos_token_ids),
-                **settings,
-            }
-        )
-        unknown = self.tokenizer.unk_token_id
-        if unknown is not None and unknown not in self.eos_token_ids:
-            config.bad_words_ids = [*(config.bad_words_ids or []), [unknown]]
-        return config
 
     def search(self, num_beams: int) -> dict[str, Any]:
         """Checkpoints of transformers 4.28.1 keep the beam scores of that version."""

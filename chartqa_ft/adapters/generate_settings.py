@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -32,3 +33,44 @@ def split_settings(model: nn.Module, kwargs: Mapping[str, Any]) -> tuple[dict[st
         )
     settings = {name: value for name, value in kwargs.items() if name not in known and name not in OWN_ARGUMENTS}
     return settings, {name: value for name, value in kwargs.items() if name in known and name not in OWN_ARGUMENTS}
+
+
+def answer_config(
+    model: nn.Module,
+    *,
+    max_new_tokens: int,
+    num_beams: int,
+    pad_token_id: int,
+    eos_token_ids: Iterable[int],
+    unknown: int | None,
+    settings: Mapping[str, Any],
+) -> GenerationConfig:
+    """The model's own generation settings with those of one call.
+
+    Beams end as soon as enough are finished and `<unk>` never stands in an answer, as in the official recipe of
+    UniChart.
+
+    Args:
+        unknown: id of the token that no answer may hold, if there is one.
+        settings: fields of the config that a user passed; they win.
+    """
+    eos = sorted(eos_token_ids)
+    config = copy.deepcopy(model.generation_config)
+    config.update(
+        **{
+            "max_length": None,
+            "max_new_tokens": max_new_tokens,
+            "num_beams": num_beams,
+            "num_return_sequences": 1,
+            "return_dict_in_generate": False,
+            "do_sample": False,
+            "early_stopping": num_beams > 1,
+            "use_cache": True,
+            "pad_token_id": pad_token_id,
+            "eos_token_id": eos,
+            **settings,
+        }
+    )
+    if unknown is not None and unknown not in eos:
+        config.bad_words_ids = [*(config.bad_words_ids or []), [unknown]]
+    return config

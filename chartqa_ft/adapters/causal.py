@@ -1,0 +1,311 @@
+"""Decoder-only models: chart and question stand in the prompt, the answer continues it."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, describe, pad_rows
+from .generate_settings import split_settings
+from .prompts import CHAT_PROMPT
+from .shared_vision import share_vision, sharing_vision
+
+_PROBE = "7"
+
+
+class Causal(Adapter):
+    """LLaVA, Qwen-VL, SmolVLM and every other model whose answer is the continuation of one token stream.
+
+    A batch is what the family's own processor makes for the prompt (by the chat template, or by `raw_layout`), with
+    the tokens of answer + eos behind it and padding on the right: `input_ids`, `labels` (-100 everywhere but at answer
+    + eos), `attention_mask` and whatever else has one value per token, all of shape (rows, length), and the family's
+    image tensors. `chart_index`, int64 of shape (rows,), is there when rows share charts: the vision tower then
+    encodes each of them once.
+    """
+
+    name = "causal"
+    default_prompt = CHAT_PROMPT
+    shares_vision = True
+    raw_layout: ClassVar[str | None] = None
+    """The text of a prompt, with the fields `{image}` (the processor's placeholder) and `{prompt}`, for families
+    without a chat template; `None` needs one."""
+    raw_answer: ClassVar[tuple[str, str]] = ("", " ")
+    """Without a chat template: what the processor puts behind the prompt, and what stands before the answer."""
+    fill: ClassVar[dict[str, int]] = {"attention_mask": 1}
+    """What tensors with one value per token hold at answer tokens; others hold 0."""
+    pads_prompts: ClassVar[bool] = True
+    """Whether generation may pad prompts on the left; `False` puts rows of one length into a batch."""
+
+    def setup(self, model: nn.Module) -> None:
+        inner = base_model(model)
+        config = inner.config
+        self.model_type = config.model_type
+        self.forward_names = frozenset(inspect.signature(inner.forward).parameters) - {"labels"}
+        self.positions = getattr(config.get_text_config(), "max_position_embeddings", None) or NO_LIMIT
+        self.limit = min(self.limit, self.positions)
+        self.image_ids = as_list(getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None))
+        self.image_token: str = getattr(self.processor, "image_token", None) or ""
+        self.unseen_ids |= set(self.tokenizer.all_special_ids)
+        self.chat_template = getattr(self.processor, "chat_template", None) or getattr(
+            self.tokenizer, "chat_template", None
+        )
+        if self.raw_layout is not None:
+            self.chat_template = None
+        elif self.chat_template is None:
+            raise ValueError(
+                f"the processor of this {self.model_type!r} model has no chat template, so nobody knows how it takes "
+                "an image and a question. Set processor.chat_template, or write these lines (see "
+                f"chartqa_ft.adapters.Causal):\n@register_adapter({self.model_type!r})\n"
+                'class MyFamily(Causal):\n    raw_layout = "{image}{prompt}"'
+            )
+        self.lead, self.eos = self.answer_frame()
+
+    def answer_frame(self) -> tuple[str, int]:
+        """What stands between prompt and answer, and the token that ends an answer, found by a probe."""
+        if self.chat_template is None:
+            return self.raw_answer[1], self.tokenizer.eos_token_id
+        prompt = self.chat_text(_PROBE)
+        full = self.chat_text(_PROBE, answer=_PROBE)
+        if not full.startswith(prompt) or _PROBE not in full[len(prompt) :]:
+            # A template that shows past answers otherwise than it asks for new ones (without their reasoning).
+            return "" if prompt[-1:].isspace() else " ", self.tokenizer.eos_token_id
+        lead, _, tail = full[len(prompt) :].partition(_PROBE)
+        special = {*self.eos_token_ids, *self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
+        eos = next((token for token in self.tokenize([tail])[0] if token in special), self.tokenizer.eos_token_id)
+        self.eos_token_ids |= {eos}
+        return lead, eos
+
+    # ------------------------------------------------------------------ text
+    def chat_text(self, question: str, *, answer: str | None = None) -> str:
+        """The conversation as text: with the mark where the answer begins, or with the answer."""
+        return self.processor.apply_chat_template(
+            self.conversation(question, answer=answer),
+            chat_template=self.chat_template,
+            add_generation_prompt=answer is None,
+        )
+
+    def conversation(self, question: str, *, image: Any = None, answer: str | None = None) -> list[dict[str, Any]]:
+        chart = {"type": "image"} if image is None else {"type": "image", "image": image}
+        turns = [{"role": "user", "content": [chart, {"type": "text", "text": self.question_text(question)}]}]
+        if answer is not None:
+            turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        return turns
+
+    def prompt_text(self, question: str) -> str:
+        """The prompt before the processor puts the image tokens in."""
+        if self.chat_template is not None:
+            return self.chat_text(question)
+        return self.raw_layout.replace("{image}", self.image_token).replace("{prompt}", self.question_text(question))
+
+    def answer_rows(self, examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+        """The ids of every answer, tokenized where it stands, ended by one eos."""
+        behind = self.raw_answer[0] if self.chat_template is None else ""
+        prompts = [self.prompt_text(example["question"]) + behind for example in examples]
+        answers = [self.lead + self.answer_text(example) for example in examples]
+        rows = []
+        for example, prompt, full, answer in zip(
+            examples,
+            self.tokenize(prompts),
+            self.tokenize([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]),
+            answers,
+            strict=True,
+        ):
+            # Where prompt and answer melt into one token, the answer alone is what generation can produce.
+            ids = full[len(prompt) :] if full[: len(prompt)] == prompt else self.tokenize([answer])[0]
+            rows.append(self.end(example, ids, self.eos))
+        return rows
+
+    # ------------------------------------------------------------------ batches
+    def prompt_batch(self, examples: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> Mapping[str, Any]:
+        """The processor's own batch for prompts without answers."""
+        arguments = {"padding": True, "return_tensors": "pt"}
+        if self.chat_template is None:
+            return self.processor(
+                images=[[image] for image in images],
+                text=[self.prompt_text(example["question"]) for example in examples],
+                **arguments,
+            )
+        return self.processor.apply_chat_template(
+            [self.conversation(e["question"], image=image) for e, image in zip(examples, images, strict=True)],
+            chat_template=self.chat_template,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs=arguments,
+        )
+
+    def prompts(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """`prompt_batch` as far as the model takes it.
+
+        Raises:
+            ValueError: the processor cannot take a record; the message names it.
+        """
+        for example in examples:
+            if self.image_token and self.image_token in example["question"]:
+                raise ValueError(
+                    f"{describe(example)}: the question holds {self.image_token!r}, which stands for a chart"
+                )
+        batch = self.processed(
+            examples, lambda rows, images: self.prompt_batch([examples[row] for row in rows], images)
+        )
+        return {key: value for key, value in batch.items() if key in self.forward_names}
+
+    def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
+        batch = self.prompts(examples)
+        live = batch["attention_mask"].bool()
+        aligned = {key: value for key, value in batch.items() if _per_token(value, live)}
+        answers = self.answer_rows(examples) if with_answers else [[] for _ in examples]
+        lengths = live.sum(dim=1).tolist()
+        for row, example in enumerate(examples):
+            self.check_room(example, lengths[row], int(self.image_mask(batch)[row].sum()))
+            if lengths[row] + len(answers[row]) > self.limit:
+                answers[row] = self.cut_answer(example, answers[row], self.limit - lengths[row])
+        rows: dict[str, torch.Tensor] = {}
+        for key, value in aligned.items():
+            padding = self.pad_token_id if key == "input_ids" else 0
+            tails = answers if key == "input_ids" else [[self.fill.get(key, 0)] * len(answer) for answer in answers]
+            rows[key] = pad_rows(
+                [value[row][live[row]].tolist() + tail for row, tail in enumerate(tails)], padding
+            ).to(value.dtype)
+        if with_answers:
+            rows["labels"] = pad_rows(
+                [[IGNORE_INDEX] * length + answer for length, answer in zip(lengths, answers, strict=True)],
+                IGNORE_INDEX,
+            )
+        return {**rows, **{key: value for key, value in batch.items() if key not in rows}}
+
+    def check_room(self, example: Mapping[str, Any], length: int, chart: int) -> None:
+        """Refuse a prompt that leaves no room for an answer, with the numbers."""
+        room = min(ANSWER_ROOM, self.limit // 4)
+        if length + room > self.limit:
+            raise ValueError(
+                f"{describe(example)}: the prompt takes {length} tokens ({chart} for the chart, {length - chart} for "
+                f"the text), and {self.limit} must hold it and {room} for an answer. Make charts cheaper (image_size, "
+                "max_pixels, max_tiles: see chartqa_ft.set_image_cost), or raise max_length as far as the model goes "
+                f"({self.positions})."
+            )
+
+    def image_mask(self, batch: Mapping[str, torch.Tensor]) -> torch.BoolTensor:
+        """Positions (rows, length) that hold a chart."""
+        return torch.isin(batch["input_ids"], torch.tensor(self.image_ids, device=batch["input_ids"].device))
+
+    def image_tokens(self, batch: Mapping[str, torch.Tensor]) -> list[int]:
+        return self.image_mask(batch).sum(dim=1).tolist()
+
+    # ------------------------------------------------------------------ forward
+    def label_mask(self, labels: torch.LongTensor) -> torch.BoolTensor:
+        # The logits of a position are those of the token after it.
+        return (labels != IGNORE_INDEX).roll(-1, dims=1)
+
+    def attach(self, model: nn.Module) -> None:
+        share_vision(base_model(model))
+
+    # ------------------------------------------------------------------ generation
+    @torch.no_grad()
+    def generate(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, torch.Tensor],
+        *,
+        max_new_tokens: int,
+        num_beams: int = 1,
+        encoder_outputs: Any = None,
+        **kwargs: Any,
+    ) -> torch.LongTensor:
+        """See `Adapter.generate`. Prompts are padded on the left, which these models' masks and positions account for.
+
+        Raises:
+            TypeError: an argument that neither the generation config nor `model.generate` knows.
+            ValueError: one that would change what is returned, or that is set here.
+        """
+        model = base_model(model)
+        settings, arguments = split_settings(model, kwargs)
+        ids = batch["input_ids"]
+        answers = ids.new_full((len(ids), max_new_tokens), self.pad_token_id)
+        self.attach(model)
+        with sharing_vision(model, "chart_index" in batch):
+            for rows, prompts in self.prompt_groups(batch):
+                length = prompts["input_ids"].shape[1]
+                config = self.generation_config(
+                    model, min(max_new_tokens, self.positions - length), num_beams, settings
+                )
+                generated = model.generate(**prompts, generation_config=config, **arguments)[:, length:]
+                answers[rows, : generated.shape[1]] = generated
+        return answers
+
+    def prompt_groups(
+        self, batch: Mapping[str, torch.Tensor]
+    ) -> Iterator[tuple[torch.LongTensor, dict[str, torch.Tensor]]]:
+        """(row numbers, their prompts without answers) of the groups that generate together: all rows padded on the
+        left, or those of equal length."""
+        live = batch["attention_mask"].bool()
+        if "labels" in batch:
+            live = live & (batch["labels"] == IGNORE_INDEX)
+        aligned = {key: value for key, value in batch.items() if key != "labels" and _per_token(value, live)}
+        others = {key: value for key, value in batch.items() if key not in {*aligned, "labels", "chart_index", "rows"}}
+        lengths = live.sum(dim=1)
+        if self.pads_prompts:
+            longest = int(lengths.max())
+            # Prompts begin at the first column: rolled to the right by what each lacks, they end at the last one.
+            columns = torch.arange(longest, device=live.device)[None] - (longest - lengths)[:, None]
+            inside = columns >= 0
+            prompts = {}
+            for key, value in aligned.items():
+                padding = self.pad_token_id if key == "input_ids" else 0
+                prompts[key] = value.gather(1, columns.clamp(min=0)).masked_fill(~inside, padding)
+            yield torch.arange(len(live), device=live.device), {**prompts, **others}
+            return
+        groups = defaultdict(list)
+        for row, length in enumerate(lengths.tolist()):
+            groups[length].append(row)
+        for length, rows in sorted(groups.items(), reverse=True):
+            index = torch.tensor(rows, device=live.device)
+            prompts = {key: value[index, :length] for key, value in aligned.items()}
+            yield index, {**prompts, **{key: value[index] for key, value in others.items()}}
+
+
+def _per_token(value: Any, live: torch.Tensor) -> bool:
+    return torch.is_tensor(value) and value.shape == live.shape
+
+
+class PaliGemma(Causal):
+    """PaliGemma, ChartGemma: the processor adds bos and the line break itself, and answers are no part of the prefix
+    that sees itself in both directions."""
+
+    raw_layout = "{image}{prompt}"
+    raw_answer = ("\n", "")
+    fill: ClassVar[dict[str, int]] = {"attention_mask": 1, "token_type_ids": 1}
+
+
+class Kosmos2(Causal):
+    """KOSMOS-2. Left padding is wrong upstream from the second generated token on, so prompts are not padded."""
+
+    raw_layout = "{prompt}"
+    pads_prompts = False
+
+    def setup(self, model: nn.Module) -> None:
+        # Not kept by the processor, whose default need not be the model's.
+        self.chart_length: int = base_model(model).config.latent_query_num
+        super().setup(model)
+
+    def prompt_batch(self, examples: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> Mapping[str, Any]:
+        return self.processor(
+            images=list(images),
+            text=[self.prompt_text(example["question"]) for example in examples],
+            num_image_tokens=self.chart_length,
+            padding=True,
+            return_tensors="pt",
+        )
+
+    def image_mask(self, batch: Mapping[str, torch.Tensor]) -> torch.BoolTensor:
+        return batch["image_embeds_position_mask"].bool()
+
+    def clean(self, text: str) -> str:
+        # Phrases may come with their places in the image, which are no part of an answer.
+        return self.processor.post_process_generation(text)[0].strip()

@@ -1,0 +1,148 @@
+"""Public forward hooks by which the vision tower of any model looks at a chart once for all its questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from transformers.utils import ModelOutput
+
+_SHARING: WeakKeyDictionary[nn.Module, _Sharing] = WeakKeyDictionary()
+
+
+def share_vision(model: nn.Module) -> None:
+    """Let a model take `chart_index`, int64 of shape (rows,), which says that rows share charts.
+
+    Its vision tower then encodes equal images (or tiles of them) once and hands the result to every row that asked:
+    the model computes what it always did, to float rounding. Without the argument nothing changes. A second call
+    changes nothing; a model whose vision tower cannot be told from the rest drops the argument.
+
+    Args:
+        model: a transformers model (unwrapped); the tower is its `get_encoder(modality="image")`.
+    """
+    if model in _SHARING:
+        return
+    sharing = _SHARING[model] = _Sharing()
+    model.register_forward_pre_hook(sharing.begin, with_kwargs=True)
+    model.register_forward_hook(sharing.end, always_call=True)
+    tower = model.get_encoder(modality="image")
+    if tower is not model:
+        tower.register_forward_pre_hook(sharing.select, with_kwargs=True)
+        tower.register_forward_hook(sharing.spread)
+
+
+@contextmanager
+def sharing_vision(model: nn.Module, wanted: bool = True) -> Iterator[None]:
+    """Within this context every forward pass of a model with `share_vision` encodes equal images once; for
+    `model.generate`, which takes no `chart_index`."""
+    sharing = _SHARING.get(model)
+    if sharing is not None:
+        sharing.always = wanted
+    try:
+        yield
+    finally:
+        if sharing is not None:
+            sharing.always = False
+
+
+class _Sharing:
+    """What the hooks of one model tell each other during a forward pass."""
+
+    def __init__(self) -> None:
+        self.always = self.active = False
+        self.sources: list[int] | None = None
+        self.sizes: list[int] = []
+
+    def begin(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        self.active = kwargs.pop("chart_index", None) is not None
+        return args, kwargs
+
+    def end(self, module: nn.Module, args: tuple, output: Any) -> None:
+        self.active, self.sources = False, None
+
+    def select(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+        """Forward pre-hook of the tower: leave the first of equal images."""
+        self.sources = None
+        if not (self.active or self.always) or torch.compiler.is_compiling():
+            return None
+        inputs = {**dict(enumerate(args)), **kwargs}
+        pixels = next(
+            (value for value in inputs.values() if torch.is_tensor(value) and value.is_floating_point()), None
+        )
+        grid = inputs.get("grid_thw")
+        if pixels is None:
+            return None
+        sizes = [1] * len(pixels) if grid is None else grid.prod(dim=-1).tolist()
+        if sum(sizes) != len(pixels):
+            return None
+        rows = {key: v for key, v in inputs.items() if torch.is_tensor(v) and v.ndim and len(v) == len(pixels)}
+        sources = _equal_images(list(rows.values()), sizes)
+        kept = [number for number, source in enumerate(sources) if source == number]
+        if len(kept) == len(sources):
+            return None
+        self.sources, self.sizes = sources, sizes
+        index = _rows_of(kept, sizes, pixels.device)
+        chosen = {key: value.index_select(0, index) for key, value in rows.items()}
+        if grid is not None:
+            chosen["grid_thw"] = grid[torch.tensor(kept, device=grid.device)]
+        inputs.update(chosen)
+        return tuple(inputs[number] for number in range(len(args))), {key: inputs[key] for key in kwargs}
+
+    def spread(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        """Forward hook of the tower: give every image the output of the one that it equals."""
+        if self.sources is None:
+            return None
+        sources, sizes, self.sources = self.sources, self.sizes, None
+        kept = [number for number, source in enumerate(sources) if source == number]
+        place = {number: position for position, number in enumerate(kept)}
+        total = sum(sizes[number] for number in kept)
+
+        def spread(value: Any) -> Any:
+            if torch.is_tensor(value) and value.ndim:
+                # Towers that merge neighboring patches return fewer rows than they get, by one factor for all images.
+                factor = total // len(value)
+                outputs = [sizes[number] // factor for number in kept]
+                return value.index_select(0, _rows_of([place[n] for n in sources], outputs, value.device))
+            if isinstance(value, ModelOutput):
+                return type(value)(**{key: spread(part) for key, part in value.items()})
+            if isinstance(value, (tuple, list)):
+                return type(value)(spread(part) for part in value)
+            return value
+
+        return spread(output)
+
+
+def _equal_images(tensors: list[torch.Tensor], sizes: list[int]) -> list[int]:
+    """For every image the number of the first one that equals it, in all of `tensors` (rows of `sizes` per image)."""
+    prints = torch.zeros(len(tensors[0]), dtype=torch.int64, device=tensors[0].device)
+    for tensor in tensors:
+        # A sum of integers is the same in any order, and tells most images apart; the rest is compared value by value.
+        bits = tensor.detach().reshape(len(tensor), -1).to(torch.float32).contiguous().view(torch.int32)
+        prints += bits.sum(dim=1, dtype=torch.int64)
+    starts = [sum(sizes[:number]) for number in range(len(sizes))] if max(sizes) > 1 else range(len(sizes))
+    values = prints.tolist()
+    first: dict[tuple, list[int]] = {}
+    sources = []
+    for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        candidates = first.setdefault(tuple(values[start : start + size]), [])
+        for other in candidates:
+            if all(torch.equal(t[start : start + size], t[starts[other] : starts[other] + size]) for t in tensors):
+                sources.append(other)
+                break
+        else:
+            candidates.append(number)
+            sources.append(number)
+    return sources
+
+
+def _rows_of(images: list[int], sizes: Mapping[int, int] | list[int], device: torch.device) -> torch.Tensor:
+    """The rows of `images`, in their order, where image n takes `sizes[n]` rows: int64, shape (rows,)."""
+    starts, position = [], 0
+    for size in sizes:
+        starts.append(position)
+        position += size
+    return torch.tensor([row for n in images for row in range(starts[n], starts[n] + sizes[n])], device=device)
