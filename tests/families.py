@@ -323,14 +323,7 @@ def pix2struct() -> Built:
 @family("encoder-prompt")
 def florence2() -> Built:
     tokenizer = tokenizer_of(
-        "<s>",
-        "<pad>",
-        "</s>",
-        "<unk>",
-        bos="<s>",
-        eos="</s>",
-        pad="<pad>",
-        named={"image_token": "<image>"},
+        "<s>", "<pad>", "</s>", "<unk>", bos="<s>", eos="</s>", pad="<pad>", named={"image_token": "<image>"}
     )
     wrap = [("<s>", tokenizer.bos_token_id), ("</s>", tokenizer.eos_token_id)]
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
@@ -439,11 +432,7 @@ def _llava_tokenizer(padding_side: str = "left") -> Any:
     )
 
 
-LLAVA_PROCESSOR = {
-    "patch_size": PATCH,
-    "vision_feature_select_strategy": "default",
-    "num_additional_image_tokens": 1,
-}
+LLAVA_PROCESSOR = {"patch_size": PATCH, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
 
 
 @family("causal")
@@ -541,10 +530,7 @@ def _qwen(processor_class: type, config_class: type, model_class: type, *, syste
     }
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in {**places, **marks}.items()}
     image_processor = tf.Qwen2VLImageProcessorPil(
-        patch_size=PATCH,
-        merge_size=2,
-        temporal_patch_size=2,
-        size={"shortest_edge": 16 * 16, "longest_edge": 48 * 48},
+        patch_size=PATCH, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 16 * 16, "longest_edge": 48 * 48}
     )
     template = chatml("<|vision_start|><|image_pad|><|vision_end|>", system=system)
     processor = image_only(processor_class)(image_processor, tokenizer, None, chat_template=template)
