@@ -182,7 +182,7 @@ def _block_linears(model: nn.Module, vision: bool) -> list[str]:
             'layers to adapt, target_modules=[...] or "all-linear"'
         )
     if vision:
-        seen = [name for tower in towers for name in _in_blocks(model, tower, _used_blocks(model))]
+        seen = [name for tower in towers for name in _in_blocks(model, tower, _states_read(model))]
         if not seen:
             raise ValueError(
                 f"found no vision model with transformer blocks in {type(model).__name__}: name the layers to adapt, "
@@ -214,11 +214,12 @@ def _vision_towers(model: nn.Module) -> list[str]:
     return found
 
 
-def _in_blocks(model: nn.Module, root: str, used: int | None = None) -> Iterator[str]:
+def _in_blocks(model: nn.Module, root: str, states: Sequence[int] = ()) -> Iterator[str]:
     """Linear layers below `root` in stacks of blocks with attention: not pooler, head, embedding or patch merger.
 
     Args:
-        used: blocks of a stack from this index on are not used (negative: counted from the end).
+        states: the hidden states that are read: blocks after the last of them are not used. Number 0 is the input of
+            the first block, and -1 the output of the last one. Empty: all blocks are used.
     """
     stacks: list[tuple[str, int]] = []
     for name, module in model.get_submodule(root).named_modules(prefix=root):
@@ -226,21 +227,17 @@ def _in_blocks(model: nn.Module, root: str, used: int | None = None) -> Iterator
         if outer is None:
             attends = any("att" in inner.lower() for inner, _ in module.named_modules())
             if isinstance(module, nn.ModuleList) and attends:
-                stacks.append((name, len(module) if used is None else used if used >= 0 else len(module) + 1 + used))
+                size = len(module)
+                stacks.append((name, max((i if i >= 0 else size + 1 + i for i in states), default=size)))
         elif isinstance(module, (nn.Linear, Conv1D)) and int(name[len(outer[0]) + 1 :].split(".")[0]) < outer[1]:
             yield name
 
 
-def _used_blocks(model: nn.Module) -> int | None:
-    """How many vision blocks the text side depends on, where the config names the hidden states that it reads.
-
-    Hidden state 0 is the input of the first block, and -1 the output of the last one.
-    """
+def _states_read(model: nn.Module) -> list[int]:
+    """The hidden states of the vision model that the text side reads, where the config names them."""
     config = model.config
-    layers = getattr(config, "vision_feature_layer", getattr(config, "vision_feature_layers", None))
-    if layers is None:
-        return None
-    return max([layers] if isinstance(layers, int) else layers, key=lambda layer: (layer < 0, layer))
+    states = getattr(config, "vision_feature_layer", getattr(config, "vision_feature_layers", None))
+    return [] if states is None else [states] if isinstance(states, int) else list(states)
 
 
 def _as_pattern(model: nn.Module, names: Sequence[str]) -> str | list[str]:
