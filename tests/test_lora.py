@@ -243,12 +243,12 @@ def test_gradient_checkpointing_gives_the_same_gradients(name):
 
     expected = gradients()
     calls = []
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            module.register_forward_pre_hook(lambda *_: calls.append(1))
+    text = targets(wrapped(family(name)[0]))  # Florence-2's vision model keeps its activations
+    for target in text:
+        model.get_base_model().get_submodule(target).register_forward_pre_hook(lambda *_: calls.append(1))
     model.activation_checkpointing_enable({"use_reentrant": False})
     got = gradients()
-    assert len(calls) == 2 * len(targets(model)), "blocks were not computed again"
+    assert len(calls) == 2 * len(text), "the text blocks were not computed again"
     for key, gradient in got.items():
         torch.testing.assert_close(gradient, expected[key], rtol=1e-5, atol=1e-7)
 
