@@ -96,6 +96,19 @@ def image_kwargs(processor: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in overruled and value is not None}
 
 
+def follow_processor(model: nn.Module, processor: Any) -> None:
+    """Make a model agree with a processor that was saved with other image settings: an adapter's folder holds its
+    processor, and not the config of its base model."""
+    config, image_processor = model.config, processor.image_processor
+    arguments = _rule(config, image_processor).arguments
+    grids = getattr(image_processor, "image_grid_pinpoints", None)
+    if grids is not None and hasattr(config, "image_grid_pinpoints"):
+        config.image_grid_pinpoints = [list(grid) for grid in grids]
+    canvas = _edges(getattr(image_processor, "size", None)).get("height")
+    if arguments == ("image_size",) and _tower_size(config) != (canvas, canvas):
+        _set_canvas(model, processor, canvas)
+
+
 class _Rule(NamedTuple):
     arguments: tuple[str, ...]
     apply: Callable[..., dict[str, Any]]

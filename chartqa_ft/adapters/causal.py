@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
+from ..image_cost import image_kwargs
 from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, describe, pad_rows
 from .generate_settings import split_settings
 from .prompts import CHAT_PROMPT
@@ -123,7 +125,7 @@ class Causal(Adapter):
     # ------------------------------------------------------------------ batches
     def prompt_batch(self, examples: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> Mapping[str, Any]:
         """The processor's own batch for prompts without answers."""
-        arguments = {"padding": True, "return_tensors": "pt"}
+        arguments = {"padding": True, "return_tensors": "pt", "images_kwargs": image_kwargs(self.processor)}
         if self.chat_template is None:
             return self.processor(
                 images=[[image] for image in images],
@@ -281,6 +283,16 @@ class PaliGemma(Causal):
     raw_layout = "{image}{prompt}"
     raw_answer = ("\n", "")
     fill: ClassVar[dict[str, int]] = {"attention_mask": 1, "token_type_ids": 1}
+
+    def prompt_batch(self, examples: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> Mapping[str, Any]:
+        # With "pt" this processor makes arrays of tensors in a way that numpy deprecates.
+        batch = self.processor(
+            images=[[image] for image in images],
+            text=[self.prompt_text(example["question"]) for example in examples],
+            padding=True,
+            return_tensors="np",
+        )
+        return {key: torch.from_numpy(np.asarray(value)) for key, value in batch.items()}
 
 
 class Kosmos2(Causal):

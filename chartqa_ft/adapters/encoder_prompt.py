@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageFont
 from torch import nn
 
+from ..image_cost import image_kwargs
 from .base import IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, describe, logger, pad_rows
 from .generate_settings import split_settings
 from .shared_vision import share_vision, sharing_vision
@@ -61,7 +62,13 @@ class EncoderPrompt(Adapter):
     def prompt_batch(self, examples: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> Mapping[str, Any]:
         """The processor's own batch of charts and prompts."""
         texts = [self.question_text(example["question"]) for example in examples]
-        return self.processor(images=list(images), text=texts, padding=True, return_tensors="pt")
+        return self.processor(
+            images=list(images),
+            text=texts,
+            padding=True,
+            return_tensors="pt",
+            images_kwargs=image_kwargs(self.processor),
+        )
 
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
         rows = self.answer_tensors(examples) if with_answers else {}
