@@ -6,16 +6,20 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from . import compat as compatibility
-from .adapters import Adapter, adapter_for
+from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
+from .adapters.vocabulary import grow_vocabulary
+from .image_cost import follow_processor, set_image_cost
+from .processors import load_processor
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ def load_checkpoint(
     token: str | bool | None = None,
     merge: bool = False,
     prompt: str | None = None,
+    image_cost: Mapping[str, int] | None = None,
     compat: bool | None = None,
     trust_remote_code: bool = False,
     **model_arguments: Any,
@@ -46,6 +51,7 @@ def load_checkpoint(
         token: Hub token; `None` takes the one that is logged in.
         merge: merge a PEFT adapter into its base model.
         prompt: how a question is put; `None` takes what was saved with the checkpoint, or the family's own.
+        image_cost: what a chart may cost, as `set_image_cost` takes it, e.g. `{"max_pixels": 512 * 28 * 28}`.
         compat: `None` decides by the checkpoint's layout, `False` never applies the old behaviour, `True` always.
         trust_remote_code: run code that comes with the checkpoint. Only for authors that you trust.
         model_arguments: go to `from_pretrained` (`dtype`, `device_map`, `attn_implementation`, ...).
@@ -55,13 +61,26 @@ def load_checkpoint(
         OSError: the Hub has no such model or cannot be reached, as transformers reports it.
     """
     folder = _fetch(path_or_repo, revision, token)
-    settings = read_settings(folder)
-    if (folder / "adapter_config.json").is_file():
-        model, processor = _load_peft(folder, token, merge, compat, trust_remote_code, model_arguments)
-    else:
-        model, processor = _load_full(folder, compat, trust_remote_code, model_arguments)
-    adapter = adapter_for(model, processor, prompt=prompt, saved=settings or None)
+    model, processor = _load(folder, token, merge, compat, trust_remote_code, model_arguments)
+    if image_cost:
+        set_image_cost(model, processor, **image_cost)
+    adapter = adapter_for(model, processor, prompt=prompt, saved=read_settings(folder) or None)
+    # Whoever makes another adapter of this model asks in the same words.
+    setattr(base_model(model).config, SETTINGS_KEY, adapter.settings())
     return model.eval(), processor, adapter
+
+
+def _load(
+    folder: Path,
+    token: str | bool | None,
+    merge: bool,
+    compat: bool | None,
+    trust_remote_code: bool,
+    model_arguments: dict[str, Any],
+) -> tuple[nn.Module, Any]:
+    if (folder / "adapter_config.json").is_file():
+        return _load_peft(folder, token, merge, compat, trust_remote_code, model_arguments)
+    return _load_full(folder, compat, trust_remote_code, model_arguments)
 
 
 def _fetch(path_or_repo: str | Path, revision: str | None, token: str | bool | None) -> Path:
@@ -104,7 +123,7 @@ def _load_full(
         raise OSError(f"the weights in {folder} are damaged ({error}): fetch or save the checkpoint again") from error
     if compatibility.needs_compat(folder) if compat is None else compat:
         return compatibility.apply_legacy_model(model), compatibility.load_legacy_processor(folder)
-    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    processor = load_processor(folder, trust_remote_code=trust_remote_code)
     compatibility.unmark_legacy(model, processor)
     return model, processor
 
@@ -127,17 +146,13 @@ def _load_peft(
         )
     if compat is None:
         compat = read_settings(folder).get("compat")
-    base, processor, _ = load_checkpoint(
-        config.base_model_name_or_path,
-        revision=config.revision,
-        token=token,
-        compat=compat,
-        trust_remote_code=trust_remote_code,
-        **model_arguments,
-    )
+    base_folder = _fetch(config.base_model_name_or_path, config.revision, token)
+    base, processor = _load(base_folder, token, True, compat, trust_remote_code, model_arguments)
     if (folder / "tokenizer_config.json").is_file():
         legacy = compatibility.is_legacy(base)
-        processor = (compatibility.load_legacy_processor if legacy else AutoProcessor.from_pretrained)(folder)
+        processor = (compatibility.load_legacy_processor if legacy else load_processor)(folder)
+        follow_processor(base, processor)
+    grow_vocabulary(base, processor)
     model = PeftModel.from_pretrained(base, folder)
     return (model.merge_and_unload() if merge else model), processor
 

@@ -13,16 +13,18 @@ from accelerate.utils import gather_object, send_to_device
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import Seq2SeqTrainer, TrainerCallback
+from transformers import Seq2SeqTrainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
 from . import compat, hub
 from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
+from .callbacks import AdaptedWeights, EpochOrder, chart_cost
 from .checks import check_trainer
 from .collator import ChartQACollator
 from .data import stratified_subset
 from .loaders import chart_loader, has_answers
+from .lora import add_adapter
 from .losses import answer_logits_only, sum_by_row, token_losses
 from .predictions import write_predictions
 from .progress import SHORT
@@ -33,17 +35,6 @@ from .training_args import ChartQATrainingArguments
 logger = logging.getLogger(__name__)
 
 __all__ = ["ChartQATrainer"]
-
-
-class _EpochOrder(TrainerCallback):
-    """Tells the sampler its epoch by itself: accelerate does not reach it behind a resumed, sharded batch sampler."""
-
-    def __init__(self) -> None:
-        self.source: Any = None
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        if self.source is not None:
-            self.source.set_epoch(int(state.epoch or 0))
 
 
 class ChartQATrainer(Seq2SeqTrainer):
@@ -64,7 +55,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         eval_dataset: records for evaluation, or a dict of them: metrics are then `eval_<name>_...`.
         processing_class: the model's processor; saved with every checkpoint.
         adapter: how records become tensors; `None` takes `adapter_for(model, processing_class)`.
-        peft_config: a PEFT configuration: only its adapter is trained and saved.
+        peft_config: a PEFT configuration, such as `default_lora_config(model)`: only its adapter is trained and saved.
+            `load_checkpoint(folder, merge=True)` later merges it into its base model.
         kwargs: `callbacks`, `optimizers`, `compute_metrics` and whatever else `Seq2SeqTrainer` takes.
             `compute_metrics` is called beside relaxed accuracy, with answers and references as lists of strings.
 
@@ -100,12 +92,11 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.adapter = adapter if adapter is not None else adapter_for(model, processing_class)
         setattr(base_model(model).config, SETTINGS_KEY, self.adapter.settings())
         if peft_config is not None:
-            from peft import get_peft_model
-
-            model = get_peft_model(model, peft_config)
+            model = add_adapter(model, peft_config)
+        adapted = hasattr(model, "peft_config")
         hub.check_saveable(model)
         self.adapter.attach(model)
-        if args.ddp_find_unused_parameters is None and self.adapter.uses_all_parameters:
+        if args.ddp_find_unused_parameters is None and (self.adapter.uses_all_parameters or adapted):
             args.ddp_find_unused_parameters = False
         self._collators = self._make_collators(args)
         super().__init__(
@@ -120,13 +111,12 @@ class ChartQATrainer(Seq2SeqTrainer):
         # Trainer then counts the answer tokens of a step, on all ranks, and hands the number to compute_loss.
         self.model_accepts_loss_kwargs = True
         self.running_loss = RunningLoss(self.accelerator)
-        self.epoch_order = _EpochOrder()
-        self.add_callback(self.running_loss)
-        self.add_callback(self.epoch_order)
-        for callback in list(self.callback_handler.callbacks):
-            if type(callback) in SHORT:
-                self.remove_callback(callback)
-                self.add_callback(SHORT[type(callback)])
+        self.epoch_order = EpochOrder()
+        for callback in (self.running_loss, self.epoch_order, *([AdaptedWeights()] if adapted else [])):
+            self.add_callback(callback)
+        for callback in [callback for callback in self.callback_handler.callbacks if type(callback) in SHORT]:
+            self.remove_callback(callback)
+            self.add_callback(SHORT[type(callback)])
         self._answered: list[dict[str, Any]] = []
         self._row_numbers: list[int] | None = None
         """Of a subset that is being evaluated: the row of the whole data set for each of its rows."""
@@ -162,13 +152,17 @@ class ChartQATrainer(Seq2SeqTrainer):
         return self.accelerator.prepare(loader)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        records = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(records, str):
-            records = self.eval_dataset[records]
+        records = self._evaluated(eval_dataset)
         if records is None:
             raise ValueError("evaluation needs an eval_dataset")
         collate = self._collators["eval" if has_answers(records) else "test"]
         return self.accelerator.prepare(self._loader(records, collate, training=False))
+
+    def _evaluated(self, records: Any) -> Any:
+        """Records to evaluate: those given, those of that name, or those of the trainer."""
+        if isinstance(records, str):
+            return self.eval_dataset[records]
+        return self.eval_dataset if records is None else records
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         return self.get_eval_dataloader(test_dataset)
@@ -241,6 +235,9 @@ class ChartQATrainer(Seq2SeqTrainer):
             resume_from_checkpoint = last_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
+        if self.train_dataset is not None and self.is_world_process_zero():
+            tell = logger.info if self.args.disable_tqdm else print
+            tell(chart_cost(self.adapter, self.train_dataset))
         if resume_from_checkpoint:
             self.running_loss.restore(resume_from_checkpoint)
         else:
@@ -285,9 +282,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             metric_key_prefix: prefix of the metrics and of the predictions file.
             generation_settings: `num_beams`, `max_new_tokens` and others for this evaluation alone.
         """
-        records = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(records, str):
-            records = self.eval_dataset[records]
+        records = self._evaluated(eval_dataset)
         if isinstance(records, dict):
             metrics: dict[str, float] = {}
             for name, part in records.items():

@@ -59,6 +59,8 @@ class DecoderPrompt(Adapter):
             raise ValueError("generation_config has no decoder_start_token_id, and this decoder needs one")
         self.start = [] if donut else starts[:1]
         self.uses_all_parameters = donut
+        patch, stages = getattr(config.encoder, "patch_size", None), len(getattr(config.encoder, "depths", ()))
+        self.stride = patch * 2 ** (stages - 1) if isinstance(patch, int) and stages else None
         markers = {token: i for token, i in self.tokenizer.get_vocab().items() if token in MARKERS}
         added = {
             token: i
@@ -180,6 +182,13 @@ class DecoderPrompt(Adapter):
         canvas = black.to(pixels.dtype).repeat(1, height, width)
         canvas[:, top : top + pixels.shape[1], left : left + pixels.shape[2]] = pixels
         return canvas
+
+    def image_tokens(self, batch: Mapping[str, torch.Tensor]) -> list[int] | None:
+        # Every stage of a Swin encoder halves the grid of patches, rounding up.
+        if self.stride is None:
+            return None
+        height, width = batch["pixel_values"].shape[-2:]
+        return [-(-height // self.stride) * -(-width // self.stride)] * len(batch["pixel_values"])
 
     # ------------------------------------------------------------------ forward
     def model_inputs(

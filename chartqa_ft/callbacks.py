@@ -1,0 +1,57 @@
+"""What a `ChartQATrainer` does at moments of the training loop, beside its running loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from transformers import TrainerCallback
+
+from .adapters import Adapter
+from .lora import check_gradients
+
+COST_SAMPLE = 4
+
+
+class EpochOrder(TrainerCallback):
+    """Tells the sampler its epoch by itself: accelerate does not reach it behind a resumed, sharded batch sampler."""
+
+    def __init__(self) -> None:
+        self.source: Any = None
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        if self.source is not None:
+            self.source.set_epoch(int(state.epoch or 0))
+
+
+class AdaptedWeights(TrainerCallback):
+    """After the first step of a run with a PEFT adapter: names adapted layers that take no part in the loss.
+
+    They cost memory for nothing, and under DistributedDataParallel without `ddp_find_unused_parameters` they would
+    stop the second step with a message about reduction that names none of them.
+    """
+
+    def __init__(self) -> None:
+        self.checked = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.checked = False
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        # With DeepSpeed and FSDP gradients are out of sight.
+        if not self.checked and not args.deepspeed and not args.fsdp:
+            check_gradients(model, strict=args.world_size > 1 and args.ddp_find_unused_parameters is False)
+        self.checked = True
+
+
+def chart_cost(adapter: Adapter, records: Iterable[Mapping[str, Any]]) -> str | None:
+    """What a chart costs, as a line to print: how many tokens (or positions of the encoder) the first charts of
+    `records` take in the model. `None` where the family does not tell."""
+    rows = list(islice(iter(records), COST_SAMPLE))
+    counts = adapter.image_tokens(adapter.encode(rows, with_answers=False)) if rows else None
+    if not counts:
+        return None
+    low, high = min(counts), max(counts)
+    number = low if low == high else f"{low} to {high}"
+    return f"a chart takes {number} image tokens (the first {len(counts)} records); set_image_cost can change that"
