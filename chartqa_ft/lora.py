@@ -50,10 +50,10 @@ def default_lora_config(
     section 4). Never adapted are embeddings, lm_head and the projector between vision and text. Every adapted weight
     gets a gradient from every batch, so that DistributedDataParallel needs no `find_unused_parameters`.
 
-    Rank 16: QLoRA found the rank to matter little once all layers are adapted, and charts are a small shift from what
-    these models know. Alpha 32 and dropout 0.05: alpha twice the rank is the ratio of LLaVA 1.5's own LoRA recipe (128
-    and 256, scripts/v1_5/finetune_lora.sh, learning rate 2e-4), 0.05 its default and QLoRA's for large models. No value
-    was tuned on ChartQA. Learning rates of 1e-4 to 2e-4 go with them.
+    Rank 16: QLoRA found the rank to matter little once all layers are adapted. Alpha 32 and dropout 0.05: alpha twice
+    the rank is the ratio of LLaVA 1.5's own LoRA recipe (128 and 256, learning rate 2e-4, in its
+    scripts/v1_5/finetune_lora.sh); 0.05 is its default and QLoRA's for large models. No value was tuned on ChartQA.
+    Learning rates of 1e-4 to 2e-4 go with them.
 
     Args:
         model: the loaded base model, not yet wrapped by PEFT.
