@@ -1,16 +1,25 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+OLDEST := .venv-oldest
+INSTALLED_OLDEST := $(OLDEST)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quality style clean
+.PHONY: help demo test test-oldest quality style clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,quality]'
+	touch $@
+
+# From nothing each time, so that nothing newer stays behind.
+$(INSTALLED_OLDEST): setup.cfg pyproject.toml constraints-oldest.txt
+	rm -rf $(OLDEST)
+	python3 -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[test]'
 	touch $@
 
 demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (10 minutes on 2 cores), show its score and a picture
@@ -18,6 +27,9 @@ demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (10 minutes on 2 co
 
 test: $(INSTALLED)  ## run the whole test suite
 	$(PYTHON) -m pytest -n 2 --dist worksteal tests
+
+test-oldest: $(INSTALLED_OLDEST)  ## run it on the oldest packages that setup.cfg admits
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal tests
 
 quality: $(INSTALLED)  ## check lint and format
 	$(VENV)/bin/ruff check .
@@ -27,5 +39,5 @@ style: $(INSTALLED)  ## mend lint and format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-clean:  ## remove what demo and test left behind
-	rm -rf demo_output out .pytest_cache .ruff_cache
+clean:  ## remove what demo and the tests left behind, the oldest packages too
+	rm -rf $(OLDEST) demo_output out .pytest_cache .ruff_cache
