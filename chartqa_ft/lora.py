@@ -146,13 +146,10 @@ def quantized_loading(bits: int = 4) -> dict[str, Any]:
     """Arguments of `from_pretrained` that load a base model quantized by bitsandbytes, for QLoRA (arXiv:2305.14314).
 
     Four bits: NormalFloat with double quantization; computed in bfloat16, or float16 on GPUs without it. Each process
-    puts the whole model on its own GPU, as DistributedDataParallel wants. Before `get_peft_model`, call
-
-        model = peft.prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False})
-
-    which freezes the base, keeps what is not quantized (norms, embeddings, lm_head) in float32 and turns on gradient
-    checkpointing. `default_lora_config` finds the quantized layers as it finds plain ones.
+    puts the whole model on its own GPU, as DistributedDataParallel wants. `add_adapter`, and so
+    `ChartQATrainer(peft_config=...)`, freezes the base and keeps what is not quantized (norms, embeddings, lm_head) in
+    float32; `default_lora_config` finds the quantized layers as it finds plain ones. Gradient checkpointing is the
+    trainer's argument `activation_checkpointing`.
 
     Args:
         bits: 4 or 8.

@@ -19,7 +19,7 @@ from transformers import GenerationConfig
 
 from ..images import FORMATS, to_rgb
 from .generate_settings import answer_config
-from .prompts import PROMPTS
+from .prompts import CHAT_PROMPT, PROMPTS
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,11 @@ class Adapter(ABC):
     """
 
     name: ClassVar[str]
-    default_prompt: ClassVar[str]
+    default_prompt: ClassVar[str | None] = None
+    """How a question is put when nobody says, with the field `{question}`. `None`: by `config.model_type`, the
+    published ChartQA prompt where there is one (`adapters.prompts`)."""
+    other_prompt: ClassVar[str] = CHAT_PROMPT
+    """The prompt of model types that are not listed there."""
     shares_charts: ClassVar[bool] = False
     """Whether questions on one chart can share one encoder pass. Such a family writes `encode_text` and
     `encode_images`, of which the collator makes its batches, and reads `chart_index` in its forward pass."""
@@ -92,7 +96,9 @@ class Adapter(ABC):
             raise ValueError(f"on_long_answer must be 'raise' or 'warn', got {on_long_answer!r}")
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
-        self.prompt = prompt if prompt is not None else self.family_prompt(base_model(model).config.model_type)
+        if prompt is None:
+            prompt = self.default_prompt or PROMPTS.get(base_model(model).config.model_type, self.other_prompt)
+        self.prompt = prompt
         if "{question}" not in self.prompt:
             raise ValueError(f"the prompt {self.prompt!r} has no field {{question}}: the question would never be seen")
         self.on_long_answer = on_long_answer
@@ -115,10 +121,6 @@ class Adapter(ABC):
         self.limit = max_length or NO_LIMIT
         """The longest prompt + answer that this model takes, in tokens; a family's `setup` may lower it."""
         self.setup(model)
-
-    def family_prompt(self, model_type: str) -> str:
-        """How a question is put when nobody says: the family's published ChartQA prompt where there is one."""
-        return PROMPTS.get(model_type, self.default_prompt)
 
     def setup(self, model: nn.Module) -> None:  # noqa: B027 - optional hook
         """Read what this family needs from `model`; called once, at the end of construction."""

@@ -14,7 +14,6 @@ from torch import nn
 from ..image_cost import image_kwargs
 from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, describe, pad_rows
 from .generate_settings import split_settings
-from .prompts import CHAT_PROMPT
 from .shared_vision import share_vision, sharing_vision
 
 _PROBE = "7"
@@ -31,7 +30,6 @@ class Causal(Adapter):
     """
 
     name = "causal"
-    default_prompt = CHAT_PROMPT
     shares_vision = True
     raw_layout: ClassVar[str | None] = None
     """The text of a prompt, with the fields `{image}` (the processor's placeholder) and `{prompt}`, for families

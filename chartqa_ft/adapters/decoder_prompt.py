@@ -14,6 +14,7 @@ from .. import compat
 from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, PaddingDraw, as_list, base_model, logger, pad_rows
 from .generate_settings import split_settings
 from .hooks import as_sequence, share_charts
+from .vocabulary import add_tokens
 
 MARKERS = ("<chartqa>", "<s_answer>")
 
@@ -281,9 +282,6 @@ def add_prompt_tokens(model: nn.Module, processor: Any) -> int:
         How many tokens were new.
     """
     known = processor.tokenizer.get_vocab()
-    added = processor.tokenizer.add_tokens([marker for marker in MARKERS if marker not in known])
-    decoder = base_model(model).decoder
-    if decoder.get_input_embeddings().num_embeddings < len(processor.tokenizer):
-        # Only the decoder has a vocabulary: resizing the whole VisionEncoderDecoderModel raises.
-        decoder.resize_token_embeddings(len(processor.tokenizer))
-    return added
+    new = [marker for marker in MARKERS if marker not in known]
+    add_tokens(model, processor, new)
+    return len(new)

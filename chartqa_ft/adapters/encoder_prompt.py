@@ -30,7 +30,7 @@ class EncoderPrompt(Adapter):
     """
 
     name = "encoder-prompt"
-    default_prompt = "{question}"
+    other_prompt = "{question}"
     shares_vision = True
 
     def setup(self, model: nn.Module) -> None:

@@ -1,0 +1,163 @@
+"""Training with a PEFT adapter: what the trainer sets and says, and what comes back from the adapter's folder."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from chartqa_ft.adapters import adapter_for
+from chartqa_ft.adapters.decoder_prompt import add_prompt_tokens
+from chartqa_ft.callbacks import chart_cost
+from chartqa_ft.generation import answer_questions
+from chartqa_ft.hub import load_checkpoint
+from chartqa_ft.lora import add_adapter, add_tokens, default_lora_config
+from chartqa_ft.trainer import ChartQATrainer
+
+from .common import arguments
+from .families import build, records
+
+
+def base(name: str, folder):
+    """A family's tiny model as a checkpoint in `folder`, loaded from there so that it knows its name."""
+    model, processor = build(name)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def lora_trainer(model, processor, folder, peft_config=None, **changes):
+    prompt = None if "<s_answer>" in processor.tokenizer.get_vocab() else "{question}"
+    return ChartQATrainer(
+        model,
+        arguments(folder, max_steps=3, learning_rate=1e-2, **changes),
+        train_dataset=records(4),
+        eval_dataset=records(4),
+        processing_class=processor,
+        adapter=adapter_for(model, processor, prompt=prompt),
+        peft_config=peft_config,
+    )
+
+
+def answers(model, processor):
+    rows = records(4)
+    images, questions = [row["image"] for row in rows], [row["question"] for row in rows]
+    return answer_questions(model, processor, images, questions, max_new_tokens=6)
+
+
+@pytest.mark.parametrize("asked", [None, True])
+def test_ddp_looks_for_unused_parameters_only_when_asked(tmp_path, asked):
+    model, processor = build("llava")
+    run = lora_trainer(model, processor, tmp_path, default_lora_config(model), ddp_find_unused_parameters=asked)
+    assert run.args.ddp_find_unused_parameters is (asked or False)
+    full, processor = build("llava")
+    assert lora_trainer(full, processor, tmp_path).args.ddp_find_unused_parameters is None
+
+
+def test_dead_targets_are_named_after_the_first_step(tmp_path, caplog):
+    model, processor = build("llava")
+    run = lora_trainer(model, processor, tmp_path, LoraConfig(r=2, target_modules="all-linear"))
+    with caplog.at_level(logging.WARNING, logger="chartqa_ft"):
+        run.train()
+    (message,) = [record.getMessage() for record in caplog.records if "take part in the loss" in record.getMessage()]
+    assert message.startswith("6 adapted modules do not take part in the loss: model.vision_tower.")
+    caplog.clear()
+    model, processor = build("llava")
+    with caplog.at_level(logging.WARNING, logger="chartqa_ft"):
+        lora_trainer(model, processor, tmp_path, default_lora_config(model, vision=True)).train()
+    assert not caplog.records
+
+
+def test_a_second_adapter_is_refused(tmp_path):
+    model, processor = build("llava")
+    wrapped = add_adapter(model, LoraConfig(r=2, target_modules="all-linear"))
+    with pytest.raises(ValueError, match="already carries a PEFT adapter: leave it out"):
+        lora_trainer(wrapped, processor, tmp_path, LoraConfig(r=2, target_modules="all-linear"))
+    lora_trainer(wrapped, processor, tmp_path).train()
+
+
+@pytest.mark.parametrize("name", ["nougat", "llava"])
+def test_new_tokens_travel_with_the_adapter(tmp_path, name):
+    """Tied (the first) and separate embeddings grow, the new row alone is trained, and all of it comes back."""
+    model, processor, _ = load_checkpoint(base(name, tmp_path / "base"), prompt="{question}")
+    before = model.get_input_embeddings().weight.detach().clone()
+    known = len(processor.tokenizer)
+    (new,) = add_tokens(model, processor, ["<chart-task>"])
+    assert new == known == len(before)
+    run = ChartQATrainer(
+        model,
+        arguments(tmp_path / "out", max_steps=3, learning_rate=1e-2),
+        train_dataset=records(4),
+        processing_class=processor,
+        adapter=adapter_for(model, processor, prompt="<chart-task> {question} ="),
+        peft_config=default_lora_config(model, new_tokens=[new]),
+    )
+    run.train()
+    run.save_model()
+    expected = answers(run.model, processor)
+    for merge in (False, True):
+        again, its_processor, adapter = load_checkpoint(tmp_path / "out", merge=merge)
+        assert adapter.prompt == "<chart-task> {question} ="
+        assert answers(again, its_processor) == expected
+    weight = again.get_input_embeddings().weight
+    assert torch.equal(weight[:known], before)
+    assert not torch.equal(weight[known], before.mean(dim=0))
+
+
+def test_taught_markers_start_from_the_mean_every_time(tmp_path):
+    rows = []
+    for _ in range(2):
+        model, processor = build("trocr")
+        processor.tokenizer.add_tokens(["<filler>"])
+        known = model.get_input_embeddings().weight.detach().clone()
+        added = add_prompt_tokens(model, processor)
+        weight = model.get_input_embeddings().weight
+        assert len(weight) == len(processor.tokenizer)
+        rows.append(weight[len(known) :])
+        assert torch.allclose(weight[len(known) :], known.mean(dim=0), atol=1e-6)
+        assert added == len(processor.tokenizer) - len(known) - 1
+    assert torch.equal(*rows)
+
+
+@pytest.mark.parametrize(("name", "cost"), [("llava_next", {"max_tiles": 1}), ("unichart", {"image_size": 128})])
+def test_what_a_chart_costs_comes_back_with_the_adapter(tmp_path, name, cost):
+    folder = base(name, tmp_path / "base")
+    plain_adapter = load_checkpoint(folder)[2]
+    model, processor, adapter = load_checkpoint(folder, image_cost=cost)
+    usual, chosen = (a.image_tokens(a.encode(records(4))) for a in (plain_adapter, adapter))
+    assert chosen != usual
+    run = lora_trainer(model, processor, tmp_path / "out", default_lora_config(model))
+    run.train()
+    run.save_model()
+    again, its_processor, its_adapter = load_checkpoint(tmp_path / "out")
+    assert its_adapter.image_tokens(its_adapter.encode(records(4))) == chosen
+    assert answers(again, its_processor) == answers(run.model, processor)
+
+
+def test_the_image_tokens_of_a_chart_are_printed_before_training(tmp_path, capsys):
+    model, processor = build("qwen2_5_vl")
+    lora_trainer(model, processor, tmp_path, disable_tqdm=False).train()
+    assert "a chart takes 6 to 8 image tokens (the first 4 records)" in capsys.readouterr().out
+    adapter = adapter_for(model, processor)
+    counted = (adapter.encode(records(4))["input_ids"] == model.config.image_token_id).sum(dim=1)
+    assert (counted.min(), counted.max()) == (6, 8)
+    assert chart_cost(adapter, []) is None
+
+
+def test_the_prompt_of_an_adapter_is_used_whoever_asks(tmp_path):
+    folder = base("smolvlm", tmp_path / "base")
+    model, processor, adapter = load_checkpoint(folder, prompt="Read: {question}")
+    run = ChartQATrainer(
+        model,
+        arguments(tmp_path / "out"),
+        train_dataset=records(2),
+        processing_class=processor,
+        adapter=adapter,
+        peft_config=default_lora_config(model),
+    )
+    run.train()
+    run.save_model()
+    again, its_processor, its_adapter = load_checkpoint(tmp_path / "out")
+    assert its_adapter.prompt == "Read: {question}" == adapter_for(again, its_processor).prompt
