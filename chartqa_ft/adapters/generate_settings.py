@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, GenerationMixin
 
 OWN_ARGUMENTS = ("max_length", "num_return_sequences", "return_dict_in_generate", "generation_config", "inputs")
 """Arguments of `model.generate` that would change what an answer is."""
@@ -23,7 +23,8 @@ def split_settings(model: nn.Module, kwargs: Mapping[str, Any]) -> tuple[dict[st
                 f"generate() takes no {name}={kwargs[name]!r}: every question gets one answer, as token ids of at "
                 "most max_new_tokens; pass settings one by one"
             )
-    known = inspect.signature(model.generate).parameters
+    # A model with a `generate` of its own (KOSMOS-2) hands on what it does not name.
+    known = {*inspect.signature(GenerationMixin.generate).parameters, *inspect.signature(model.generate).parameters}
     fields = GenerationConfig().to_dict()
     unknown = sorted(set(kwargs) - set(known) - set(fields))
     if unknown:
