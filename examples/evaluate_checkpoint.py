@@ -15,11 +15,8 @@ It prints the table that papers quote ("mean of splits" is their average) and wr
 
 from __future__ import annotations
 
-import json
 import logging
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from transformers import HfArgumentParser
 from transformers.utils.logging import disable_progress_bar
@@ -32,6 +29,7 @@ from chartqa_ft import (
     load_checkpoint,
     stratified_subset,
 )
+from chartqa_ft.scripts import HelpFormatter, one_line_errors, parse_mapping, write_report
 
 
 @dataclass
@@ -47,6 +45,9 @@ class EvaluationArguments:
     )
     dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub data set."})
     image_dir: str | None = field(default=None, metadata={"help": "Folder of the images that records only name."})
+    column_map: list[str] | None = field(
+        default=None, metadata={"help": "Columns with names of their own, as in: image=file question=q answer=a"}
+    )
     split: str = field(default="test", metadata={"help": "Split to answer; 'test[:100]' takes a part."})
     on_error: str = field(default="raise", metadata={"help": "What to do with bad records: raise or skip."})
     max_samples: int | None = field(default=None, metadata={"help": "Answer so many, in the split's mix of sources."})
@@ -64,16 +65,12 @@ class EvaluationArguments:
     use_cpu: bool = field(default=False, metadata={"help": "Stay on the CPU."})
 
 
-class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the lines of the text above, and shows the default of every argument."""
-
-
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser = HfArgumentParser(EvaluationArguments, description=__doc__, formatter_class=HelpFormatter)
     (script,) = parser.parse_args_into_dataclasses(arguments)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     disable_progress_bar()  # of loading, not of answering
-    try:
+    with one_line_errors():
         args = ChartQATrainingArguments(
             output_dir=script.output_dir,
             per_device_eval_batch_size=script.batch_size,
@@ -91,6 +88,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
                 script.dataset_name,
                 split=script.split,
                 image_dir=script.image_dir,
+                column_map=parse_mapping(script.column_map),
                 revision=script.dataset_revision,
                 on_error=script.on_error,
             )
@@ -100,19 +98,12 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             prompt=script.prompt,
             compat=None if script.compat else False,
         )
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
     if script.max_samples:
         records = stratified_subset(records, script.max_samples)
     trainer = ChartQATrainer(model, args, processing_class=processor, adapter=adapter)
     metrics = trainer.evaluate(records)
     if trainer.is_world_process_zero():
-        output = Path(script.output_dir)
-        (output / "predictions" / "eval-step-0.jsonl").replace(output / "predictions.jsonl")
-        if not any((output / "predictions").iterdir()):
-            (output / "predictions").rmdir()
-        report = {"arguments": asdict(script), **metrics}
-        (output / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_report(script.output_dir, script, metrics, "eval-step-0.jsonl")
         print(
             f"{script.model_name_or_path} on {script.split} of {script.dataset_name}: "
             f"{script.num_beams} beam{'s' * (script.num_beams != 1)}, variant {script.variant}"

@@ -117,7 +117,8 @@ def test_drawn_charts_on_one_process_and_two_then_evaluated(tmp_path):
     assert metrics[0]["eval_relaxed_accuracy"] > 0
     for losses in ("eval_loss", "train_loss"):
         assert metrics[1].pop(losses) == pytest.approx(metrics[0].pop(losses), rel=1e-6)
-    for per_machine in ("best_checkpoint", "total_flos"):
+    assert [run["num_processes"] for run in metrics] == [1, 2]
+    for per_machine in ("best_checkpoint", "total_flos", "num_processes"):
         del metrics[0][per_machine], metrics[1][per_machine]
     assert metrics[0] == metrics[1]
     assert answers(one) == answers(two)

@@ -1,0 +1,344 @@
+"""What training scripts share: arguments from a command line or a YAML file, logging, loading, the final score.
+
+class ScriptArguments(DataArguments, ModelArguments): ...
+
+script, args = parse(sys.argv[1:], ScriptArguments, description=__doc__, defaults={"learning_rate": 1e-4})
+set_up_logging(args)
+resume = checkpoint_to_resume(args)
+with one_line_errors():
+    train, evaluation = load_records(script, args)
+    model, processor, adapter = load_model(script, args)
+trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter)
+metrics = train_and_score(trainer, script, resume)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from datasets import Dataset
+from torch import nn
+from transformers import HfArgumentParser
+from transformers.utils.logging import disable_progress_bar
+
+from . import compat
+from .adapters import Adapter, adapter_for, base_model
+from .data import load_chartqa, stratified_subset
+from .hub import load_checkpoint, save_settings
+from .metrics import format_table
+from .running_loss import last_checkpoint
+from .trainer import ChartQATrainer
+from .training_args import ChartQATrainingArguments
+
+__all__ = [
+    "DataArguments",
+    "HelpFormatter",
+    "ModelArguments",
+    "checkpoint_to_resume",
+    "load_model",
+    "load_records",
+    "one_line_errors",
+    "parse",
+    "parse_mapping",
+    "save_merged",
+    "set_up_logging",
+    "train_and_score",
+    "trainable_share",
+    "write_report",
+]
+
+logger = logging.getLogger(__name__)
+Script = TypeVar("Script")
+
+
+@dataclass
+class ModelArguments:
+    """Which model is trained, how it is asked, and how it is scored at the end."""
+
+    model_name_or_path: str = field(
+        default="ahmed-masry/unichart-base-960", metadata={"help": "A checkpoint folder or a model on the Hub."}
+    )
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
+    prompt: str | None = field(
+        default=None, metadata={"help": "How a question is put, with the field {question}. Unset: the model's own."}
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Longest prompt + answer in tokens. Unset: what the model can hold."}
+    )
+    on_long_answer: str = field(default="raise", metadata={"help": "raise, or warn and cut answers that do not fit."})
+    compat: bool = field(
+        default=True, metadata={"help": "Whether old checkpoints behave as in transformers 4.28.1, as authors demand."}
+    )
+    final_num_beams: int | None = field(
+        default=None,
+        metadata={"help": "Beams of the last evaluation, on the whole split. Unset: generation_num_beams."},
+    )
+
+
+@dataclass
+class DataArguments:
+    """Which charts with questions a model learns from, and which ones score it."""
+
+    dataset_name: str = field(
+        default="HuggingFaceM4/ChartQA",
+        metadata={"help": "A data set on the Hub, the folder of the original layout, or a JSON/CSV/Parquet file."},
+    )
+    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub data set."})
+    image_dir: str | None = field(default=None, metadata={"help": "Folder of the images that records only name."})
+    column_map: list[str] | None = field(
+        default=None, metadata={"help": "Columns with names of their own, as in: image=file question=q answer=a"}
+    )
+    train_split: str = field(default="train", metadata={"help": "Split to train on; 'train[:1000]' takes a part."})
+    eval_split: str = field(default="val", metadata={"help": "Split to evaluate on."})
+    on_error: str = field(default="raise", metadata={"help": "What to do with bad records: raise or skip."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many questions of the split."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate so many, in the split's mix."})
+
+
+# ------------------------------------------------------------------ arguments
+class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Keeps the lines of a script's docstring, and shows the default of every argument."""
+
+
+def parse(
+    arguments: Sequence[str],
+    script_class: type[Script],
+    *,
+    description: str,
+    usage: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    defaults_with: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[Script, ChartQATrainingArguments]:
+    """The command line of a script. It may begin with a YAML file of the same names; what follows the file wins.
+
+    Args:
+        arguments: without the name of the script.
+        script_class: the dataclass of the script's own arguments.
+        description: shown by `--help`, in these lines.
+        usage: the line above it.
+        defaults: in place of those of both dataclasses.
+        defaults_with: `{switch: defaults}`: further ones where the script's argument `switch` is on.
+
+    Raises:
+        SystemExit: with the line that is wrong, and after `--help`.
+    """
+    arguments = list(arguments)
+    parser = HfArgumentParser(
+        (script_class, ChartQATrainingArguments),
+        description=description,
+        usage=usage,
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    if arguments and arguments[0].endswith((".yaml", ".yml")):
+        try:
+            values = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            parser.error(f"{arguments[0]} cannot be read: {_one_line(error)}")
+        if not isinstance(values, dict):
+            parser.error(f"{arguments[0]} must hold lines like 'learning_rate: 1e-4', not a {type(values).__name__}")
+        arguments = [part for key, value in values.items() for part in _as_arguments(key, value)] + arguments[1:]
+    parser.set_defaults(**(defaults or {}))
+    for switch, changed in (defaults_with or {}).items():
+        if getattr(parser.parse_known_args(arguments)[0], switch):
+            parser.set_defaults(**changed)
+    try:
+        return parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _as_arguments(name: str, value: Any) -> list[str]:
+    """One entry of a YAML file as the command line has it, so that both mean the same (YAML takes 5e-5 for text)."""
+    if isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
+    return [] if value is None else [f"--{name}={json.dumps(value) if isinstance(value, dict) else value}"]
+
+
+def parse_mapping(parts: Sequence[str] | None) -> dict[str, str] | None:
+    """`["image=file", "question=q"]`, or one JSON object in text (what a mapping in a YAML file becomes), as a dict.
+
+    Raises:
+        ValueError: a part without `=`.
+    """
+    if not parts:
+        return None
+    if parts[0].lstrip().startswith("{"):
+        return json.loads(" ".join(parts))
+    wrong = [part for part in parts if "=" not in part]
+    if wrong:
+        raise ValueError(f"column_map: {wrong[0]!r} is no pair like image=file (our name, then the data's)")
+    return dict(part.split("=", 1) for part in parts)
+
+
+# ------------------------------------------------------------------ before training
+def set_up_logging(args: ChartQATrainingArguments) -> None:
+    """Lines of this library at level INFO on the main process (DEBUG everywhere with `--log_level debug`)."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    level = logging.INFO if args.should_log else logging.WARNING
+    logging.getLogger("chartqa_ft").setLevel(logging.DEBUG if args.log_level == "debug" else level)
+    disable_progress_bar()  # of loading and saving, not of training
+
+
+@contextmanager
+def one_line_errors(*more: type[Exception]) -> Iterator[None]:
+    """Ends the script with `error: ...` in one line, without a traceback, for what its user can mend.
+
+    These are files that are missing or damaged, a Hub that cannot be reached, arguments that do not fit each other or
+    the model, packages that are not installed; and `more`.
+    """
+    try:
+        yield
+    except (OSError, ValueError, ImportError, *more) as error:
+        logger.debug("where it happened:", exc_info=True)
+        raise SystemExit(f"error: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+
+
+def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:
+    """The checkpoint that `--resume_from_checkpoint` means (`last`: the newest whole one), `None`: from step 0.
+
+    Raises:
+        SystemExit: there are checkpoints in `output_dir`, and resuming was not asked for.
+    """
+    found = last_checkpoint(args.output_dir)
+    resume = args.resume_from_checkpoint
+    if found and not resume:
+        raise SystemExit(f"{found} exists: go on with --resume_from_checkpoint last, or take another --output_dir")
+    if resume not in ("last", "true", "True"):
+        return resume
+    if not found:
+        logger.warning("%s holds no complete checkpoint: starting from the beginning", args.output_dir)
+    return found
+
+
+def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple[Dataset, Dataset]:
+    """The records to train on and those to evaluate on."""
+
+    def load(split: str, limit: int | None) -> Dataset:
+        records = load_chartqa(
+            script.dataset_name,
+            split=split,
+            image_dir=script.image_dir,
+            column_map=parse_mapping(script.column_map),
+            revision=script.dataset_revision,
+            on_error=script.on_error,
+        )
+        return stratified_subset(records, limit, seed=args.seed) if limit else records
+
+    with args.main_process_first(desc="loading data"):
+        return load(script.train_split, script.max_train_samples), load(script.eval_split, script.max_eval_samples)
+
+
+def load_model(
+    script: ModelArguments,
+    args: ChartQATrainingArguments,
+    *,
+    frozen: bool = False,
+    image_cost: Mapping[str, int] | None = None,
+    **model_arguments: Any,
+) -> tuple[nn.Module, Any, Adapter]:
+    """Model, processor and adapter, as `load_checkpoint` gives them, ready to be trained.
+
+    Args:
+        script: which model.
+        args: their precision is that of frozen weights.
+        frozen: whether only an adapter on top will be trained: the model's weights then take the precision that they
+            are computed in. Weights that are trained themselves are float32, whatever the checkpoint stores: in 16
+            bits, most updates would be rounded away. A PEFT adapter in the checkpoint is then merged.
+        image_cost: what a chart may cost, as `load_checkpoint` takes it.
+        model_arguments: go to `from_pretrained`, such as those of `quantized_loading`.
+    """
+    computed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(args.precision, torch.float32)
+    model, processor, _ = load_checkpoint(
+        script.model_name_or_path,
+        revision=script.model_revision,
+        merge=not frozen,
+        prompt=script.prompt,
+        image_cost=image_cost,
+        compat=None if script.compat else False,
+        **{"dtype": computed if frozen else torch.float32, **model_arguments},
+    )
+    if args.activation_checkpointing and not model.supports_gradient_checkpointing:
+        logger.warning("%s cannot recompute activations: activation_checkpointing is off", type(model).__name__)
+        args.activation_checkpointing = args.gradient_checkpointing = False
+    lengths = {} if script.max_length is None else {"max_length": script.max_length}
+    return model, processor, adapter_for(model, processor, on_long_answer=script.on_long_answer, **lengths)
+
+
+def trainable_share(model: nn.Module) -> str:
+    """How many of a model's parameters are trained, in words. Quantized ones count as what they stand for."""
+    if hasattr(model, "get_nb_trainable_parameters"):
+        trained, total = model.get_nb_trainable_parameters()
+    else:
+        sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+        trained, total = sum(size for size, moves in sizes if moves), sum(size for size, _ in sizes)
+    return f"{trained:,} of {total:,} parameters are trained ({100 * trained / total:.3g} %)"
+
+
+# ------------------------------------------------------------------ training and what it leaves
+def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str | None = None) -> dict[str, float]:
+    """Train, save the model, score it on the whole evaluation split, write `predictions.jsonl` and `metrics.json`.
+
+    Returns:
+        The metrics of the last evaluation, as `eval_...`, the same on every process.
+    """
+    args = trainer.args
+    logger.info(
+        "%d questions to train on, %d to evaluate; from %s",
+        len(trainer.train_dataset),
+        len(trainer.eval_dataset),
+        resume or "step 0",
+    )
+    result = trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model()
+    beams = script.final_num_beams or args.generation_num_beams or 1
+    final = trainer.evaluate(metric_key_prefix="final", num_beams=beams)
+    metrics = {key.replace("final_", "eval_", 1): value for key, value in final.items()}
+    if trainer.is_world_process_zero():
+        best = trainer.state.best_model_checkpoint
+        answers = f"final-step-{trainer.state.global_step}.jsonl" if args.write_predictions else None
+        numbers = {**result.metrics, **metrics, "best_checkpoint": best, "num_processes": args.world_size}
+        write_report(args.output_dir, script, numbers, answers)
+        print(format_table(metrics, prefix="eval_"))
+        print(f"model, predictions.jsonl, metrics.json: {args.output_dir}; best checkpoint: {best}")
+    return metrics
+
+
+def write_report(output_dir: str | Path, script: Any, numbers: Mapping[str, Any], answers: str | None) -> None:
+    """Write `metrics.json`: the script's arguments and `numbers`; make `predictions/<answers>` `predictions.jsonl`."""
+    output = Path(output_dir)
+    if answers:
+        (output / "predictions" / answers).replace(output / "predictions.jsonl")
+        if not any((output / "predictions").iterdir()):
+            (output / "predictions").rmdir()
+    report = {"arguments": asdict(script), **numbers}
+    (output / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def save_merged(trainer: ChartQATrainer, folder: str | Path) -> None:
+    """Merge the adapter in `output_dir` into its base model, not quantized, and save a checkpoint without PEFT.
+
+    The base model is loaded once more beside the trained one, on the CPU, in the precision of the training.
+    """
+    args, metric = trainer.args, trainer.args.metric_variant
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(args.precision, torch.float32)
+    if trainer.is_world_process_zero():
+        model, processor, adapter = load_checkpoint(args.output_dir, merge=True, dtype=dtype)
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        legacy = compat.is_legacy(base_model(model).config)
+        save_settings(adapter, folder, compat=legacy, metric_variant=metric)
+    trainer.accelerator.wait_for_everyone()
