@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,16 @@ class ModelArguments:
     final_num_beams: int | None = field(
         default=None,
         metadata={"help": "Beams of the last evaluation, on the whole split. Unset: generation_num_beams."},
+    )
+    image_size: int | None = field(
+        default=None, metadata={"help": "Pixels of a chart's side: Donut, UniChart, Nougat, Idefics3, SmolVLM."}
+    )
+    max_pixels: int | None = field(default=None, metadata={"help": "Largest area of a chart in pixels: Qwen-VL."})
+    max_tiles: int | None = field(
+        default=None, metadata={"help": "Most tiles of a chart: InternVL, LLaVA-Next, Gemma 3, Idefics3, SmolVLM."}
+    )
+    max_patches: int | None = field(
+        default=None, metadata={"help": "Patches of chart and question: Pix2Struct, MatCha, DePlot."}
     )
 
 
@@ -187,6 +198,8 @@ def set_up_logging(args: ChartQATrainingArguments) -> None:
     level = logging.INFO if args.should_log else logging.WARNING
     logging.getLogger("chartqa_ft").setLevel(logging.DEBUG if args.log_level == "debug" else level)
     disable_progress_bar()  # of loading and saving, not of training
+    # peft 0.21 asks transformers 5.23 by the old name, which no user can change.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 @contextmanager
@@ -247,32 +260,31 @@ def load_model(
     args: ChartQATrainingArguments,
     *,
     frozen: bool = False,
-    image_cost: Mapping[str, int] | None = None,
     **model_arguments: Any,
 ) -> tuple[nn.Module, Any, Adapter]:
     """Model, processor and adapter, as `load_checkpoint` gives them, ready to be trained.
 
     Args:
-        script: which model.
+        script: which model, and what a chart may cost.
         args: their precision is that of frozen weights.
         frozen: whether only an adapter on top will be trained: the model's weights then take the precision that they
             are computed in. Weights that are trained themselves are float32, whatever the checkpoint stores: in 16
             bits, most updates would be rounded away. A PEFT adapter in the checkpoint is then merged.
-        image_cost: what a chart may cost, as `load_checkpoint` takes it.
         model_arguments: go to `from_pretrained`, such as those of `quantized_loading`.
     """
     computed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(args.precision, torch.float32)
+    costs = {name: getattr(script, name) for name in ("image_size", "max_pixels", "max_tiles", "max_patches")}
     model, processor, _ = load_checkpoint(
         script.model_name_or_path,
         revision=script.model_revision,
         merge=not frozen,
         prompt=script.prompt,
-        image_cost=image_cost,
+        image_cost={name: value for name, value in costs.items() if value is not None},
         compat=None if script.compat else False,
         **{"dtype": computed if frozen else torch.float32, **model_arguments},
     )
     if args.activation_checkpointing and not model.supports_gradient_checkpointing:
-        logger.warning("%s cannot recompute activations: activation_checkpointing is off", type(model).__name__)
+        logger.info("%s cannot recompute activations: activation_checkpointing is off", type(model).__name__)
         args.activation_checkpointing = args.gradient_checkpointing = False
     lengths = {} if script.max_length is None else {"max_length": script.max_length}
     return model, processor, adapter_for(model, processor, on_long_answer=script.on_long_answer, **lengths)

@@ -77,14 +77,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     with one_line_errors():
         train, evaluation = load_records(script, args)
         model, processor, adapter = load_model(script, args)
-        trainer = ChartQATrainer(
-            model,
-            args,
-            train_dataset=train,
-            eval_dataset=evaluation,
-            processing_class=processor,
-            adapter=adapter,
-        )
+        trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter)
     return train_and_score(trainer, script, resume)
 
 
