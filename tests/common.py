@@ -86,7 +86,9 @@ class Gradients(TrainerCallback):
 def trainer(folder: Path | str, model=None, records=None, **changes: Any) -> ChartQATrainer:
     """A trainer of the tiny model on drawn charts; `changes` go to the arguments or to the trainer."""
     own = {
-        key: changes.pop(key) for key in ("eval_dataset", "callbacks", "adapter", "compute_metrics") if key in changes
+        key: changes.pop(key)
+        for key in ("eval_dataset", "callbacks", "adapter", "compute_metrics", "peft_config")
+        if key in changes
     }
     fresh, processor = tiny()
     return ChartQATrainer(
