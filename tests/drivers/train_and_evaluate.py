@@ -2,9 +2,9 @@
 
     python train_and_evaluate.py FOLDER JOB [JOB ...]
 
-Each JOB is a JSON object: `name`, `rows` (how many questions), `stream` (read them as one), and arguments of the
-training. FOLDER/<name> gets `tensors.pt` (the gradient of every optimizer step, weights at the end) and, from every
-process, `result-<rank>.json`.
+Each JOB is a JSON object: `name`, `rows` (how many questions), `stream` (read them as one), `family` (the model, in
+place of the tiny UniChart), and arguments of the training. FOLDER/<name> gets `tensors.pt` (the gradient of every
+optimizer step, weights at the end) and, from every process, `result-<rank>.json`.
 """
 
 import json
@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
+from tests import families
 from tests.common import Gradients, drawn_charts, trainer
+from tests.family_cases import ready
 
 
 class AllGradients(TrainerCallback):
@@ -29,12 +31,18 @@ class AllGradients(TrainerCallback):
 
 
 def run_job(folder: Path, job: dict) -> None:
-    records = drawn_charts().select(range(job.pop("rows")))
+    rows, family = job.pop("rows"), job.pop("family", None)
+    own = {}
+    if family is None:
+        records = drawn_charts().select(range(rows))
+    else:
+        records = families.records(rows)
+        own["model"], own["adapter"] = ready(family)
     if job.pop("stream", False):
         records = records.to_iterable_dataset()
     folder = folder / job.pop("name")
     capture = AllGradients()
-    run = trainer(folder, records=records, eval_dataset=records, callbacks=[capture], **job)
+    run = trainer(folder, records=records, eval_dataset=records, callbacks=[capture], **own, **job)
     output = run.train()
     # A model after a few steps ends every answer at once: what is compared should say something.
     metrics = run.evaluate(min_new_tokens=1)
