@@ -107,7 +107,7 @@ def test_a_processor_without_the_old_numbers_is_named(golden, tmp_path, caplog):
     golden.model.save_pretrained(tmp_path)
     golden.processor.save_pretrained(tmp_path)
     adapter_for(golden.model, golden.processor)
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("chartqa_ft")]
     adapter_for(golden.model, AutoProcessor.from_pretrained(tmp_path))
     assert "its processor was loaded without them: take both from chartqa_ft.load_checkpoint" in caplog.text
 
