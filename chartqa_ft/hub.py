@@ -62,6 +62,9 @@ def load_checkpoint(
     """
     folder = _fetch(path_or_repo, revision, token)
     model, processor = _load(folder, token, merge, compat, trust_remote_code, model_arguments)
+    if not Path(path_or_repo).is_dir() and not (folder / "adapter_config.json").is_file():
+        # What an adapter of this model will name as its base: not a cache folder of this machine.
+        model.name_or_path = str(path_or_repo)
     if image_cost:
         set_image_cost(model, processor, **image_cost)
     adapter = adapter_for(model, processor, prompt=prompt, saved=read_settings(folder) or None)
@@ -153,7 +156,10 @@ def _load_peft(
         processor = (compatibility.load_legacy_processor if legacy else load_processor)(folder)
         follow_processor(base, processor)
     grow_vocabulary(base, processor)
-    model = PeftModel.from_pretrained(base, folder)
+    try:
+        model = PeftModel.from_pretrained(base, str(folder))
+    except SafetensorError as error:
+        raise OSError(f"the weights in {folder} are damaged ({error}): fetch or save the adapter again") from error
     return (model.merge_and_unload() if merge else model), processor
 
 

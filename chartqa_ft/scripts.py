@@ -27,8 +27,9 @@ from typing import Any, TypeVar
 import torch
 import yaml
 from datasets import Dataset
+from huggingface_hub.errors import HFValidationError
 from torch import nn
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from . import compat
@@ -47,6 +48,7 @@ __all__ = [
     "checkpoint_to_resume",
     "load_model",
     "load_records",
+    "naming",
     "one_line_errors",
     "parse",
     "parse_mapping",
@@ -216,6 +218,17 @@ def one_line_errors(*more: type[Exception]) -> Iterator[None]:
         raise SystemExit(f"error: {_one_line(error)}") from error
 
 
+@contextmanager
+def naming(what: str | Path) -> Iterator[None]:
+    """Lets errors of files and of the Hub say what was being loaded, where their own message does not."""
+    try:
+        yield
+    except (OSError, json.JSONDecodeError, HFValidationError) as error:
+        if str(what) in str(error):
+            raise
+        raise OSError(f"{what} cannot be loaded: {error}") from error
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
 
@@ -264,6 +277,8 @@ def load_model(
 ) -> tuple[nn.Module, Any, Adapter]:
     """Model, processor and adapter, as `load_checkpoint` gives them, ready to be trained.
 
+    Random numbers begin at `args.seed` here: weights that are new, those of a LoRA adapter too, depend on it alone.
+
     Args:
         script: which model, and what a chart may cost.
         args: their precision is that of frozen weights.
@@ -272,17 +287,19 @@ def load_model(
             bits, most updates would be rounded away. A PEFT adapter in the checkpoint is then merged.
         model_arguments: go to `from_pretrained`, such as those of `quantized_loading`.
     """
+    set_seed(args.seed)
     computed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(args.precision, torch.float32)
     costs = {name: getattr(script, name) for name in ("image_size", "max_pixels", "max_tiles", "max_patches")}
-    model, processor, _ = load_checkpoint(
-        script.model_name_or_path,
-        revision=script.model_revision,
-        merge=not frozen,
-        prompt=script.prompt,
-        image_cost={name: value for name, value in costs.items() if value is not None},
-        compat=None if script.compat else False,
-        **{"dtype": computed if frozen else torch.float32, **model_arguments},
-    )
+    with naming(script.model_name_or_path):
+        model, processor, _ = load_checkpoint(
+            script.model_name_or_path,
+            revision=script.model_revision,
+            merge=not frozen,
+            prompt=script.prompt,
+            image_cost={name: value for name, value in costs.items() if value is not None},
+            compat=None if script.compat else False,
+            **{"dtype": computed if frozen else torch.float32, **model_arguments},
+        )
     if args.activation_checkpointing and not model.supports_gradient_checkpointing:
         logger.info("%s cannot recompute activations: activation_checkpointing is off", type(model).__name__)
         args.activation_checkpointing = args.gradient_checkpointing = False

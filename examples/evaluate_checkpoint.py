@@ -29,7 +29,7 @@ from chartqa_ft import (
     load_checkpoint,
     stratified_subset,
 )
-from chartqa_ft.scripts import HelpFormatter, one_line_errors, parse_mapping, write_report
+from chartqa_ft.scripts import HelpFormatter, naming, one_line_errors, parse_mapping, write_report
 
 
 @dataclass
@@ -92,12 +92,13 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
                 revision=script.dataset_revision,
                 on_error=script.on_error,
             )
-        model, processor, adapter = load_checkpoint(
-            script.model_name_or_path,
-            revision=script.model_revision,
-            prompt=script.prompt,
-            compat=None if script.compat else False,
-        )
+        with naming(script.model_name_or_path):
+            model, processor, adapter = load_checkpoint(
+                script.model_name_or_path,
+                revision=script.model_revision,
+                prompt=script.prompt,
+                compat=None if script.compat else False,
+            )
     if script.max_samples:
         records = stratified_subset(records, script.max_samples)
     trainer = ChartQATrainer(model, args, processing_class=processor, adapter=adapter)
