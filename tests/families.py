@@ -19,7 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from chartqa_ft.processors import image_only
 from chartqa_ft.tiny import tiny_unichart
 
-SIDE, PATCH, WIDTH, POSITIONS = 32, 8, 32, 512
+SIDE, PATCH, WIDTH, POSITIONS = 32, 8, 32, 1024
 PATCHES = (SIDE // PATCH) ** 2
 SQUARE = {"height": SIDE, "width": SIDE}
 WEIGHT_STD = 0.08

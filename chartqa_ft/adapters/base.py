@@ -313,6 +313,12 @@ class Adapter(ABC):
             settings=settings,
         )
 
+    def padded(self, answers: torch.LongTensor) -> torch.LongTensor:
+        """Answers (rows, length) with `pad_token_id` behind the first eos: beam search fills up with eos where the
+        padding's id is 0, because upstream takes that for none."""
+        ends = torch.isin(answers, torch.tensor(sorted(self.eos_token_ids), device=answers.device)).int()
+        return answers.masked_fill(ends.cumsum(dim=1) - ends > 0, self.pad_token_id)
+
     def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
         """Answer ids, shape (rows, length) -> answers: up to the first eos, without special tokens and outer spaces.
 

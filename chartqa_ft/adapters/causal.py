@@ -237,7 +237,7 @@ class Causal(Adapter):
                 )
                 generated = model.generate(**prompts, generation_config=config, **arguments)[:, length:]
                 answers[rows, : generated.shape[1]] = generated
-        return answers
+        return self.padded(answers)
 
     def prompt_groups(
         self, batch: Mapping[str, torch.Tensor]

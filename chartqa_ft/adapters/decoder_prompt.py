@@ -257,7 +257,7 @@ class DecoderPrompt(Adapter):
                 **{**self.search(num_beams), **arguments},
             )[:, length:]
             answers[index, : generated.shape[1]] = generated
-        return answers
+        return self.padded(answers)
 
     def prompt_lengths(self, batch: Mapping[str, torch.Tensor]) -> list[int]:
         """How many of each row's `decoder_input_ids` are prompt: those before the first label."""

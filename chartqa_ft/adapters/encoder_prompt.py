@@ -145,7 +145,7 @@ class EncoderPrompt(Adapter):
         answers = before.new_full((len(before), max_new_tokens), self.pad_token_id)
         generated = generated[:, len(self.start) :]
         answers[:, : generated.shape[1]] = generated
-        return answers
+        return self.padded(answers)
 
 
 class Pix2Struct(EncoderPrompt):
