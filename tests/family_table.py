@@ -16,16 +16,16 @@ from tests.families import FAMILIES, KINDS
 
 BEGIN, END = "<!-- family table -->", "<!-- end of family table -->"
 COLUMNS = {
-    "batch": ["test_batch_reads_back"],
-    "overfits": ["test_overfits_four_charts"],
-    "generation": [
+    "1 batch": ["test_batch_reads_back"],
+    "2 overfits": ["test_overfits_four_charts"],
+    "3 generation": [
         "test_training_logits_equal_generation_logits",
         "test_batched_answers_equal_single_ones",
         "test_beam_scores_are_those_of_the_forward_pass",
     ],
-    "updates": ["test_update_equality"],
-    "LoRA": ["test_lora_trains_saves_and_loads", "test_lora_gradient_checkpointing_gives_equal_gradients"],
-    "fresh process": ["test_saved_model_answers_the_same_in_a_fresh_process"],
+    "4 updates": ["test_update_equality"],
+    "5 LoRA": ["test_lora_trains_saves_and_loads", "test_lora_gradient_checkpointing_gives_equal_gradients"],
+    "6 fresh process": ["test_saved_model_answers_the_same_in_a_fresh_process"],
 }
 """Heading -> the parametrized tests of which all must pass for a family."""
 PASSED, FAILED, NOT_RUN = "✓", "✗", "–"
