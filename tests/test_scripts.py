@@ -121,9 +121,7 @@ def test_damaged_checkpoints_are_named(tmp_path):
         (folder / name).write_bytes((folder / name).read_bytes()[:40])
         line = ["--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "scores"), "--use_cpu"]
         with pytest.raises(SystemExit) as stopped:
-            example(EVALUATE).main(
-                [*line, "--dataset_name", str(own_charts(tmp_path / f"data{number}")), "--split=train"]
-            )
+            example(EVALUATE).main([*line, "--dataset_name", str(data), "--split", "train"])
         message = str(stopped.value.code)
         assert message.startswith("error: "), name
         assert str(folder) in message, name
