@@ -86,13 +86,11 @@ class Dictate(LogitsProcessor):
         self.answers, self.groups = answers, iter(groups)
         self.scores: list[list[torch.Tensor]] = [[] for _ in answers]
         self.rows: list[int] = []
-        self.length = 10**9
+        self.step, self.length = 0, 10**9
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        if input_ids.shape[1] <= self.length:
+        if input_ids.shape[1] <= self.length:  # no longer than before: another call
             self.rows, self.step = next(self.groups), 0
-            if input_ids.shape[1] == self.length:  # a call of one step, then one with prompts as long
-                assert self.step == 0
         self.length = input_ids.shape[1]
         written = torch.full_like(scores, -torch.inf)
         for place, row in enumerate(self.rows):
