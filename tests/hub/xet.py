@@ -6,7 +6,10 @@ The layout of shards is described at https://huggingface.co/docs/xet/shard.
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,16 +30,14 @@ def stored(folder: Path) -> dict[str, str]:
 
 
 def fetch(folder: Path, xet_hash: str, size: int, target: Path) -> None:
-    """Put a file of the storage together again."""
-    import hf_xet
-
-    session = hf_xet.XetSession()
-    group = session.new_file_download_group(
-        endpoint=address(folder), token="local", token_expiry_unix_secs=int(time.time()) + 3600
-    )
+    """Put a file of the storage together again, in a process of its own: hf_xet leaves logs in HF_HOME."""
     partial = target.with_suffix(".part")
-    with group:
-        group.start_download_file(hf_xet.XetFileInfo(xet_hash, size), str(partial))
+    subprocess.run(
+        [sys.executable, __file__, address(folder), xet_hash, str(size), partial],
+        env={**os.environ, "HF_HOME": str(target.with_name("hf_xet"))},
+        check=True,
+        timeout=120,
+    )
     partial.replace(target)
 
 
@@ -55,3 +56,16 @@ def _files(shard: Path) -> Iterator[tuple[str, str]]:
 def _hex(digest: bytes) -> str:
     """xet writes a hash as four little-endian 64-bit numbers."""
     return "".join(digest[start : start + 8][::-1].hex() for start in range(0, 32, 8))
+
+
+def _fetch_here(endpoint: str, xet_hash: str, size: str, target: str) -> None:
+    import hf_xet
+
+    expiry = int(time.time()) + 3600
+    session = hf_xet.XetSession()
+    with session.new_file_download_group(endpoint=endpoint, token="local", token_expiry_unix_secs=expiry) as group:
+        group.start_download_file(hf_xet.XetFileInfo(xet_hash, int(size)), target)
+
+
+if __name__ == "__main__":
+    _fetch_here(*sys.argv[1:])
