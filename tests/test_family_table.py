@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .common import ROOT
+from .families import FAMILIES
 from .family_table import BEGIN, COLUMNS, END, FAILED, NOT_RUN, PASSED, outcomes, table, write_table
 
 CASE = '<testcase classname="tests.test_families" name="{}">{}</testcase>'
@@ -67,3 +68,9 @@ def test_every_column_stands_for_tests_of_all_families():
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_families*.py"))
     for name in itertools.chain(*COLUMNS.values()):
         assert re.search(rf'@pytest\.mark\.parametrize\("name", ALL\)\ndef {name}\(', code), name
+
+
+def test_the_readme_lists_every_family_as_passed():
+    made = (ROOT / "README.md").read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
+    everything = {(test, family): True for test in itertools.chain(*COLUMNS.values()) for family in FAMILIES}
+    assert made == table(everything)
