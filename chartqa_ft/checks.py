@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from datasets import Dataset
+from torch import nn
 
 from .training_args import ChartQATrainingArguments
 
@@ -35,6 +36,15 @@ def check_trainer(args: ChartQATrainingArguments, eval_dataset: Any, trainer_arg
                 raise ValueError("eval_subset needs a datasets.Dataset to choose from, not a list or a stream")
     if eval_dataset is not None and args.eval_strategy != "no" and args.metric_for_best_model is not None:
         check_best_metric(args.metric_for_best_model, eval_dataset, own_metrics)
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Refuse a PEFT adapter that was loaded for inference: its training would fail in the first backward pass."""
+    if hasattr(model, "peft_config") and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            "no weight of this PEFT adapter is trainable: load it with load_checkpoint(..., trainable=True), or with "
+            "merge=True and a new peft_config"
+        )
 
 
 def check_best_metric(name: str, eval_dataset: Any, own_metrics: bool) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from torch import nn
@@ -34,6 +34,7 @@ def load_checkpoint(
     revision: str | None = None,
     token: str | bool | None = None,
     merge: bool = False,
+    trainable: bool = False,
     prompt: str | None = None,
     image_cost: Mapping[str, int] | None = None,
     compat: bool | None = None,
@@ -50,6 +51,7 @@ def load_checkpoint(
         revision: branch, tag or commit of a Hub model.
         token: Hub token; `None` takes the one that is logged in.
         merge: merge a PEFT adapter into its base model.
+        trainable: leave the weights of a PEFT adapter trainable, to train it on.
         prompt: how a question is put; `None` takes what was saved with the checkpoint, or the family's own.
         image_cost: what a chart may cost, as `set_image_cost` takes it, e.g. `{"max_pixels": 512 * 28 * 28}`.
         compat: `None` decides by the checkpoint's layout, `False` never applies the old behaviour, `True` always.
@@ -57,13 +59,15 @@ def load_checkpoint(
         model_arguments: go to `from_pretrained` (`dtype`, `device_map`, `attn_implementation`, ...).
 
     Raises:
-        FileNotFoundError: a local folder without `config.json`.
+        FileNotFoundError: a local folder without `config.json`, or with a PEFT adapter's and without its weights.
         OSError: the Hub has no such model or cannot be reached, as transformers reports it.
     """
     folder = _fetch(path_or_repo, revision, token)
-    model, processor = _load(folder, token, merge, compat, trust_remote_code, model_arguments)
-    if not Path(path_or_repo).is_dir() and not (folder / "adapter_config.json").is_file():
-        # What an adapter of this model will name as its base: not a cache folder of this machine.
+    options = _Options(token, merge, trainable, compat, trust_remote_code, model_arguments)
+    model, processor = _load(folder, options)
+    if merge or not (folder / "adapter_config.json").is_file():
+        # What an adapter that is trained on this model will name as its base: not a cache folder of this machine, nor
+        # the base without what was merged into it.
         model.name_or_path = str(path_or_repo)
     if image_cost:
         set_image_cost(model, processor, **image_cost)
@@ -73,17 +77,19 @@ def load_checkpoint(
     return model.eval(), processor, adapter
 
 
-def _load(
-    folder: Path,
-    token: str | bool | None,
-    merge: bool,
-    compat: bool | None,
-    trust_remote_code: bool,
-    model_arguments: dict[str, Any],
-) -> tuple[nn.Module, Any]:
-    if (folder / "adapter_config.json").is_file():
-        return _load_peft(folder, token, merge, compat, trust_remote_code, model_arguments)
-    return _load_full(folder, compat, trust_remote_code, model_arguments)
+class _Options(NamedTuple):
+    """How a checkpoint and the base model behind it are loaded."""
+
+    token: str | bool | None
+    merge: bool
+    trainable: bool
+    compat: bool | None
+    trust_remote_code: bool
+    model_arguments: dict[str, Any]
+
+
+def _load(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
+    return (_load_peft if (folder / "adapter_config.json").is_file() else _load_full)(folder, options)
 
 
 def _fetch(path_or_repo: str | Path, revision: str | None, token: str | bool | None) -> Path:
@@ -109,9 +115,7 @@ def _fetch(path_or_repo: str | Path, revision: str | None, token: str | bool | N
     return folder
 
 
-def _load_full(
-    folder: Path, compat: bool | None, trust_remote_code: bool, model_arguments: dict[str, Any]
-) -> tuple[nn.Module, Any]:
+def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     if not list(folder.glob("*.safetensors")) and list(folder.glob("*.bin")):
         logger.warning(
             "%s holds its weights as a pickle alone; they are read with weights_only=True, which runs no code. "
@@ -120,47 +124,43 @@ def _load_full(
         )
     try:
         model = AutoModelForImageTextToText.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, **model_arguments
+            folder, trust_remote_code=options.trust_remote_code, **options.model_arguments
         )
     except SafetensorError as error:
         raise OSError(f"the weights in {folder} are damaged ({error}): fetch or save the checkpoint again") from error
-    if compatibility.needs_compat(folder) if compat is None else compat:
+    if compatibility.needs_compat(folder) if options.compat is None else options.compat:
         return compatibility.apply_legacy_model(model), compatibility.load_legacy_processor(folder)
-    processor = load_processor(folder, trust_remote_code=trust_remote_code)
+    processor = load_processor(folder, trust_remote_code=options.trust_remote_code)
     compatibility.unmark_legacy(model, processor)
     return model, processor
 
 
-def _load_peft(
-    folder: Path,
-    token: str | bool | None,
-    merge: bool,
-    compat: bool | None,
-    trust_remote_code: bool,
-    model_arguments: dict[str, Any],
-) -> tuple[nn.Module, Any]:
+def _load_peft(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     from peft import PeftConfig, PeftModel
 
+    if not any((folder / name).is_file() for name in ("adapter_model.safetensors", "adapter_model.bin")):
+        raise FileNotFoundError(
+            f"{folder} has an adapter_config.json and no adapter_model.safetensors: fetch or save the adapter again"
+        )
     config = PeftConfig.from_pretrained(folder)
-    if config.base_model_name_or_path is None:
+    if not config.base_model_name_or_path:
         raise ValueError(
             f"{folder}/adapter_config.json does not name its base model (base_model_name_or_path): save "
             "the base model first and train from its folder, or write its name into that file"
         )
-    if compat is None:
-        compat = read_settings(folder).get("compat")
-    base_folder = _fetch(config.base_model_name_or_path, config.revision, token)
-    base, processor = _load(base_folder, token, True, compat, trust_remote_code, model_arguments)
+    compat = read_settings(folder).get("compat") if options.compat is None else options.compat
+    base_folder = _fetch(config.base_model_name_or_path, config.revision, options.token)
+    base, processor = _load(base_folder, options._replace(merge=True, compat=compat))
     if (folder / "tokenizer_config.json").is_file():
         legacy = compatibility.is_legacy(base)
         processor = (compatibility.load_legacy_processor if legacy else load_processor)(folder)
         follow_processor(base, processor)
     grow_vocabulary(base, processor)
     try:
-        model = PeftModel.from_pretrained(base, str(folder))
+        model = PeftModel.from_pretrained(base, str(folder), is_trainable=options.trainable)
     except SafetensorError as error:
         raise OSError(f"the weights in {folder} are damaged ({error}): fetch or save the adapter again") from error
-    return (model.merge_and_unload() if merge else model), processor
+    return (model.merge_and_unload() if options.merge else model), processor
 
 
 def save_settings(

@@ -13,14 +13,14 @@ from accelerate.utils import gather_object, send_to_device
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import Seq2SeqTrainer
+from transformers import Seq2SeqTrainer, set_seed
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
 from . import compat, hub
 from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
 from .callbacks import AdaptedWeights, EpochOrder, chart_cost
-from .checks import check_trainer
+from .checks import check_trainable, check_trainer
 from .collator import ChartQACollator
 from .data import stratified_subset
 from .loaders import chart_loader, has_answers
@@ -80,7 +80,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else args
         check_trainer(args, eval_dataset, kwargs)
         if isinstance(model, (str, Path)):
-            model, loaded_processor, loaded_adapter = hub.load_checkpoint(model)
+            model, loaded_processor, loaded_adapter = hub.load_checkpoint(model, trainable=True)
             if processing_class is None and adapter is None:
                 processing_class, adapter = loaded_processor, loaded_adapter
         if processing_class is None and adapter is not None:
@@ -92,8 +92,10 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.adapter = adapter if adapter is not None else adapter_for(model, processing_class)
         setattr(base_model(model).config, SETTINGS_KEY, self.adapter.settings())
         if peft_config is not None:
+            set_seed(args.seed)  # as the Trainer does, too late for weights that are drawn here
             model = add_adapter(model, peft_config)
         adapted = hasattr(model, "peft_config")
+        check_trainable(model)
         hub.check_saveable(model)
         self.adapter.attach(model)
         if args.ddp_find_unused_parameters is None and (self.adapter.uses_all_parameters or adapted):

@@ -161,3 +161,38 @@ def test_the_prompt_of_an_adapter_is_used_whoever_asks(tmp_path):
     run.save_model()
     again, its_processor, its_adapter = load_checkpoint(tmp_path / "out")
     assert its_adapter.prompt == "Read: {question}" == adapter_for(again, its_processor).prompt
+
+
+def test_a_saved_adapter_is_trained_on_or_merged_and_adapted_again(tmp_path):
+    model, processor, _ = load_checkpoint(base("llava", tmp_path / "base"))
+    first = lora_trainer(model, processor, tmp_path / "first", default_lora_config(model))
+    first.train()
+    first.save_model()
+    loaded, processor, _ = load_checkpoint(tmp_path / "first")
+    with pytest.raises(ValueError, match=r"load it with load_checkpoint\(..., trainable=True\)"):
+        lora_trainer(loaded, processor, tmp_path / "refused")
+    again = ChartQATrainer(str(tmp_path / "first"), arguments(tmp_path / "on"), train_dataset=records(2))
+    before = {name: p.detach().clone() for name, p in again.model.named_parameters() if p.requires_grad}
+    assert len(before) == 2 * 14
+    again.train()
+    assert all(not torch.equal(p, before[n]) for n, p in again.model.named_parameters() if n in before)
+
+    merged, processor, _ = load_checkpoint(tmp_path / "first", merge=True)
+    second = lora_trainer(merged, processor, tmp_path / "second", default_lora_config(merged))
+    second.train()
+    second.save_model()
+    stacked, its_processor, _ = load_checkpoint(tmp_path / "second")
+    assert answers(stacked, its_processor) == answers(second.model, processor)
+    (tmp_path / "second" / "adapter_model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no adapter_model\.safetensors: fetch or save the adapter again"):
+        load_checkpoint(tmp_path / "second")
+
+
+def test_the_seed_decides_how_an_adapter_begins(tmp_path):
+    weights = []
+    for noise in (1, 2):
+        model, processor = build("llava")
+        torch.manual_seed(noise)
+        run = lora_trainer(model, processor, tmp_path, default_lora_config(model))
+        weights.append([p.detach() for n, p in run.model.named_parameters() if "lora_A" in n])
+    assert all(torch.equal(*pair) for pair in zip(*weights, strict=True))
