@@ -174,9 +174,10 @@ class HubServer:
             self._shared.released.set()
             self._shared.released = threading.Event()
 
-    def matching(self, pattern: str, method: str | None = None) -> list[Request]:
-        """The lines of the log whose path matches, oldest first."""
-        return [one for one in self.requests if method in (None, one.method) and fnmatchcase(one.path, pattern)]
+    def matching(self, pattern: str, method: str | None = None, *, since: int = 0) -> list[Request]:
+        """The lines of the log whose path matches, oldest first, without the first `since` of all lines."""
+        lines = self.requests[since:]
+        return [one for one in lines if method in (None, one.method) and fnmatchcase(one.path, pattern)]
 
     def wait_for(self, pattern: str, method: str | None = None, *, timeout: float = 60) -> Request:
         """The first request that matches, as soon as it arrives.
