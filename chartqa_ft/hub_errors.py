@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,10 @@ LONGEST_WAIT = 120
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
 
 _HTTP_PACKAGES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp")
-_CLIENTS = ("huggingface_hub", "hf_xet", "transformers", "datasets")
 _UNSENDABLE = ("LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "TooManyRedirects")
 _NEVER_ARRIVED = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+_WRAPPING = ("RevisionResolutionError", "EntryNotFoundError")
+_LOCAL = ("EntryNotFoundError", "LocalTokenNotFoundError", "RevisionResolutionError", "FileMetadataError")
 _TOKEN = re.compile(r"\b(?:hf_(?:oauth_|jwt_)?|api_org_)[A-Za-z0-9][A-Za-z0-9.\-]{19,}")
 _BEARER = re.compile(r"(?i)(bearer\s+)[^\s'\",]+")
 _STATUS = re.compile(r"(?i)\b(?:status|code|error|http)[^\w\n]{0,4}(?:\w+ ){0,2}\(?([45]\d\d)\b|\b([45]\d\d) [A-Z]")
@@ -70,7 +71,7 @@ def explained(
         yield
     except HubError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # those of the HTTP client have no builtin base
         known = _known_tokens(token)
         found = _cause(error)
         if found is None:
@@ -174,29 +175,33 @@ def _is_full_disk(error: BaseException) -> bool:
 
 def _cause(error: BaseException) -> BaseException | None:
     """What says most about the failure, among the error and its causes; `None` for an error that is not the Hub's."""
-    chain = [one for one in _chain(error) if isinstance(one, Exception)]
+    if isinstance(error, ValueError) and not _is_answer(error):
+        is_ours = "HFValidationError" in _kinds(error) or _raised_by_client(error, "huggingface_hub")
+        return error if is_ours else None
+    wraps = isinstance(error, (OSError, RuntimeError)) or not _kinds(error).isdisjoint(_WRAPPING)
+    chain = list(_chain(error)) if wraps else [error]
     for is_cause in (
-        lambda one: getattr(one, "response", None) is not None,
+        _is_answer,
         lambda one: "OfflineModeIsEnabled" in _kinds(one),
+        _is_full_disk,
         _is_transport,
-        lambda one: not _kinds(one).isdisjoint({"LocalEntryNotFoundError", "EntryNotFoundError"}),
-        lambda one: not _kinds(one).isdisjoint({"HFValidationError", "LocalTokenNotFoundError"}),
+        lambda one: not _kinds(one).isdisjoint(_LOCAL),
     ):
         for one in chain:
-            if is_cause(one) and not (isinstance(error, ValueError) and not _raised_by_client(error)):
+            if is_cause(one):
                 return one
-    if _is_full_disk(error) and _raised_by_client(error):
-        return error
-    if isinstance(error, RuntimeError) and _raised_by_client(error, "huggingface_hub", "hf_xet"):
-        return error
-    return None
+    return error if isinstance(error, RuntimeError) and _raised_by_client(error, "huggingface_hub", "hf_xet") else None
+
+
+def _is_answer(error: BaseException) -> bool:
+    return getattr(error, "response", None) is not None
 
 
 def _raised_by_client(error: BaseException, *packages: str) -> bool:
-    """Whether a function of the Hub's clients was running when it was raised."""
+    """Whether a function of these packages was running when it was raised."""
     trace = error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in (packages or _CLIENTS):
+        if trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in packages:
             return True
         trace = trace.tb_next
     return False
@@ -267,12 +272,15 @@ def _explain(error: BaseException, action: str, repo_id: str, repo_type: str, re
             f"{repo_id!r} is no name of a {noun}",
             "A name is like owner/name, of letters, digits, '-', '_' and '.', and no longer than 96.",
         )
+    if isinstance(error, ValueError) and status is None:
+        return _Words(_one_line(error), "Mend what it names, and try again.")
     if "LocalTokenNotFoundError" in kinds:
         return _Words("you are not logged in", _log_in(action))
     if status is not None:
         return _explain_status(error, status, action, repo_id, noun, revision, again)
-    if "IncompleteSnapshotError" in kinds or "LocalEntryNotFoundError" in kinds:
-        return _Words("the Hub did not answer, and the cache does not hold it whole", f"Check the network. {again}")
+    if not kinds.isdisjoint({"LocalEntryNotFoundError", "RevisionResolutionError", "FileMetadataError"}):
+        what = f"this machine's cache does not hold the whole {noun}, and the Hub could not be asked"
+        return _Words(what, f"Check the network, and HF_ENDPOINT if it is set. {again}")
     if "EntryNotFoundError" in kinds:
         return _Words(f"a file is missing in it: {_one_line(error)}", "Check the name of the file.")
     if not _kinds(error).isdisjoint(_UNSENDABLE):
