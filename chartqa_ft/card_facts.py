@@ -1,0 +1,142 @@
+"""What a model card says: the facts, free of tokens and of the folders of the machine that they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .card_text import known_secrets, redacted
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+KINDS = ("full", "lora", "merged")
+_HUB_NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(?<![.-])", re.ASCII)
+
+
+@dataclass(kw_only=True)
+class CardSample:
+    """A question that the model was asked."""
+
+    question: str
+    answer: Any
+    """The label: text, a number, or a list of accepted ones."""
+    prediction: str
+    image: Image.Image | None = None
+    """The chart; `None`: the question is shown alone."""
+    allowed: bool = False
+    """Whether the picture may be published: it is drawn by us, or its owner said so."""
+    correct: float | None = None
+    """The verdict of the metric, 0.0 to 1.0."""
+
+
+@dataclass(kw_only=True)
+class CardFacts:
+    """What a card says. Every text may hold anything: it is shown as it is, without tokens."""
+
+    name: str
+    """`user/model` on the Hub, or the name of a folder; an absolute path is shortened to its last part."""
+    kind: str
+    """What is stored: `"full"`, `"lora"` (an adapter alone) or `"merged"` (base and adapter in one)."""
+    base_model: str | None = None
+    """Name on the Hub or folder of the model that training began from."""
+    base_revision: str | None = None
+    """Branch, tag or commit of the base model; `None`: not pinned."""
+    licence: str | None = None
+    """The base model's, as its card gives it (`license:`), carried over; `None`: unknown, and so said."""
+    licence_name: str | None = None
+    """Beside the licence `other`, as the base model's card gives it (`license_name:`)."""
+    licence_link: str | None = None
+    """Likewise (`license_link:`)."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """`adapter.settings()`: the kind of adapter and the prompt."""
+    prompt: str | None = None
+    """How a question is put, with the field `{question}`; `None`: that of `settings`."""
+    model_type: str | None = None
+    """`config.model_type`, for families whose processors are called in their own way."""
+    vocabulary_grown: bool = False
+    """Whether an adapter's tokenizer has tokens that its base model lacks."""
+    compat: bool = False
+    """Whether the model keeps the numbers of transformers 4.28.1."""
+    dataset: str | None = None
+    """Name on the Hub, or file, of the data that the model was trained and scored on."""
+    dataset_revision: str | None = None
+    train_split: str | None = None
+    eval_split: str | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """What `relaxed_accuracy` returns (fractions, with Wilson intervals), of the weights that the card stands beside.
+    Other keys are ignored; an accuracy that is absent, not finite or without its n has no row."""
+    metric_prefix: str = ""
+    """Before every key of `metrics`, as a Trainer puts it: `"eval_"`."""
+    metric_variant: str = "pix2struct"
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    """Of that scoring: `num_beams`, `max_new_tokens` and other settings of generation."""
+    step: int | None = None
+    """The optimizer step of the weights."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """`args.to_sanitized_arguments()`. Keys that end in `token` are left out, their values removed everywhere."""
+    num_processes: int | None = None
+    peft_config: Mapping[str, Any] = field(default_factory=dict)
+    """`peft_config.to_dict()` of an adapter."""
+    log_history: Sequence[Mapping[str, Any]] = ()
+    """`trainer.state.log_history`, for the curve."""
+    samples: Sequence[CardSample] = ()
+    """The first three are shown."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Package -> version."""
+    command: str | None = None
+    """What to run to make this model again."""
+    created: str | None = None
+    """The day it was made, as `2025-01-31`; it makes two cards of the same model differ."""
+
+
+def without_tokens(facts: CardFacts) -> CardFacts:
+    """A copy that holds no token, in which folders of this machine are cut off the model's name."""
+    secrets = known_secrets(facts.arguments)
+    arguments = {key: value for key, value in facts.arguments.items() if not str(key).lower().endswith("token")}
+    clean = {key: redacted(value, secrets) for key, value in fields_of(facts).items() if key != "samples"}
+    clean["arguments"] = redacted(as_json(arguments), secrets)
+    samples = [
+        CardSample(**{**redacted(fields_of(sample), secrets), "image": sample.image}) for sample in facts.samples
+    ]
+    clean["name"] = last_part(clean["name"], folders_only=True)
+    return CardFacts(**{**clean, "samples": samples})
+
+
+def fields_of(facts: Any) -> dict[str, Any]:
+    return {item.name: getattr(facts, item.name) for item in dataclasses.fields(facts)}
+
+
+def hub_name(name: str | None) -> str | None:
+    """`name` if it can be that of a model or data set on the Hub: not a folder or file here, not an address."""
+    if name is None or len(name) > 96 or not _HUB_NAME.fullmatch(name) or name.endswith((".git", ".ipynb")):
+        return None
+    return None if Path(name).exists() else name
+
+
+def last_part(name: str, *, folders_only: bool = False) -> str:
+    """Names without the folders that they lie in, which are nobody's business; Hub names without their user."""
+    is_path = name.startswith(("/", "~", "./", "../")) or re.match(r"[A-Za-z]:\\", name)
+    if is_path or (not folders_only and _HUB_NAME.fullmatch(name)):
+        return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or "model"
+    return name
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): as_json(value) for key, value in values.items() if value is not None}
+
+
+def as_json(value: Any) -> Any:
+    """`value` as JSON brings it back, what JSON cannot hold as text (an enum as its value)."""
+
+    def other(thing: Any) -> Any:
+        if isinstance(thing, (set, frozenset)):
+            return sorted(map(str, thing))
+        return thing.item() if hasattr(thing, "item") else str(getattr(thing, "value", thing))
+
+    return json.loads(json.dumps(value, default=other))
