@@ -58,6 +58,11 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     fp16: bool | None = field(default=None, metadata=_switch("float16 mixed precision (GPU only). See bf16."))
     """float16 mixed precision, for GPUs alone: on a CPU it would be accepted upstream and do nothing."""
 
+    activation_checkpointing: bool | None = field(
+        default=None, metadata=_switch("Compute activations again in the backward pass: less memory, more time.")
+    )
+    """Compute activations again in the backward pass: less memory, more time. Upstream's own name from 5.23 on."""
+
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Must stay off: a run that went wrong shows NaN in its log."}
     )
@@ -119,6 +124,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
 
     def __post_init__(self) -> None:
         self._refuse()
+        if self.activation_checkpointing and not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
+            self.gradient_checkpointing = True  # its only name before transformers 5.23
         self._choose_schedule()
         self._choose_precision()
         wants_best = self.load_best_model_at_end or self.save_strategy == "best"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import os
 import subprocess
 import sys
@@ -65,11 +64,6 @@ def arguments(folder: Path | str, **changes: Any) -> ChartQATrainingArguments:
         "report_to": "none",
     }
     return ChartQATrainingArguments(output_dir=str(folder), **{**settings, **changes})
-
-
-_ARGUMENTS = {field.name for field in dataclasses.fields(ChartQATrainingArguments)}
-CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in _ARGUMENTS else "gradient_checkpointing"
-"""The argument's name on the installed version: transformers 5.23 renamed it, and warns about the old name."""
 
 
 class Gradients(TrainerCallback):

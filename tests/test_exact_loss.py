@@ -11,7 +11,7 @@ from chartqa_ft.adapters import adapter_for
 from chartqa_ft.collator import ChartQACollator
 from chartqa_ft.losses import answer_logits_only, sum_by_row, token_losses
 
-from .common import CHECKPOINTING, Gradients, arguments, drawn_charts, relative_l2, tiny, trainer
+from .common import Gradients, arguments, drawn_charts, relative_l2, tiny, trainer
 from .test_adapters import PAIRS, pair
 
 SPLITS = [(8, 1), (4, 2), (2, 4), (1, 8)]
@@ -65,7 +65,7 @@ def test_order_and_padding_do_not_matter(tmp_path, reference, order):
 
 
 def test_gradient_checkpointing_gives_the_same_update(tmp_path, reference):
-    vector, _ = gradient(tmp_path, 4, 2, **{CHECKPOINTING: True})
+    vector, _ = gradient(tmp_path, 4, 2, activation_checkpointing=True)
     assert relative_l2(vector, reference[0]) <= 1e-6
 
 
