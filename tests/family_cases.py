@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +61,9 @@ def answers_of(batch: Batch) -> list[list[int]]:
     return [row[row != -100].tolist() for row in batch["labels"]]
 
 
-def generation_groups(name: str, adapter: Adapter, batch: Batch) -> list[list[int]]:
+def generation_groups(model: Any, adapter: Adapter, batch: Batch) -> list[list[int]]:
     """The rows of each call of `model.generate` for a batch, in the order of the calls."""
-    if KINDS[name] == "causal":
-        return [rows.tolist() for rows, _ in adapter.prompt_groups(batch)]
-    if KINDS[name] == "encoder-prompt":
-        return [list(range(len(batch["labels"])))]
-    buckets = defaultdict(list)
-    for row, length in enumerate(adapter.prompt_lengths(batch)):
-        buckets[length].append(row)
-    return [rows for _, rows in sorted(buckets.items(), reverse=True)]
+    return [rows.tolist() for rows, _ in adapter.prompt_groups(model, batch)]
 
 
 class Dictate(LogitsProcessor):

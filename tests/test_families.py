@@ -183,7 +183,7 @@ def test_training_logits_equal_generation_logits(name):
         batch = ChartQACollator(adapter, group_by_chart=group_by_chart)(records(7))
         assert ("chart_index" in batch) is group_by_chart
         answers = answers_of(batch)
-        dictate = Dictate(answers, generation_groups(name, adapter, batch))
+        dictate = Dictate(answers, generation_groups(model, adapter, batch))
         written = adapter.generate(
             model, batch, max_new_tokens=20, logits_processor=LogitsProcessorList([dictate])
         ).tolist()
@@ -236,7 +236,7 @@ def test_beam_scores_are_those_of_the_forward_pass(name, monkeypatch):
 
     monkeypatch.setattr(model, "generate", generate)
     batch = adapter.encode(rows)
-    groups = generation_groups(name, adapter, batch)
+    groups = generation_groups(model, adapter, batch)
     special = sorted(adapter.tokenizer.added_tokens_decoder)  # image tokens among them
     ids = adapter.generate(
         model, batch, max_new_tokens=5, num_beams=3, min_new_tokens=5, length_penalty=1.0, suppress_tokens=special

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel, is_compiled_module
-from PIL import Image, UnidentifiedImageError
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
-from ..images import FORMATS, to_rgb
-from .generate_settings import answer_config
+from ..images import to_rgb
+from .examples import describe, encodable, open_image
+from .generate_settings import answer_config, split_settings
 from .prompts import CHAT_PROMPT, PROMPTS
+from .shared_vision import share_vision, sharing_vision
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +64,8 @@ class Adapter(ABC):
     """
 
     name: ClassVar[str]
+    stream: ClassVar[str] = "input_ids"
+    """The tensor of prompt ids that generation continues: `input_ids`, or `decoder_input_ids` of encoder-decoders."""
     default_prompt: ClassVar[str | None] = None
     """How a question is put when nobody says, with the field `{question}`. `None`: by `config.model_type`, the
     published ChartQA prompt where there is one (`adapters.prompts`)."""
@@ -118,6 +119,8 @@ class Adapter(ABC):
         self.unknown: int | None = getattr(self.tokenizer, "unk_token_id", None)
         self.unseen_ids = {self.pad_token_id, *(i for i in special_ids if i is not None)}
         self.max_length = max_length
+        self.positions: int = NO_LIMIT
+        """How many tokens the model has positions for; a family's `setup` reads it."""
         self.limit = max_length or NO_LIMIT
         """The longest prompt + answer that this model takes, in tokens; a family's `setup` may lower it."""
         self.setup(model)
@@ -135,7 +138,17 @@ class Adapter(ABC):
             with_answers: leave out answers and labels (`False`) for generation alone.
         """
 
-    @abstractmethod
+    def prompt_groups(
+        self, model: nn.Module, batch: Mapping[str, torch.Tensor], encoder_outputs: Any = None
+    ) -> Iterator[tuple[torch.LongTensor, dict[str, Any]]]:
+        """(row numbers, arguments of `model.generate` for these rows) of the groups of rows that generate together.
+
+        The arguments hold the prompts alone, the ids that `generate` returns again under the name `stream`; every row
+        must answer in its group as it would alone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define prompt_groups, or generate as a whole")
+
+    @torch.no_grad()
     def generate(
         self,
         model: nn.Module,
@@ -147,12 +160,39 @@ class Adapter(ABC):
         **kwargs: Any,
     ) -> torch.LongTensor:
         """Answer every row of a batch of `encode` (with or without answers): int64 ids of the answers alone, shape
-        (rows, at most max_new_tokens), padded on the right with `pad_token_id`. Rows answer as if each were alone.
+        (rows, max_new_tokens), padded on the right with `pad_token_id`. Rows answer as if each were alone.
 
         Args:
             encoder_outputs: what `encode_charts` returned for this batch, so that charts are not encoded again.
-            kwargs: further settings of `model.generate`.
+            kwargs: fields of the generation config or arguments of `model.generate`, such as `logits_processor`, which
+                sees one group of rows at a time.
+
+        Raises:
+            TypeError: an argument that neither of the two knows.
+            ValueError: one that would change what is returned, or that is set here.
         """
+        model = base_model(model)
+        settings, arguments = split_settings(model, kwargs)
+        answers: list[tuple[torch.LongTensor, torch.LongTensor]] = []
+        if self.shares_vision:
+            share_vision(model)
+        with sharing_vision(model, "chart_index" in batch):
+            for rows, prompts in self.prompt_groups(model, batch, encoder_outputs):
+                length = prompts[self.stream].shape[1]
+                config = self.generation_config(
+                    model, min(max_new_tokens, self.positions - length), num_beams, settings
+                )
+                calls = {**prompts, **self.search(num_beams), **arguments}
+                answers.append((rows, model.generate(generation_config=config, **calls)[:, length:]))
+        first = answers[0][1]
+        padded = first.new_full((sum(len(rows) for rows, _ in answers), max_new_tokens), self.pad_token_id)
+        for rows, ids in answers:
+            padded[rows, : ids.shape[1]] = self.padded(ids)
+        return padded
+
+    def search(self, num_beams: int) -> dict[str, Any]:
+        """Arguments of `model.generate` that a search of this width takes beside the settings."""
+        return {}
 
     def encode_text(
         self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True
@@ -341,40 +381,13 @@ class Adapter(ABC):
         return text.strip()
 
 
-def open_image(image: Any) -> Any:
-    """A PIL image as it is, or made of what else may stand for one.
-
-    Raises:
-        OSError: a file cannot be read.
-        TypeError: no image, path or array, or an array that no picture has.
-    """
-    if isinstance(image, (str, Path)):
-        # From memory: an image that is still read from its file would keep it open.
-        content = io.BytesIO(Path(image).read_bytes())
-        try:
-            Image.init()  # a Pillow without AVIF or JPEG 2000 raises KeyError when it is asked for them
-            return Image.open(content, formats=[name for name in FORMATS if name in Image.OPEN])
-        except UnidentifiedImageError:
-            raise OSError(f"{image} is no image file of the formats {', '.join(FORMATS)}") from None
-    if isinstance(image, np.ndarray):
-        return Image.fromarray(image)
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"expected a PIL image, a path or an array of uint8, got {type(image).__name__}")
-    return image
-
-
-def encodable(text: str) -> str:
-    """`text` with U+FFFD for lone surrogates, which no tokenizer takes; everything else stays as it is."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def describe(example: Mapping[str, Any]) -> str:
-    """How an error names a record: by chart and question."""
-    return f"record (chart_id={example.get('chart_id')!r}, question={example.get('question')!r})"
+def equal_lengths(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[int, torch.LongTensor]]:
+    """(length, numbers of the rows that have it), the longest first."""
+    rows_of = defaultdict(list)
+    for row, length in enumerate(lengths):
+        rows_of[length].append(row)
+    for length, rows in sorted(rows_of.items(), reverse=True):
+        yield length, torch.tensor(rows, device=device)
 
 
 def base_model(model: nn.Module) -> nn.Module:

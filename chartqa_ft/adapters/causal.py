@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,9 +11,9 @@ import torch
 from torch import nn
 
 from ..image_cost import image_kwargs
-from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, describe, pad_rows
-from .generate_settings import split_settings
-from .shared_vision import share_vision, sharing_vision
+from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, equal_lengths, pad_rows
+from .examples import describe
+from .shared_vision import share_vision
 
 _PROBE = "7"
 
@@ -207,43 +206,10 @@ class Causal(Adapter):
         share_vision(base_model(model))
 
     # ------------------------------------------------------------------ generation
-    @torch.no_grad()
-    def generate(
-        self,
-        model: nn.Module,
-        batch: Mapping[str, torch.Tensor],
-        *,
-        max_new_tokens: int,
-        num_beams: int = 1,
-        encoder_outputs: Any = None,
-        **kwargs: Any,
-    ) -> torch.LongTensor:
-        """See `Adapter.generate`. Prompts are padded on the left, which these models' masks and positions account for.
-
-        Raises:
-            TypeError: an argument that neither the generation config nor `model.generate` knows.
-            ValueError: one that would change what is returned, or that is set here.
-        """
-        model = base_model(model)
-        settings, arguments = split_settings(model, kwargs)
-        ids = batch["input_ids"]
-        answers = ids.new_full((len(ids), max_new_tokens), self.pad_token_id)
-        self.attach(model)
-        with sharing_vision(model, "chart_index" in batch):
-            for rows, prompts in self.prompt_groups(batch):
-                length = prompts["input_ids"].shape[1]
-                config = self.generation_config(
-                    model, min(max_new_tokens, self.positions - length), num_beams, settings
-                )
-                generated = model.generate(**prompts, generation_config=config, **arguments)[:, length:]
-                answers[rows, : generated.shape[1]] = generated
-        return self.padded(answers)
-
     def prompt_groups(
-        self, batch: Mapping[str, torch.Tensor]
-    ) -> Iterator[tuple[torch.LongTensor, dict[str, torch.Tensor]]]:
-        """(row numbers, their prompts without answers) of the groups that generate together: all rows padded on the
-        left, or those of equal length."""
+        self, model: nn.Module, batch: Mapping[str, torch.Tensor], encoder_outputs: Any = None
+    ) -> Iterator[tuple[torch.LongTensor, dict[str, Any]]]:
+        # All rows padded on the left, which these models' masks and positions account for, or those of equal length.
         live = batch["attention_mask"].bool()
         if "labels" in batch:
             live = live & (batch["labels"] == IGNORE_INDEX)
@@ -261,11 +227,7 @@ class Causal(Adapter):
                 prompts[key] = value.gather(1, columns.clamp(min=0)).masked_fill(~inside, padding)
             yield torch.arange(len(live), device=live.device), {**prompts, **others}
             return
-        groups = defaultdict(list)
-        for row, length in enumerate(lengths.tolist()):
-            groups[length].append(row)
-        for length, rows in sorted(groups.items(), reverse=True):
-            index = torch.tensor(rows, device=live.device)
+        for length, index in equal_lengths(lengths.tolist(), live.device):
             prompts = {key: value[index, :length] for key, value in aligned.items()}
             yield index, {**prompts, **{key: value[index] for key, value in others.items()}}
 

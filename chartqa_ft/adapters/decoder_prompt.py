@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +10,18 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from .. import compat
-from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, PaddingDraw, as_list, base_model, logger, pad_rows
-from .generate_settings import split_settings
+from .base import (
+    ANSWER_ROOM,
+    IGNORE_INDEX,
+    NO_LIMIT,
+    Adapter,
+    PaddingDraw,
+    as_list,
+    base_model,
+    equal_lengths,
+    logger,
+    pad_rows,
+)
 from .hooks import as_sequence, share_charts
 from .vocabulary import add_tokens
 
@@ -30,6 +39,7 @@ class DecoderPrompt(Adapter):
     """
 
     name = "decoder-prompt"
+    stream = "decoder_input_ids"
     default_prompt = f"{MARKERS[0]} {{question}} {MARKERS[1]}"
     shares_charts = True
 
@@ -70,9 +80,8 @@ class DecoderPrompt(Adapter):
         }
         self.unseen_ids |= {*markers.values(), *added.values()}
         self.end_of_prompt = markers.get(MARKERS[1])
-        positions = getattr(config.decoder, "max_position_embeddings", None)
-        self.max_positions: int = positions if positions is not None else NO_LIMIT
-        self.limit = min(self.max_length or self.max_positions, self.max_positions)
+        self.positions = getattr(config.decoder, "max_position_embeddings", None) or NO_LIMIT
+        self.limit = min(self.max_length or self.positions, self.positions)
         self.legacy = compat.is_legacy(config)
         if self.legacy and not isinstance(self.processor.image_processor, compat.LegacyDonutImageProcessor):
             logger.warning(
@@ -215,49 +224,18 @@ class DecoderPrompt(Adapter):
         return BaseModelOutput(last_hidden_state=as_sequence(states))
 
     # ------------------------------------------------------------------ generation
-    @torch.no_grad()
-    def generate(
-        self,
-        model: nn.Module,
-        batch: Mapping[str, torch.Tensor],
-        *,
-        max_new_tokens: int,
-        num_beams: int = 1,
-        encoder_outputs: BaseModelOutput | None = None,
-        **kwargs: Any,
-    ) -> torch.LongTensor:
-        """See `Adapter.generate`. Charts are encoded once; rows then decode in buckets of equal prompt length, since
-        MBart numbers positions without regard to padding and a padded row would answer another question.
-
-        `encoder_outputs` takes what `encode_charts` returned for this batch. `kwargs` are fields of the generation
-        config or arguments of `model.generate`, such as `logits_processor`, which then sees one bucket at a time.
-
-        Raises:
-            TypeError: an argument that neither of the two knows.
-            ValueError: one that would change what is returned, or that is set here.
-        """
-        model = base_model(model)
-        settings, arguments = split_settings(model, kwargs)
+    def prompt_groups(
+        self, model: nn.Module, batch: Mapping[str, torch.Tensor], encoder_outputs: BaseModelOutput | None = None
+    ) -> Iterator[tuple[torch.LongTensor, dict[str, Any]]]:
+        # Charts are encoded once; rows decode in buckets of equal prompt length, since MBart numbers positions without
+        # regard to padding and a padded row would answer another question.
         hidden = (encoder_outputs or self.encode_charts(model, batch)).last_hidden_state
         ids = batch["decoder_input_ids"]
         chart_of_row = batch.get("chart_index", torch.arange(len(ids), device=ids.device))
-        buckets = defaultdict(list)
-        for row, length in enumerate(self.prompt_lengths(batch)):
-            buckets[length].append(row)
-        answers = ids.new_full((len(ids), max_new_tokens), self.pad_token_id)
-        for length, rows in sorted(buckets.items(), reverse=True):
-            index = torch.tensor(rows, device=ids.device)
-            config = self.generation_config(
-                model, min(max_new_tokens, self.max_positions - length), num_beams, settings
-            )
-            generated = model.generate(
-                encoder_outputs=BaseModelOutput(last_hidden_state=hidden.index_select(0, chart_of_row[index])),
-                decoder_input_ids=ids[index, :length],
-                generation_config=config,
-                **{**self.search(num_beams), **arguments},
-            )[:, length:]
-            answers[index, : generated.shape[1]] = generated
-        return self.padded(answers)
+        for length, index in equal_lengths(self.prompt_lengths(batch), ids.device):
+            states = hidden.index_select(0, chart_of_row[index])
+            encoded = BaseModelOutput(last_hidden_state=states)
+            yield index, {"encoder_outputs": encoded, "decoder_input_ids": ids[index, :length]}
 
     def prompt_lengths(self, batch: Mapping[str, torch.Tensor]) -> list[int]:
         """How many of each row's `decoder_input_ids` are prompt: those before the first label."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from PIL import Image, ImageFont
 from torch import nn
 
 from ..image_cost import image_kwargs
-from .base import IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, describe, logger, pad_rows
-from .generate_settings import split_settings
-from .shared_vision import share_vision, sharing_vision
+from .base import IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, logger, pad_rows
+from .examples import describe
+from .shared_vision import share_vision
 
 
 class EncoderPrompt(Adapter):
@@ -30,6 +30,7 @@ class EncoderPrompt(Adapter):
     """
 
     name = "encoder-prompt"
+    stream = "decoder_input_ids"
     other_prompt = "{question}"
     shares_vision = True
 
@@ -114,38 +115,14 @@ class EncoderPrompt(Adapter):
             share_vision(base_model(model))
 
     # ------------------------------------------------------------------ generation
-    @torch.no_grad()
-    def generate(
-        self,
-        model: nn.Module,
-        batch: Mapping[str, torch.Tensor],
-        *,
-        max_new_tokens: int,
-        num_beams: int = 1,
-        encoder_outputs: Any = None,
-        **kwargs: Any,
-    ) -> torch.LongTensor:
-        """See `Adapter.generate`.
-
-        Raises:
-            TypeError: an argument that neither the generation config nor `model.generate` knows.
-            ValueError: one that would change what is returned, or that is set here.
-        """
-        model = base_model(model)
-        settings, arguments = split_settings(model, kwargs)
+    def prompt_groups(
+        self, model: nn.Module, batch: Mapping[str, torch.Tensor], encoder_outputs: Any = None
+    ) -> Iterator[tuple[torch.LongTensor, dict[str, Any]]]:
         own = ("labels", "decoder_input_ids", "chart_index", "rows")
         inputs = {key: value for key, value in batch.items() if key not in own}
-        row_tensor = next(iter(inputs.values()))
-        before = torch.tensor([self.start], device=row_tensor.device).expand(len(row_tensor), -1)
-        longest = min(max_new_tokens, self.positions - len(self.start))
-        config = self.generation_config(model, longest, num_beams, settings)
-        self.attach(model)
-        with sharing_vision(model, "chart_index" in batch):
-            generated = model.generate(**inputs, decoder_input_ids=before, generation_config=config, **arguments)
-        answers = before.new_full((len(before), max_new_tokens), self.pad_token_id)
-        generated = generated[:, len(self.start) :]
-        answers[:, : generated.shape[1]] = generated
-        return self.padded(answers)
+        mask = inputs["attention_mask"]
+        before = torch.tensor([self.start], device=mask.device).expand(len(mask), -1)
+        yield torch.arange(len(mask), device=mask.device), {**inputs, "decoder_input_ids": before}
 
 
 class Pix2Struct(EncoderPrompt):
