@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["HubError", "explained", "find_token", "redact", "retrying"]
+__all__ = ["HubError", "explained", "find_token", "known_tokens", "redact", "retrying"]
 
 Result = TypeVar("Result")
 LONGEST_WAIT = 120
@@ -26,7 +26,7 @@ _UNSENDABLE = ("LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "TooMa
 _NEVER_ARRIVED = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
 _WRAPPING = ("RevisionResolutionError", "EntryNotFoundError")
 _LOCAL = ("EntryNotFoundError", "LocalTokenNotFoundError", "RevisionResolutionError", "FileMetadataError")
-_TOKEN = re.compile(r"\b(?:hf_(?:oauth_|jwt_)?|api_org_)[A-Za-z0-9][A-Za-z0-9.\-]{19,}")
+_TOKEN = re.compile(r"\b(?:(?:hf|api_org)_[A-Za-z0-9]{20,}|hf_(?:oauth|jwt)_[\w.\-]{20,})")
 _BEARER = re.compile(r"(?i)(bearer\s+)[^\s'\",]+")
 _STATUS = re.compile(r"(?i)\b(?:status|code|error|http)[^\w\n]{0,4}(?:\w+ ){0,2}\(?([45]\d\d)\b|\b([45]\d\d) [A-Z]")
 
@@ -72,7 +72,7 @@ def explained(
     except HubError:
         raise
     except Exception as error:  # those of the HTTP client have no builtin base
-        known = _known_tokens(token)
+        known = known_tokens(token)
         found = _cause(error)
         if found is None:
             raise
@@ -137,7 +137,7 @@ def find_token(text: str, *tokens: str) -> bool:
     return any(token and token in text for token in tokens) or _TOKEN.search(text) is not None
 
 
-def _known_tokens(token: str | bool | None) -> list[str]:
+def known_tokens(token: str | bool | None) -> list[str]:
     """Tokens that this process may use: that one, and what it is logged in with."""
     from huggingface_hub import get_token
 
