@@ -6,9 +6,11 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
@@ -18,13 +20,13 @@ from transformers import AutoModelForImageTextToText
 from . import compat as compatibility
 from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
 from .adapters.vocabulary import grow_vocabulary
+from .fetch import fetch_checkpoint
 from .image_cost import follow_processor, set_image_cost
 from .processors import load_processor
 
 logger = logging.getLogger(__name__)
 
 SETTINGS_NAME = "chartqa_config.json"
-_WANTED = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 _PACKAGES = ("chartqa_ft", "transformers", "torch", "peft", "tokenizers", "pillow")
 
 
@@ -60,9 +62,10 @@ def load_checkpoint(
 
     Raises:
         FileNotFoundError: a local folder without `config.json`, or with a PEFT adapter's and without its weights.
-        OSError: the Hub has no such model or cannot be reached, as transformers reports it.
+        HubError: the Hub has no such model, refuses it or cannot be reached, or the cache does not hold it offline.
+        OSError: the weights are damaged, or a pickle that would run code.
     """
-    folder = _fetch(path_or_repo, revision, token)
+    folder = fetch_checkpoint(path_or_repo, revision=revision, token=token, trust_remote_code=trust_remote_code)
     options = _Options(token, merge, trainable, compat, trust_remote_code, model_arguments)
     model, processor = _load(folder, options)
     if merge or not (folder / "adapter_config.json").is_file():
@@ -92,42 +95,32 @@ def _load(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     return (_load_peft if (folder / "adapter_config.json").is_file() else _load_full)(folder, options)
 
 
-def _fetch(path_or_repo: str | Path, revision: str | None, token: str | bool | None) -> Path:
-    """The checkpoint's folder on this machine: the given one, or a snapshot of the Hub's, pickles left out."""
-    folder = Path(path_or_repo)
-    if folder.is_dir():
-        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise FileNotFoundError(f"{folder} has no config.json or adapter_config.json: it is no checkpoint")
-        return folder
-    if (
-        isinstance(path_or_repo, Path)
-        or str(path_or_repo).startswith((".", "/", "~"))
-        or str(path_or_repo).count("/") > 1
-    ):
-        raise FileNotFoundError(f"there is no folder {path_or_repo}")
-    from huggingface_hub import snapshot_download
-
-    folder = Path(snapshot_download(str(path_or_repo), revision=revision, token=token, allow_patterns=_WANTED))
-    if not list(folder.glob("*.safetensors")):
-        folder = Path(
-            snapshot_download(str(path_or_repo), revision=revision, token=token, allow_patterns=[*_WANTED, "*.bin"])
+@contextmanager
+def _reading_weights(folder: Path, noun: str) -> Iterator[None]:
+    """Warn of weights that are a pickle alone, and say in plain words what is wrong with them."""
+    if not list(folder.glob("*.safetensors")) and list(folder.glob("*.bin")):
+        logger.warning(
+            "%s holds its weights as a pickle alone, a kind of file that can run code when it is read; they are read "
+            "with weights_only=True, which runs none. Prefer safetensors; saving this %s writes them.",
+            folder,
+            noun,
         )
-    return folder
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(f"the weights in {folder} are damaged ({error}): fetch or save the {noun} again") from error
+    except UnpicklingError as error:
+        raise OSError(
+            f"the weights in {folder} were not read: their pickle is damaged, or holds more than numbers, which "
+            f"would run code. Take a {noun} in safetensors, or ask its author for one"
+        ) from error
 
 
 def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
-    if not list(folder.glob("*.safetensors")) and list(folder.glob("*.bin")):
-        logger.warning(
-            "%s holds its weights as a pickle alone; they are read with weights_only=True, which runs no code. "
-            "Prefer checkpoints in safetensors; saving this model writes them.",
-            folder,
-        )
-    try:
+    with _reading_weights(folder, "checkpoint"):
         model = AutoModelForImageTextToText.from_pretrained(
             folder, trust_remote_code=options.trust_remote_code, **options.model_arguments
         )
-    except SafetensorError as error:
-        raise OSError(f"the weights in {folder} are damaged ({error}): fetch or save the checkpoint again") from error
     if compatibility.needs_compat(folder) if options.compat is None else options.compat:
         return compatibility.apply_legacy_model(model), compatibility.load_legacy_processor(folder)
     processor = load_processor(folder, trust_remote_code=options.trust_remote_code)
@@ -149,17 +142,20 @@ def _load_peft(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
             "the base model first and train from its folder, or write its name into that file"
         )
     compat = read_settings(folder).get("compat") if options.compat is None else options.compat
-    base_folder = _fetch(config.base_model_name_or_path, config.revision, options.token)
+    base_folder = fetch_checkpoint(
+        config.base_model_name_or_path,
+        revision=config.revision,
+        token=options.token,
+        trust_remote_code=options.trust_remote_code,
+    )
     base, processor = _load(base_folder, options._replace(merge=True, compat=compat))
     if (folder / "tokenizer_config.json").is_file():
         legacy = compatibility.is_legacy(base)
         processor = (compatibility.load_legacy_processor if legacy else load_processor)(folder)
         follow_processor(base, processor)
     grow_vocabulary(base, processor)
-    try:
+    with _reading_weights(folder, "adapter"):
         model = PeftModel.from_pretrained(base, str(folder), is_trainable=options.trainable)
-    except SafetensorError as error:
-        raise OSError(f"the weights in {folder} are damaged ({error}): fetch or save the adapter again") from error
     return (model.merge_and_unload() if options.merge else model), processor
 
 
