@@ -46,7 +46,7 @@ class HubError(OSError):
 
 @contextmanager
 def explained(
-    action: Literal["push", "load"],
+    action: Literal["push", "propose", "load"],
     repo_id: str,
     *,
     keep: str | Path | None = None,
@@ -57,7 +57,7 @@ def explained(
     """Turn whatever the Hub's clients raise inside into a `HubError`; other errors go through as they are.
 
     Args:
-        action: whether to write to the Hub or to read from it.
+        action: write to the Hub, write to it as a pull request, or read from it.
         repo_id: of the repository that is asked for.
         keep: folder with what was to be pushed, which the message names: nothing is lost.
         repo_type: `"model"` or `"dataset"`, a word of the message.
@@ -77,7 +77,7 @@ def explained(
         if found is None:
             raise
         what, advice = _explain(found, action, repo_id, repo_type, revision)
-        done = {"push": f"{repo_id} was not pushed", "load": f"{repo_id} was not loaded"}[action]
+        done = f"{repo_id} was not {'loaded' if action == 'load' else 'pushed'}"
         kept = f" Nothing is lost: the files are kept in {keep}." if keep is not None else ""
         text = redact(f"{done}: {what}. {advice}{kept}", *known)
         # A cause is printed with its own words: it is left out if these hold a token.
@@ -257,13 +257,16 @@ def _explain(error: BaseException, action: str, repo_id: str, repo_type: str, re
     kinds, status, noun = _kinds(error), _status(error), {"dataset": "data set"}.get(repo_type, repo_type)
     again = {
         "push": "Do the same again: large files that are stored already are not sent twice.",
+        "propose": f"Before you do it again, see {_endpoint()}/{repo_id}/discussions: the pull request may be there "
+        "all the same.",
         "load": "Do the same again: files that came whole are not fetched twice.",
     }[action]
     if _is_full_disk(error):
         return _Words(
             "the disk is full", "Free some space, or set HF_HOME to a folder with more of it, and try again."
         )
-    if "OfflineModeIsEnabled" in kinds or (status is None and _offline()):
+    uncached = not kinds.isdisjoint({"LocalEntryNotFoundError", "RevisionResolutionError", "FileMetadataError"})
+    if "OfflineModeIsEnabled" in kinds or (uncached and _offline()):
         what = "HF_HUB_OFFLINE=1 forbids asking the Hub"
         what += f", and the {noun} is not whole in this machine's cache" if action == "load" else ""
         return _Words(what, "Unset HF_HUB_OFFLINE and do the same again.")
@@ -278,7 +281,7 @@ def _explain(error: BaseException, action: str, repo_id: str, repo_type: str, re
         return _Words("you are not logged in", _log_in(action))
     if status is not None:
         return _explain_status(error, status, action, repo_id, noun, revision, again)
-    if not kinds.isdisjoint({"LocalEntryNotFoundError", "RevisionResolutionError", "FileMetadataError"}):
+    if uncached:
         what = f"this machine's cache does not hold the whole {noun}, and the Hub could not be asked"
         return _Words(what, f"Check the network, and HF_ENDPOINT if it is set. {again}")
     if "EntryNotFoundError" in kinds:
@@ -335,7 +338,7 @@ def _explain_status(
             "the Hub refused the token: it is wrong, or no longer valid",
             f"Make a new one at {TOKENS_PAGE} and log in with it: hf auth login (or set HF_TOKEN).",
         )
-    if status == 403 and action == "push":
+    if status == 403 and action != "load":
         return _Words(
             f"the token may not write to {repo_id}{said}",
             f"Make a token with write permission at {TOKENS_PAGE} and log in with it (hf auth login, or HF_TOKEN). "
@@ -363,7 +366,7 @@ def _explain_status(
 
 
 def _log_in(action: str) -> str:
-    permission = "write" if action == "push" else "read"
+    permission = "read" if action == "load" else "write"
     return f"Log in with a token that has {permission} permission: hf auth login (or set HF_TOKEN)."
 
 

@@ -123,7 +123,8 @@ def push_checkpoint(
             raise ValueError(f"path_in_repo must be last-checkpoint or checkpoint-<step>, got {path_in_repo!r}")
         files |= {f"{path_in_repo}/{name}": path for name, path in files_of_checkpoint(checkpoint).items()}
     check_files(files, token=token)
-    with explained("push", repo_id, keep=folder if keep is None else keep, revision=revision, token=token):
+    kept, action = (folder if keep is None else keep), ("propose" if create_pr else "push")
+    with explained(action, repo_id, keep=kept, revision=revision, token=token):
         api = HfApi(token=token)
         repo_id = _make_repository(api, repo_id, private, exist_ok)
         if revision not in (None, "main") and not revision.startswith("refs/"):
