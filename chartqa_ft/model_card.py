@@ -30,18 +30,18 @@ _ASSETS = "assets"
 _CURVE = f"{_ASSETS}/training_curve.png"
 
 _RELAXED = "what equals the label but for case, or is a number at most 5 % of the label away from it"
+_SWAPPED = "what equals the label but for case, or is a number p that is at most 5 % of p away from the label"
 RULES = {
     "pix2struct": f"{_RELAXED}; a trailing % divides by 100, a label of 0 is compared as text",
     "unichart": f"{_RELAXED}; texts with % are no numbers",
-    "vlmevalkit": f"{_RELAXED}; a label that is a list is a choice of answers, and white space around answers is dropped",
-    "swapped": "what equals the label but for case, or is a number from which the label is at most 5 % of it away",
-    "vlmevalkit_legacy": "what equals the label but for case, or is a number from which the label is at most 5 % of it "
-    "away; a label that is a list is a choice of answers",
+    "vlmevalkit": f"{_RELAXED}; a label that is a list is a choice of answers; spaces around predictions do not count",
+    "swapped": _SWAPPED,
+    "vlmevalkit_legacy": f"{_SWAPPED}; a label that is a list is a choice of answers",
     "lenient": f"{_RELAXED}; commas, dollar and percent signs and final punctuation are forgiven",
     "strict_year": f"{_RELAXED}; a label that is a year (1800 to 2100) has to be met exactly",
     "exact_match": "what equals the label but for case, numbers too",
-    "chartqapro": "counted by item: a number at most 5 % of the label away, or text in the share that its edit distance "
-    "leaves (ANLS)",
+    "chartqapro": "counted by item: a number at most 5 % of the label away is right, a text by its similarity to the "
+    "label, from its edit distance (ANLS)",
 }
 """Every variant of relaxed accuracy in a line: what is a right answer?"""
 
