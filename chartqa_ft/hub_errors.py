@@ -92,8 +92,8 @@ def retrying(
     """Call again, after 1, 2, 4, ... s or what the Hub asks for, what failed for a reason that may pass.
 
     Such are answers 408, 429 and 5xx and connections that break or do not come about, which huggingface_hub does not
-    try again itself for commits, listings and downloads. Large files of an upload are left to huggingface_hub, which
-    sends them up to six times.
+    try again itself for commits, listings and downloads. Large files of an upload are left to huggingface_hub and
+    hf_xet, which send them up to six times.
 
     Args:
         call: must be repeatable as a whole: it makes new operations for a commit each time.
@@ -230,8 +230,8 @@ def _retry_after(error: BaseException) -> int | None:
 
 
 def _may_pass(error: BaseException, found: BaseException, repeatable: bool) -> bool:
-    if isinstance(error, RuntimeError) or "OfflineModeIsEnabled" in _kinds(found):
-        return False  # a large file that huggingface_hub sent several times, or no network by wish
+    if isinstance(error, RuntimeError) or type(found) is ConnectionError or "OfflineModeIsEnabled" in _kinds(found):
+        return False  # huggingface_hub or hf_xet, whose errors are plain, tried several times; or no network by wish
     status = _status(found)
     if status is not None:
         return status in (408, 429) or status >= 500
@@ -319,7 +319,9 @@ def _explain_status(
     if "RevisionNotFoundError" in kinds:
         name = "such branch, tag or commit" if revision is None else f"branch, tag or commit {revision!r}"
         return _Words(f"it has no {name}", f"See which there are: {page}/tree/main.")
-    if kinds & {"RemoteEntryNotFoundError", "EntryNotFoundError"}:
+    if "/commit/" in path and (status in (409, 412) or "EntryNotFoundError" in kinds):
+        return _Words(f"somebody else changed {repo_id} at the same time{said}", again)
+    if "EntryNotFoundError" in kinds:
         return _Words(f"it has no file {path.rpartition('/')[2]!r}", f"See which it has: {page}/tree/main.")
     if "RepositoryNotFoundError" in kinds or status == 404:
         if anonymous:
@@ -350,8 +352,6 @@ def _explain_status(
         return _Words(
             f"the name is taken: there is a {noun} {repo_id} already", f"Choose another name, or see {page}."
         )
-    if status in (409, 412):
-        return _Words(f"somebody else changed {repo_id} at the same time{said}", again)
     if status == 429:
         seconds = _retry_after(error)
         when = "in some minutes" if seconds is None else f"in {seconds} seconds"

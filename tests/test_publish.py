@@ -275,7 +275,7 @@ def test_what_is_not_tried_again(slept):
     http = http_package()
     hopeless = [answered(status) for status in (400, 401, 403, 404, 409)]
     hopeless += [OfflineModeIsEnabled("offline"), ValueError("x"), http.UnsupportedProtocol("x")]
-    hopeless += [answered(429, retry_after="1000"), ConnectionError("xet: HTTP status 403 Forbidden")]
+    hopeless += [answered(429, retry_after="1000"), ConnectionError("xet: HTTP status 503")]
     for failure in hopeless:
         calls: list[int] = []
         with pytest.raises(type(failure)):
@@ -405,6 +405,10 @@ class World:
         files = self.hub.files(name, **settings)
         files.pop(".gitattributes", None)
         return files
+
+    def stored(self) -> set[tuple[str, int]]:
+        """What hf_xet has stored, with the time of writing."""
+        return {(path.name, path.stat().st_mtime_ns) for path in self.folder.glob("cas/xet/xorbs/xorbs/default.*[!t]")}
 
     def uploads(self, since: int) -> list:
         return self.hub.matching(UPLOAD, "PUT", since=since)
@@ -645,7 +649,9 @@ def test_faults_with_xet(xet, tmp_path, where, order, words):
     assert words in xet.refused(folder, name)
     assert not xet.files(name)
     xet.hub.mend()
+    before = xet.stored()
     xet.push(folder, name)
+    assert len(xet.stored() - before) == (0 if where == COMMIT else 1)
     assert xet.files(name) == expected(folder)
     assert len(xet.hub.commits(name)) == 2
 
