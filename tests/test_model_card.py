@@ -380,7 +380,7 @@ def test_what_only_looks_like_a_token_stays():
 
 # ------------------------------------------------------------------ pictures
 def chart_with_secrets():
-    chart = Image.new("RGBA", (1600, 400), (250, 0, 0, 255))
+    chart = Image.new("RGB", (1600, 400), (250, 0, 0))
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Comment", "taken at home")
     file = io.BytesIO()
