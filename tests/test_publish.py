@@ -372,6 +372,20 @@ def push(folder: str, repo_id: str, **settings) -> dict:
     return {"url": commit.commit_url, "oid": commit.oid, "pr": commit.pr_url, "slept": slept}
 
 
+def load(repo_id: str, **settings) -> list[float]:
+    """What the client's process calls to fetch a snapshot; returns the waits."""
+    from huggingface_hub import snapshot_download
+
+    slept: list[float] = []
+    sleep, time.sleep = time.sleep, slept.append
+    try:
+        with explained("load", repo_id, revision=settings.get("revision"), token=settings.get("token")):
+            retrying(lambda: snapshot_download(repo_id, **settings), what=f"fetching {repo_id}")
+    finally:
+        time.sleep = sleep
+    return slept
+
+
 class World:
     """A server, its user alice, and a process of hers."""
 
@@ -605,6 +619,49 @@ def test_who_may_not(lfs, tmp_path):
     for name in ("bob/taken", "alice/taken"):
         assert not lfs.files(name)
     assert not hub.exists("alice/new")
+
+
+def test_faults_while_fetching(lfs, tmp_path):
+    folder = save(tmp_path / "model", 80)
+    stored, listing = "/storage/download/*", "/api/models/bob/*"
+    for number, (where, order, end) in enumerate(
+        [
+            (stored, {"how": "reset", "after_bytes": 1000}, [1]),
+            (stored, {"status": 503, "times": 2}, [1, 2]),
+            (listing, {"status": 503}, [1]),
+            (listing, {"status": 429, "retry_after": 5}, [5]),
+            (listing, {"how": "reset"}, [1]),
+            (stored, {"status": 403}, "the token may not read it"),
+            (listing, {"status": 503, **ALWAYS}, "the Hub has trouble of its own (error 503)"),
+            (None, {"token": TOKEN}, "the Hub refused the token"),
+            (None, {"token": False, "repo_id": "bob/none"}, "it is private and you are not logged in"),
+            (None, {"repo_id": "bob/none"}, "there is no model bob/none, or it is private and your token may not"),
+            (None, {"revision": "v9"}, "it has no branch, tag or commit 'v9'"),
+        ]
+    ):
+        lfs.hub.upload(f"bob/fetched-{number}", {"model.safetensors": (folder / "model.safetensors").read_bytes()})
+        if where:
+            lfs.hub.fail(where, **order)
+        settings = {"repo_id": f"bob/fetched-{number}"} | ({} if where else order)
+        if isinstance(end, list):
+            assert lfs.client.call("tests.test_publish.load", **settings) == end
+        else:
+            with pytest.raises(ClientError) as caught:
+                lfs.client.call("tests.test_publish.load", **settings)
+            assert caught.value.kind == "HubError", caught.value.trace
+            assert caught.value.message.startswith(f"{settings['repo_id']} was not loaded: ")
+            assert end in caught.value.message
+            assert TOKEN not in caught.value.trace
+        lfs.hub.mend()
+
+
+def test_a_card_that_the_hub_refuses(lfs, tmp_path):
+    folder = save(tmp_path / "model", 81)
+    (folder / "README.md").write_text("---\nlicense: [\n---\n")
+    number = len(lfs.hub.requests)
+    assert "Invalid metadata in README.md" in lfs.refused(folder, "alice/card")
+    assert not lfs.uploads(number)
+    assert not lfs.files("alice/card")
 
 
 def test_a_pull_request_is_not_opened_twice(lfs, tmp_path):
