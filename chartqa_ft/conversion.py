@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .chart_ids import ChartIds
+from .hub_data import explained_reading
 from .layouts import Columns, FileSplit, LayoutError, RecordFile, columns_of, find_columns, read_records
 from .records import ErrorPolicy, RecordError, RecordProblem, RecordReader
 
@@ -305,7 +306,8 @@ def _generate(shards: list[Any], recipe: Recipe) -> Iterator[dict[str, Any]]:
                 columns = recipe.columns_of_stream(shard)
                 reader = recipe.reader(ids=ids, **_source_names(shard.features, columns))
                 restore = _restorer(shard.features, columns)
-                raws = ((recipe.label, (restore(raw), columns)) for raw in shard)
+                rows = explained_reading(shard, recipe.label) if recipe.from_hub else shard
+                raws = ((recipe.label, (restore(raw), columns)) for raw in rows)
             yield from (record for record in _canonical(raws, reader, recipe, policy) if record is not None)
     finally:
         policy.report()

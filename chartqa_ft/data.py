@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .chart_ids import ChartIds
 from .conversion import Recipe, convert
+from .hub_data import MissingDatasetError, load_hub_dataset
 from .images import DEFAULT_MAX_PIXELS
 from .layouts import (
     SPLIT_ALIASES,
@@ -40,6 +41,7 @@ def load_chartqa(
     streaming: bool = False,
     on_error: str | Callable[[RecordError], None] = "raise",
     revision: str | None = None,
+    token: str | bool | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     require_answers: bool = True,
     **load_kwargs: Any,
@@ -101,10 +103,11 @@ def load_chartqa(
         on_error: `"raise"`; `"skip"` drops records that cannot be used and says in one warning how many and why; a
             function does the same and is called with every `RecordError`. A stream warns at the end of each shard.
         revision: Branch, tag or commit on the Hub.
+        token: Hub token; None takes the one that is logged in.
         max_pixels: Largest width x height of a chart (default: Pillow's own warning limit); None for no limit. Above
             twice the default Pillow itself refuses to decode, unless `PIL.Image.MAX_IMAGE_PIXELS` is raised.
         require_answers: False gives records without an answer (a hidden test set) the answer `""`.
-        **load_kwargs: For `datasets.load_dataset`, where it is used (the Hub, Parquet): `cache_dir`, `token`, ...
+        **load_kwargs: For `datasets.load_dataset`, where it is used (the Hub, Parquet): `cache_dir`, ...
 
     Returns:
         A `DatasetDict` or `IterableDatasetDict` with the source's split names; one data set where `split` is given or
@@ -117,11 +120,15 @@ def load_chartqa(
             nothing is left of a split.
         LayoutError: No records are found, a file cannot be read as a whole, or a column is missing or misspelt. It
             lists the columns seen and the `column_map` to write.
-        FileNotFoundError: `source` or `image_dir` does not exist.
+        FileNotFoundError: `source` or `image_dir` does not exist, here or on the Hub.
+        HubError: The Hub refuses the data set or cannot be reached; or `HF_HUB_OFFLINE=1` forbids to ask it and the
+            cache does not hold this revision.
         ValueError: An unknown split or `on_error`, or a `revision` for a local source.
         TypeError: `source` is of another type, or arguments that its kind of source does not take.
     """
     policy = ErrorPolicy(on_error)
+    if token is not None:
+        load_kwargs["token"] = token
     if image_dir is not None and not Path(image_dir).expanduser().is_dir():
         raise FileNotFoundError(f"image_dir={os.fspath(image_dir)!r} is no folder (working directory: {Path.cwd()})")
     parts, label, top = _open(source, streaming, revision, load_kwargs)
@@ -224,15 +231,14 @@ def _open(
 def _open_hub(
     name: str, streaming: bool, revision: str | None, load_kwargs: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
-    from datasets import load_dataset
-
     here = f"{name!r} is no local file or folder (working directory: {Path.cwd()})"
     if Path(name).is_absolute() or re.match(r"[.~]|.*[\\]|.*/.*/|.*\.(jsonl?|csv|tsv|parquet|zip)$", name):
         raise FileNotFoundError(f"{here}, and no data set on the Hub has such a name")
     try:
-        loaded = load_dataset(name, revision=revision, streaming=streaming, **load_kwargs)
-    except (FileNotFoundError, ConnectionError) as error:
-        raise FileNotFoundError(f"{here} and could not be loaded from the Hub: {error}") from error
+        loaded = load_hub_dataset(name, revision=revision, streaming=streaming, **load_kwargs)
+    except FileNotFoundError as error:
+        status = getattr(error, "status", None)
+        raise MissingDatasetError(f"{here}, and on the Hub: {error}", status=status) from error
     if not isinstance(loaded, Mapping):
         raise TypeError("pass split=... to load_chartqa itself, one name or an expression")
     return dict(loaded), name

@@ -1065,11 +1065,11 @@ def test_sources_that_are_not_there(folder, tmp_path, monkeypatch):
         with pytest.raises(FileNotFoundError, match=r"is no local file or folder .working directory: "):
             load_chartqa(missing)
 
-    def unreachable(*_, **__):
-        raise ConnectionError("Couldn't reach the Hub")
+    def nowhere(*_, **__):
+        raise datasets.exceptions.DatasetNotFoundError("no such data set")
 
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(FileNotFoundError, match="could not be loaded from the Hub: Couldn't reach the Hub"):
+    monkeypatch.setattr(datasets, "load_dataset", nowhere)
+    with pytest.raises(FileNotFoundError, match=r"is no local file or folder .*, and on the Hub: no such data set"):
         load_chartqa("someone/something")
 
 
