@@ -276,6 +276,7 @@ def test_what_is_not_tried_again(slept):
     hopeless = [answered(status) for status in (400, 401, 403, 404, 409)]
     hopeless += [OfflineModeIsEnabled("offline"), ValueError("x"), http.UnsupportedProtocol("x")]
     hopeless += [answered(429, retry_after="1000"), ConnectionError("xet: HTTP status 503")]
+    hopeless.append(from_cause(RuntimeError("Error while uploading 'x' to the Hub."), answered(503)))
     for failure in hopeless:
         calls: list[int] = []
         with pytest.raises(type(failure)):
