@@ -5,7 +5,7 @@ OLDEST := .venv-oldest
 INSTALLED_OLDEST := $(OLDEST)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest quality style clean
+.PHONY: help demo test test-oldest families quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,10 @@ test: $(INSTALLED)  ## run the whole test suite
 
 test-oldest: $(INSTALLED_OLDEST)  ## run it on the oldest packages that setup.cfg admits
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal tests
+
+families: $(INSTALLED)  ## test the fifteen families alone and write their table into the README
+	$(PYTHON) -m pytest -n 2 --dist worksteal tests/test_families*.py --junitxml=out/families.xml
+	$(PYTHON) -m tests.family_table out/families.xml README.md
 
 quality: $(INSTALLED)  ## check lint and format
 	$(VENV)/bin/ruff check .

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from datasets import Dataset
 from torch import nn
 
 from .training_args import ChartQATrainingArguments
+
+logger = logging.getLogger(__name__)
 
 _OWN = ("loss", "relaxed_accuracy", "accuracy_lenient", "accuracy_strict_year")
 _REPLACED = ("compute_loss_func", "model_init", "preprocess_logits_for_metrics", "data_collator")
@@ -39,7 +43,15 @@ def check_trainer(args: ChartQATrainingArguments, eval_dataset: Any, trainer_arg
 
 
 def check_trainable(model: nn.Module) -> None:
-    """Refuse a PEFT adapter that was loaded for inference: its training would fail in the first backward pass."""
+    """Refuse a PEFT adapter that was loaded for inference: its training would fail in the first backward pass. Warn of
+    weights that are trained in 16 bits."""
+    narrow = {p.dtype for p in model.parameters() if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16)}
+    if narrow:
+        logger.warning(
+            "weights are trained in %s, where most updates of a fine-tuning are rounded away: load the model with "
+            "dtype=torch.float32 and leave the 16 bits to mixed precision",
+            " and ".join(str(dtype).removeprefix("torch.") for dtype in narrow),
+        )
     if hasattr(model, "peft_config") and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
             "no weight of this PEFT adapter is trainable: load it with load_checkpoint(..., trainable=True), or with "

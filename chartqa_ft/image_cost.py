@@ -91,9 +91,8 @@ def image_kwargs(processor: Any) -> dict[str, Any]:
     `Pix2StructProcessor` and `Gemma3Processor` carry defaults in their class attribute `images_kwargs`, which beat
     what was saved with the checkpoint, e.g. `max_patches=2048`. `None` in the image processor leaves the default.
     """
-    overruled = getattr(processor, "images_kwargs", None) or {}
     values = {name: getattr(processor.image_processor, name, None) for name in _PROCESSOR_DEFAULTS_WIN}
-    return {name: value for name, value in values.items() if name in overruled and value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def follow_processor(model: nn.Module, processor: Any) -> None:

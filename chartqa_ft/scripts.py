@@ -295,6 +295,7 @@ def load_model(
             script.model_name_or_path,
             revision=script.model_revision,
             merge=not frozen,
+            trainable=frozen,
             prompt=script.prompt,
             image_cost={name: value for name, value in costs.items() if value is not None},
             compat=None if script.compat else False,

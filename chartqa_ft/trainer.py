@@ -81,6 +81,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         check_trainer(args, eval_dataset, kwargs)
         if isinstance(model, (str, Path)):
             model, loaded_processor, loaded_adapter = hub.load_checkpoint(model, trainable=True)
+            if peft_config is None and not hasattr(model, "peft_config"):
+                model.float()  # in 16 bits most updates would be rounded away; mixed precision does the rest
             if processing_class is None and adapter is None:
                 processing_class, adapter = loaded_processor, loaded_adapter
         if processing_class is None and adapter is not None:
@@ -95,11 +97,11 @@ class ChartQATrainer(Seq2SeqTrainer):
             set_seed(args.seed)  # as the Trainer does, too late for weights that are drawn here
             model = add_adapter(model, peft_config)
         adapted = hasattr(model, "peft_config")
-        check_trainable(model)
         hub.check_saveable(model)
         self.adapter.attach(model)
-        if args.ddp_find_unused_parameters is None and (self.adapter.uses_all_parameters or adapted):
-            args.ddp_find_unused_parameters = False
+        if args.ddp_find_unused_parameters is None:
+            # Upstream says no with gradient checkpointing, for whose reentrant kind that was: LLaVA would stop.
+            args.ddp_find_unused_parameters = not (self.adapter.uses_all_parameters or adapted)
         self._collators = self._make_collators(args)
         super().__init__(
             model=model,
@@ -237,9 +239,11 @@ class ChartQATrainer(Seq2SeqTrainer):
             resume_from_checkpoint = last_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
+        check_trainable(self.model)
         if self.train_dataset is not None and self.is_world_process_zero():
             tell = logger.info if self.args.disable_tqdm else print
-            tell(chart_cost(self.adapter, self.train_dataset))
+            cost = chart_cost(self.adapter, self.train_dataset)
+            tell(cost or "what a chart takes in the model is not known for this family")
         if resume_from_checkpoint:
             self.running_loss.restore(resume_from_checkpoint)
         else:

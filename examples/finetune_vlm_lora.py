@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         train, evaluation = load_records(script, args)
         model, processor, adapter = load_model(script, args, frozen=not script.full, **quantized)
         peft_config = None
-        if not script.full:
+        if not (script.full or hasattr(model, "peft_config")):  # a saved adapter is trained on
             names = script.lora_target_modules
             targets = {"target_modules": names[0] if names == ["all-linear"] else names} if names else {}
             peft_config = default_lora_config(

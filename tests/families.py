@@ -189,9 +189,10 @@ def token_ids(tokenizer: Any) -> dict[str, int | None]:
 
 
 def set_generation(model: torch.nn.Module, tokenizer: Any, start: int | None = None) -> None:
-    """The ids that a checkpoint's generation_config.json holds."""
+    """What a checkpoint's generation_config.json holds: ids, and the sampling and penalties that many bring along."""
     config = model.generation_config
-    config.update(**token_ids(tokenizer))
+    config.update(**token_ids(tokenizer), do_sample=True, temperature=0.7, top_p=0.9, top_k=20)
+    config.update(repetition_penalty=1.05, no_repeat_ngram_size=3)
     if start is not None:
         config.decoder_start_token_id = start
 

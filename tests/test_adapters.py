@@ -95,8 +95,11 @@ def test_batch_goes_straight_into_the_model(adapter):
     assert torch.isfinite(model(**batch).loss)
 
 
-def test_braces_and_markers_in_a_question_stay_text(adapter):
-    for question in ["Is {question} or {0} higher?", "What does <s_answer> mean?", "100 % </s> ?"]:
+def test_braces_in_a_question_stay_text_and_markers_are_refused(adapter):
+    for question in ["What does <s_answer> mean?", "100 % </s> ?"]:
+        with pytest.raises(ValueError, match="which is a control token of this model"):
+            adapter.encode([example(question)])
+    for question in ["Is {question} or {0} higher?", "Is a < b > c?"]:
         batch = adapter.encode([example(question)])
         assert adapter.decode(batch["labels"]) == ["3"]
         prompt = batch["decoder_input_ids"][0, : adapter.prompt_lengths(batch)[0]].tolist()

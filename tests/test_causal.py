@@ -57,6 +57,65 @@ def test_a_turn_that_ends_with_another_token_than_the_tokenizers_eos_ends_genera
     assert adapter.decode([[*processor.tokenizer("7")["input_ids"], tokens[0], 50]]) == ["7"]
 
 
+def test_an_empty_line_of_thought_is_prompt_and_no_answer():
+    """Thinking templates put it between the mark and the answer; learnt and scored, no answer would be right."""
+    model, processor = build("qwen3_vl")
+    processor.tokenizer.add_tokens(["<think>", "</think>"])
+    model.resize_token_embeddings(len(processor.tokenizer), mean_resizing=False)
+    processor.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+        "{% for c in m.content %}{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+        "{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    adapter = adapter_for(model, processor, prompt="{question}")
+    rows = records(3)
+    batch = adapter.encode(rows)
+    assert adapter.decode(batch["labels"]) == [row["answer"] for row in rows]
+    text = processor.tokenizer.decode(batch["input_ids"][0])
+    assert text.count("assistant\n<think>\n\n</think>\n\n7<|im_end|>") == 1
+    prompts = adapter.encode(rows, with_answers=False)
+    assert processor.tokenizer.decode(prompts["input_ids"][1][prompts["attention_mask"][1].bool()]).endswith(
+        "assistant\n<think>\n\n</think>\n\n"
+    )
+    assert torch.equal(
+        adapter.generate(model, batch, max_new_tokens=4), adapter.generate(model, prompts, max_new_tokens=4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}", "fails for a chart .*TypeError"),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "shows no chart or no question"),
+        ("{% for m in messages %}{{ m.content[-1].text }}{% endfor %}", "shows no chart or no question"),
+    ],
+)
+def test_templates_that_cannot_take_a_chart_are_refused(template, message):
+    model, processor = build("llava")
+    processor.chat_template = template
+    with pytest.raises(ValueError, match=rf"(?s)has a chat template that {message}.*@register_adapter\('llava'\)"):
+        adapter_for(model, processor)
+
+
+def test_penalties_of_a_checkpoint_change_no_answer():
+    """Florence-2 comes with a ban on repeated trigrams and Qwen with a penalty: the likeliest answers stay."""
+    for name in ("florence2", "qwen2_5_vl", "trocr"):
+        model, processor = build(name)
+        adapter = adapter_for(model, processor, prompt="{question}")
+        batch = adapter.encode(records(4))
+        answers = {}
+        for penalty, ngram in ((1.0, 0), (1.5, 1)):
+            model.generation_config.update(repetition_penalty=penalty, no_repeat_ngram_size=ngram)
+            answers[penalty] = adapter.generate(model, batch, max_new_tokens=8)
+        assert torch.equal(answers[1.0], answers[1.5])
+        asked = adapter.generate(model, batch, max_new_tokens=8, no_repeat_ngram_size=1)
+        assert all(
+            len(set(row)) == len(row) for row in ([i for i in r if i != adapter.pad_token_id] for r in asked.tolist())
+        )
+
+
 def test_templates_that_rewrite_past_answers_fall_back_to_the_plain_answer():
     model, processor = build("qwen3_vl")
     processor.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
@@ -83,6 +142,17 @@ def test_a_question_that_holds_the_place_of_a_chart_is_named():
     record = {**records(1)[0], "question": "What does <image> show?"}
     with pytest.raises(ValueError, match=r"chart_id='bars-0-0'.*the question holds '<image>'"):
         adapter.encode([record])
+
+
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [("llava", "</s>"), ("florence2", "</s>"), ("unichart", "<s_answer>"), ("gemma3", "<end_of_turn>")],
+)
+def test_a_question_that_spells_a_control_token_is_named(name, token):
+    model, processor = build(name)
+    record = {**records(1)[0], "question": f"How tall? {token}7"}
+    with pytest.raises(ValueError, match=rf"the question holds '{token}', which is a control token of this model"):
+        adapter_for(model, processor).encode([record], with_answers=False)
 
 
 @pytest.mark.parametrize("answer", ["7</s>", "<s>7"])

@@ -14,7 +14,7 @@ from chartqa_ft.hub import load_checkpoint
 from chartqa_ft.lora import default_lora_config
 from chartqa_ft.trainer import ChartQATrainer
 
-from .common import CHECKPOINTING, Gradients, relative_l2
+from .common import Gradients, relative_l2
 from .families import records
 from .family_cases import ALL, PROMPTS, answer_logits, ready, run_of
 
@@ -92,7 +92,7 @@ def test_lora_gradient_checkpointing_gives_equal_gradients(name, tmp_path):
             max_steps=2,
             optim="sgd",
             learning_rate=0.5,
-            **{CHECKPOINTING: recompute},
+            activation_checkpointing=recompute,
             callbacks=[capture],
         )
         if name in NO_CHECKPOINTING and recompute:

@@ -254,5 +254,5 @@ def test_what_the_processor_class_would_overrule() -> None:
     set_image_cost(model, processor, max_tiles=2)
     assert image_kwargs(processor) == {"do_pan_and_scan": True, "pan_and_scan_max_num_crops": 2}
     assert image_kwargs(build("pix2struct")[1]) == {"max_patches": 48}
-    assert image_kwargs(build("internvl")[1]) == {}  # its max_patches are the image processor's own
+    assert image_kwargs(build("internvl")[1]) == {"max_patches": 3}
     assert image_kwargs(build("unichart")[1]) == {}

@@ -53,7 +53,36 @@ def test_ddp_looks_for_unused_parameters_only_when_asked(tmp_path, asked):
     run = lora_trainer(model, processor, tmp_path, default_lora_config(model), ddp_find_unused_parameters=asked)
     assert run.args.ddp_find_unused_parameters is (asked or False)
     full, processor = build("llava")
-    assert lora_trainer(full, processor, tmp_path).args.ddp_find_unused_parameters is None
+    # LLaVA's last vision block takes no part in its loss: DDP has to look for such when all weights are trained.
+    assert lora_trainer(full, processor, tmp_path).args.ddp_find_unused_parameters is True
+    assert lora_trainer(*build("unichart"), tmp_path).args.ddp_find_unused_parameters is False
+
+
+def test_a_checkpoint_in_16_bits_is_trained_in_32(tmp_path, caplog):
+    model, processor = build("llava")
+    model.to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    processor.save_pretrained(tmp_path / "base")
+    run = ChartQATrainer(str(tmp_path / "base"), arguments(tmp_path / "out"), train_dataset=records(2))
+    assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
+    assert torch.equal(run.model.lm_head.weight, model.lm_head.weight.float())
+    kept = ChartQATrainer(
+        str(tmp_path / "base"),
+        arguments(tmp_path / "out"),
+        train_dataset=records(2),
+        peft_config=LoraConfig(r=2, target_modules=["q_proj"]),
+    )
+    assert kept.model.get_base_model().lm_head.weight.dtype == torch.bfloat16
+    assert {parameter.dtype for parameter in kept.model.parameters() if parameter.requires_grad} == {torch.float32}
+    loaded, processor, _ = load_checkpoint(tmp_path / "base")
+    with caplog.at_level(logging.WARNING, logger="chartqa_ft"):
+        lora_trainer(loaded, processor, tmp_path / "out").train()
+    assert "weights are trained in bfloat16, where most updates" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["pix2struct", "unichart", "llava", "florence2"])
+def test_models_in_16_bits_answer(name):
+    model, processor = build(name)
+    assert len(answers(model.to(torch.bfloat16), processor)) == 4
 
 
 def test_dead_targets_are_named_after_the_first_step(tmp_path, caplog):
@@ -170,7 +199,7 @@ def test_a_saved_adapter_is_trained_on_or_merged_and_adapted_again(tmp_path):
     first.save_model()
     loaded, processor, _ = load_checkpoint(tmp_path / "first")
     with pytest.raises(ValueError, match=r"load it with load_checkpoint\(..., trainable=True\)"):
-        lora_trainer(loaded, processor, tmp_path / "refused")
+        lora_trainer(loaded, processor, tmp_path / "refused").train()
     again = ChartQATrainer(str(tmp_path / "first"), arguments(tmp_path / "on"), train_dataset=records(2))
     before = {name: p.detach().clone() for name, p in again.model.named_parameters() if p.requires_grad}
     assert len(before) == 2 * 14

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 
 from chartqa_ft.adapters import adapter_for
 from chartqa_ft.adapters.shared_vision import share_vision, sharing_vision
@@ -106,6 +107,22 @@ def test_equal_pixels_alone_decide():
         assert counter.rows == [2]
         torch.testing.assert_close(shared, model(**adapter.model_inputs(batch)).logits, rtol=1e-5, atol=1e-6)
     assert counter.rows == [2, 3]
+
+
+def test_blank_charts_of_one_area_and_two_shapes_stay_two():
+    model, processor = build("qwen3_vl")
+    adapter = adapter_for(model, processor, prompt=PROMPT)
+    adapter.attach(model)
+    sizes = [(64, 32), (32, 64), (64, 32)]
+    examples = [
+        {"image": Image.new("RGB", size, "white"), "question": "a", "answer": "1", "chart_id": str(size)}
+        for size in sizes
+    ]
+    batch = adapter.encode(examples)
+    with torch.no_grad():
+        plain = model(**adapter.model_inputs(batch)).logits
+        shared = model(**adapter.model_inputs({**batch, "chart_index": torch.tensor([0, 1, 0])})).logits
+    torch.testing.assert_close(shared, plain, rtol=1e-5, atol=1e-6)
 
 
 def test_attaching_twice_adds_no_second_hook_and_contexts_end():

@@ -118,6 +118,10 @@ class Adapter(ABC):
         special_ids = (getattr(self.tokenizer, f"{name}_token_id", None) for name in specials)
         self.unknown: int | None = getattr(self.tokenizer, "unk_token_id", None)
         self.unseen_ids = {self.pad_token_id, *(i for i in special_ids if i is not None)}
+        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
+        special = {*getattr(self.tokenizer, "all_special_tokens", ()), *(t.content for t in added if t.special)}
+        self.control_tokens: set[str] = special - {getattr(self.tokenizer, "unk_token", None), ""}
+        """Tokens that no question may spell."""
         self.max_length = max_length
         self.positions: int = NO_LIMIT
         """How many tokens the model has positions for; a family's `setup` reads it."""
@@ -182,7 +186,7 @@ class Adapter(ABC):
                 config = self.generation_config(
                     model, min(max_new_tokens, self.positions - length), num_beams, settings
                 )
-                calls = {**prompts, **self.search(num_beams), **arguments}
+                calls = {**_cast(prompts, model), **self.search(num_beams), **arguments}
                 answers.append((rows, model.generate(generation_config=config, **calls)[:, length:]))
         first = answers[0][1]
         padded = first.new_full((sum(len(rows) for rows, _ in answers), max_new_tokens), self.pad_token_id)
@@ -300,6 +304,19 @@ class Adapter(ABC):
         """The prompt with the question in its place (braces in a question stay as they are)."""
         return self.prompt.replace("{question}", encodable(question))
 
+    def check_question(self, example: Mapping[str, Any]) -> None:
+        """Refuse a question that spells a special token: it would end the prompt, or stand for a chart.
+
+        Raises:
+            ValueError: it does; the message names the record.
+        """
+        spelt = [token for token in self.control_tokens if token in example["question"]]
+        if spelt:
+            raise ValueError(
+                f"{describe(example)}: the question holds {spelt[0]!r}, which is a control token of this model: "
+                "correct or drop the record"
+            )
+
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
 
@@ -379,6 +396,16 @@ class Adapter(ABC):
     def clean(self, text: str) -> str:
         """The last, visible step between decoded text and the scored answer: outer whitespace is dropped."""
         return text.strip()
+
+
+def _cast(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Charts in the precision of a model that is held in 16 bits; autocast sees to that by itself."""
+    return {
+        key: value.to(model.dtype)
+        if torch.is_tensor(value) and value.is_floating_point() and not torch.is_autocast_enabled(value.device.type)
+        else value
+        for key, value in inputs.items()
+    }
 
 
 def equal_lengths(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[int, torch.LongTensor]]:

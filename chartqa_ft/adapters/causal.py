@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ..image_cost import image_kwargs
 from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, equal_lengths, pad_rows
@@ -49,41 +50,65 @@ class Causal(Adapter):
         self.limit = min(self.limit, self.positions)
         self.image_ids = as_list(getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None))
         self.image_token: str = getattr(self.processor, "image_token", None) or ""
+        self.control_tokens |= {self.image_token} - {""}
         self.unseen_ids |= set(self.tokenizer.all_special_ids)
         self.chat_template = getattr(self.processor, "chat_template", None) or getattr(
             self.tokenizer, "chat_template", None
         )
         if self.raw_layout is not None:
             self.chat_template = None
-        elif self.chat_template is None:
+        else:
+            self.check_template()
+        opening, self.lead, self.eos = self.answer_frame()
+        self.opening = self.tokenize([opening])[0] if opening else []
+
+    def check_template(self) -> None:
+        """Refuse a chat template that does not take a chart and a question, or that is not there.
+
+        Raises:
+            ValueError: naming what is wrong, with the lines that mend it.
+        """
+        wrong = "has no chat template"
+        if self.chat_template is not None:
+            try:
+                text = self.chat_text("Which?")
+                takes_chart = text != self.chat_text("Which?", chart=False)
+                good = "Which?" in text and takes_chart and "{'type'" not in text
+                wrong = "" if good else f"has a chat template that shows no chart or no question ({text!r})"
+            except Exception as error:  # a template may raise anything
+                wrong = f"has a chat template that fails for a chart and a question ({type(error).__name__}: {error})"
+        if wrong:
             raise ValueError(
-                f"the processor of this {self.model_type!r} model has no chat template, so nobody knows how it takes "
+                f"the processor of this {self.model_type!r} model {wrong}, so nobody knows how it takes "
                 "an image and a question. Set processor.chat_template, or write these lines (see "
                 f"chartqa_ft.adapters.Causal):\n@register_adapter({self.model_type!r})\n"
                 'class MyFamily(Causal):\n    raw_layout = "{image}{prompt}"'
             )
-        self.lead, self.eos = self.answer_frame()
 
-    def answer_frame(self) -> tuple[str, int]:
-        """What stands between prompt and answer, and the token that ends an answer, found by a probe."""
+    def answer_frame(self) -> tuple[str, str, int]:
+        """What stands between prompt and answer (part of the prompt where it is more than white space, such as an
+        empty line of thought, else of the answer), and the token that ends an answer, found by a probe."""
         if self.chat_template is None:
-            return self.raw_answer[1], self.tokenizer.eos_token_id
+            return "", self.raw_answer[1], self.tokenizer.eos_token_id
         prompt = self.chat_text(_PROBE)
         full = self.chat_text(_PROBE, answer=_PROBE)
         if not full.startswith(prompt) or _PROBE not in full[len(prompt) :]:
             # A template that shows past answers otherwise than it asks for new ones (without their reasoning).
-            return "" if prompt[-1:].isspace() else " ", self.tokenizer.eos_token_id
+            return "", "" if prompt[-1:].isspace() else " ", self.tokenizer.eos_token_id
         lead, _, tail = full[len(prompt) :].partition(_PROBE)
         special = {*self.eos_token_ids, *self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
         eos = next((token for token in self.tokenize([tail])[0] if token in special), self.tokenizer.eos_token_id)
         self.eos_token_ids |= {eos}
-        return lead, eos
+        return (lead, "", eos) if lead.strip() else ("", lead, eos)
 
     # ------------------------------------------------------------------ text
-    def chat_text(self, question: str, *, answer: str | None = None) -> str:
+    def chat_text(self, question: str, *, answer: str | None = None, chart: bool = True) -> str:
         """The conversation as text: with the mark where the answer begins, or with the answer."""
+        turns = self.conversation(question, answer=answer)
+        if not chart:
+            turns[0]["content"].pop(0)
         return self.processor.apply_chat_template(
-            self.conversation(question, answer=answer),
+            turns,
             chat_template=self.chat_template,
             add_generation_prompt=answer is None,
         )
@@ -106,6 +131,8 @@ class Causal(Adapter):
         behind = self.raw_answer[0] if self.chat_template is None else ""
         prompts = [self.prompt_text(example["question"]) + behind for example in examples]
         answers = [self.lead + self.answer_text(example) for example in examples]
+        opening = self.tokenizer.decode(self.opening)
+        prompts = [prompt + opening for prompt in prompts]
         rows = []
         for example, prompt, full, answer in zip(
             examples,
@@ -146,10 +173,7 @@ class Causal(Adapter):
             ValueError: the processor cannot take a record; the message names it.
         """
         for example in examples:
-            if self.image_token and self.image_token in example["question"]:
-                raise ValueError(
-                    f"{describe(example)}: the question holds {self.image_token!r}, which stands for a chart"
-                )
+            self.check_question(example)
         batch = self.processed(
             examples, lambda rows, images: self.prompt_batch([examples[row] for row in rows], images)
         )
@@ -160,24 +184,34 @@ class Causal(Adapter):
         live = batch["attention_mask"].bool()
         aligned = {key: value for key, value in batch.items() if _per_token(value, live)}
         answers = self.answer_rows(examples) if with_answers else [[] for _ in examples]
-        lengths = live.sum(dim=1).tolist()
+        lengths = [length + len(self.opening) for length in live.sum(dim=1).tolist()]
         for row, example in enumerate(examples):
             self.check_room(example, lengths[row], int(self.image_mask(batch)[row].sum()))
             if lengths[row] + len(answers[row]) > self.limit:
                 answers[row] = self.cut_answer(example, answers[row], self.limit - lengths[row])
+        tails = [torch.tensor([*self.opening, *answer], dtype=torch.long) for answer in answers]
         rows: dict[str, torch.Tensor] = {}
         for key, value in aligned.items():
+            grown = [
+                torch.cat([value[row][live[row]], self.tail(key, value[row][live[row]], tail)])
+                for row, tail in enumerate(tails)
+            ]
             padding = self.pad_token_id if key == "input_ids" else 0
-            tails = answers if key == "input_ids" else [[self.fill.get(key, 0)] * len(answer) for answer in answers]
-            rows[key] = pad_rows(
-                [value[row][live[row]].tolist() + tail for row, tail in enumerate(tails)], padding
-            ).to(value.dtype)
+            rows[key] = pad_sequence(grown, batch_first=True, padding_value=padding)
         if with_answers:
             rows["labels"] = pad_rows(
                 [[IGNORE_INDEX] * length + answer for length, answer in zip(lengths, answers, strict=True)],
                 IGNORE_INDEX,
             )
         return {**rows, **{key: value for key, value in batch.items() if key not in rows}}
+
+    def tail(self, key: str, prompt: torch.Tensor, ids: torch.LongTensor) -> torch.Tensor:
+        """What the tensor `key`, of one row's prompt, holds at the tokens `ids` behind it."""
+        if key == "input_ids":
+            return ids
+        if prompt.ndim > 1:  # which chart a token may see (Mllama): the answer sees what the prompt's end does
+            return prompt[-1:].expand(len(ids), *prompt.shape[1:])
+        return prompt.new_full((len(ids),), self.fill.get(key, 0))
 
     def check_room(self, example: Mapping[str, Any], length: int, chart: int) -> None:
         """Refuse a prompt that leaves no room for an answer, with the numbers."""
@@ -224,7 +258,8 @@ class Causal(Adapter):
             prompts = {}
             for key, value in aligned.items():
                 padding = self.pad_token_id if key == "input_ids" else 0
-                prompts[key] = value.gather(1, columns.clamp(min=0)).masked_fill(~inside, padding)
+                shifted = value[torch.arange(len(live), device=live.device)[:, None], columns.clamp(min=0)]
+                prompts[key] = shifted.masked_fill(~inside.view(*inside.shape, *[1] * (value.ndim - 2)), padding)
             yield torch.arange(len(live), device=live.device), {**prompts, **others}
             return
         for length, index in equal_lengths(lengths.tolist(), live.device):
@@ -233,7 +268,7 @@ class Causal(Adapter):
 
 
 def _per_token(value: Any, live: torch.Tensor) -> bool:
-    return torch.is_tensor(value) and value.shape == live.shape
+    return torch.is_tensor(value) and value.shape[:2] == live.shape
 
 
 class PaliGemma(Causal):

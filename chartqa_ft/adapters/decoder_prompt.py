@@ -79,6 +79,7 @@ class DecoderPrompt(Adapter):
             if token[0] in "<[" and token in self.prompt
         }
         self.unseen_ids |= {*markers.values(), *added.values()}
+        self.control_tokens |= {*markers, *added}
         self.end_of_prompt = markers.get(MARKERS[1])
         self.positions = getattr(config.decoder, "max_position_embeddings", None) or NO_LIMIT
         self.limit = min(self.max_length or self.positions, self.positions)
@@ -125,6 +126,8 @@ class DecoderPrompt(Adapter):
         loses its end; the markers stay. An answer is tokenized in its context, ends with one eos, and is an error or
         cut (`on_long_answer`) when it does not fit beside its prompt.
         """
+        for example in examples:
+            self.check_question(example)
         prompts = self.prompt_ids([example["question"] for example in examples])
         answers = self.answer_rows(examples, prompts) if with_answers else [[] for _ in examples]
         room = self.limit - min(ANSWER_ROOM, self.limit // 4)

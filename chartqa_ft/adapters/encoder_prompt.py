@@ -72,6 +72,8 @@ class EncoderPrompt(Adapter):
         )
 
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
+        for example in examples:
+            self.check_question(example)
         rows = self.answer_tensors(examples) if with_answers else {}
         batch = self.processed(
             examples, lambda rows, images: self.prompt_batch([examples[row] for row in rows], images)

@@ -14,6 +14,24 @@ OWN_ARGUMENTS = ("max_length", "num_return_sequences", "return_dict_in_generate"
 """Arguments of `model.generate` that would change what an answer is."""
 
 
+PLAIN: dict[str, Any] = {
+    "do_sample": False,
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+    "min_p": None,
+    "typical_p": None,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "length_penalty": 1.0,
+    "min_length": 0,
+    "min_new_tokens": None,
+}
+"""Settings by which generation takes the tokens that the model finds likeliest."""
+
+
 def split_settings(model: nn.Module, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a user passed to `generate`: (fields of the generation config, arguments of `model.generate`)."""
     for name in OWN_ARGUMENTS:
@@ -48,8 +66,9 @@ def answer_config(
 ) -> GenerationConfig:
     """The model's own generation settings with those of one call.
 
-    Beams end as soon as enough are finished and `<unk>` never stands in an answer, as in the official recipe of
-    UniChart.
+    Sampling and penalties that many chat checkpoints bring along are off: they write other answers than the loss
+    trained (Florence-2's ban on repeated trigrams spoils "20202020", Qwen's penalty of 1.05 shifts every logit). Beams
+    end as soon as enough are finished and `<unk>` never stands in an answer, as in the official recipe of UniChart.
 
     Args:
         unknown: id of the token that no answer may hold, if there is one.
@@ -64,7 +83,7 @@ def answer_config(
             "num_beams": num_beams,
             "num_return_sequences": 1,
             "return_dict_in_generate": False,
-            "do_sample": False,
+            **PLAIN,
             "early_stopping": num_beams > 1,
             "use_cache": True,
             "pad_token_id": pad_token_id,

@@ -80,7 +80,8 @@ class _Sharing:
         if sum(sizes) != len(pixels):
             return None
         rows = {key: v for key, v in inputs.items() if torch.is_tensor(v) and v.ndim and len(v) == len(pixels)}
-        sources = _equal_images(list(rows.values()), sizes)
+        shapes = [None] * len(sizes) if grid is None else grid.tolist()
+        sources = _equal_images(list(rows.values()), sizes, shapes)
         kept = [number for number, source in enumerate(sources) if source == number]
         if len(kept) == len(sources):
             return None
@@ -116,8 +117,9 @@ class _Sharing:
         return spread(output)
 
 
-def _equal_images(tensors: list[torch.Tensor], sizes: list[int]) -> list[int]:
-    """For every image the number of the first one that equals it, in all of `tensors` (rows of `sizes` per image)."""
+def _equal_images(tensors: list[torch.Tensor], sizes: list[int], shapes: list[Any]) -> list[int]:
+    """For every image the number of the first one that equals it, in shape and in all of `tensors` (rows of `sizes`
+    per image)."""
     prints = torch.zeros(len(tensors[0]), dtype=torch.int64, device=tensors[0].device)
     for tensor in tensors:
         # A sum of integers is the same in any order, and tells most images apart; the rest is compared value by value.
@@ -128,7 +130,7 @@ def _equal_images(tensors: list[torch.Tensor], sizes: list[int]) -> list[int]:
     first: dict[tuple, list[int]] = {}
     sources = []
     for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-        candidates = first.setdefault(tuple(values[start : start + size]), [])
+        candidates = first.setdefault((str(shapes[number]), *values[start : start + size]), [])
         for other in candidates:
             if all(torch.equal(t[start : start + size], t[starts[other] : starts[other] + size]) for t in tensors):
                 sources.append(other)
