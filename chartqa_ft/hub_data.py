@@ -18,7 +18,7 @@ _NEUTRAL = {"token", "cache_dir", "name", "num_proc"}
 
 
 class MissingDatasetError(HubError, FileNotFoundError):
-    """The Hub has no such data set or revision, or does not show it to this user."""
+    """The Hub has no such data set, or does not show it to this user."""
 
 
 def load_hub_dataset(name: str, *, revision: str | None, streaming: bool, **load_kwargs: Any) -> Mapping[str, Any]:
@@ -34,11 +34,12 @@ def load_hub_dataset(name: str, *, revision: str | None, streaming: bool, **load
         load_kwargs: for `load_dataset`.
 
     Raises:
-        MissingDatasetError: there is no such data set or revision, or not for this user.
+        MissingDatasetError: there is no such data set, or not for this user.
         HubError: the Hub refused it or cannot be reached, or the cache does not hold it offline.
         LayoutError: the data set is a script, which is never run.
     """
     from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     token = load_kwargs.get("token")
     try:
@@ -47,7 +48,7 @@ def load_hub_dataset(name: str, *, revision: str | None, streaming: bool, **load
                 return _read(folder, name, streaming, load_kwargs)
             return _load(name, revision, streaming, load_kwargs)
     except HubError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
+        if isinstance(error.__cause__, RepositoryNotFoundError) and not isinstance(error.__cause__, GatedRepoError):
             raise MissingDatasetError(str(error), status=error.status, retry_after=error.retry_after) from error
         raise
 
@@ -66,7 +67,7 @@ def explained_reading(records: Iterable[Any], name: str) -> Iterator[Any]:
 
 def _load(name: str, revision: str | None, streaming: bool, load_kwargs: dict[str, Any]) -> Mapping[str, Any]:
     import datasets
-    from huggingface_hub import constants
+    from huggingface_hub import HfApi, constants
 
     if streaming:  # an empty cache, so that `datasets` cannot take a copy of some other revision from it
         load_kwargs = {**load_kwargs, "cache_dir": str(Path(datasets.config.HF_DATASETS_CACHE) / "streams")}
@@ -75,6 +76,17 @@ def _load(name: str, revision: str | None, streaming: bool, load_kwargs: dict[st
         loaded = retrying(
             lambda: datasets.load_dataset(name, revision=revision, streaming=streaming, **load_kwargs), what=what
         )
+    except (ConnectionError, datasets.exceptions.DatasetNotFoundError):
+        if constants.HF_HUB_OFFLINE:
+            raise HubError(
+                f"{name} was not loaded: HF_HUB_OFFLINE=1 forbids asking the Hub, and revision {revision or 'main'!r} "
+                "of the data set is not in this machine's cache. Load it once with the network (without streaming, "
+                "which stores nothing) and without HF_HUB_OFFLINE."
+            ) from None
+        # `datasets` keeps the reason to itself: the Hub tells it once more.
+        token = load_kwargs.get("token")
+        retrying(lambda: HfApi(token=token).dataset_info(name, revision=revision), what=what)
+        raise
     except RuntimeError as error:
         if "scripts are no longer supported" not in str(error):
             raise

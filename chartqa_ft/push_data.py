@@ -57,7 +57,8 @@ def push_dataset(
     Args:
         dataset: what `load_chartqa` takes: a `Dataset` or `DatasetDict`, or a file or folder with own charts. Only the
             canonical columns are pushed.
-        repo_id: `owner/name` on the Hub; made if it is not there. Splits that it has and `dataset` has not are kept.
+        repo_id: `owner/name` on the Hub; made if it is not there. A single data set leaves its other splits as they
+            are; a dict of them replaces all, as `DatasetDict.push_to_hub` does.
         split: what to call a single data set (default: its own name, or `train`), or the one split to take of several.
         private: make a new repository private. A repository that is public already is then refused.
         token: Hub token; None takes the one that is logged in.
@@ -69,7 +70,7 @@ def push_dataset(
         load_kwargs: for `load_chartqa`: `image_dir`, `column_map`, `max_pixels`, ...
 
     Returns:
-        What huggingface_hub tells about the last commit; `.pr_url` with `create_pr`.
+        What huggingface_hub tells about the last commit; `.pr_url` with `create_pr`, unless there was nothing new.
 
     Raises:
         RecordError, LayoutError: a record, column or file that cannot be used; nothing was sent.
@@ -77,18 +78,20 @@ def push_dataset(
         ValueError: a name that the Hub does not allow, or a card that it refuses; nothing was sent.
         HubError: the Hub refused it or cannot be reached; the message says what to do.
     """
-    splits = _checked(dataset, split, load_kwargs)
+    splits, single = _checked(dataset, split, load_kwargs)
     counts = {name: _count(part) for name, part in splits.items()}
     from huggingface_hub import DatasetCardData
 
     with explained("push", repo_id, repo_type="dataset", revision=revision, token=token):
+        pushed = splits[single] if single else splits
         repo_id = _full_name(repo_id, token)
         _check_visibility(repo_id, private, token)
         card = _card("", repo_id, DatasetCardData(), counts, license)
         retrying(lambda: card.validate(repo_type="dataset"), what="checking the card")
         commit = retrying(
-            lambda: splits.push_to_hub(
+            lambda: pushed.push_to_hub(
                 repo_id,
+                **({"split": single} if single else {}),
                 private=private,
                 token=token,
                 revision=revision,
@@ -99,27 +102,30 @@ def push_dataset(
             what=f"pushing {repo_id}",
             repeatable=not create_pr,
         )
+        if create_pr and not commit.pr_revision:
+            return commit  # the branch holds these very records already: there is nothing to propose
         target = commit.pr_revision if create_pr else revision
         last = retrying(lambda: _push_card(repo_id, target, token, counts, license), what=f"the card of {repo_id}")
         # The commit of the card went to a pull request that is open already, and does not name it.
         return commit if create_pr else last
 
 
-def _checked(dataset: Any, split: str | None, load_kwargs: dict[str, Any]) -> DatasetDict:
-    """All records in the canonical columns, every one of them checked."""
+def _checked(dataset: Any, split: str | None, load_kwargs: dict[str, Any]) -> tuple[DatasetDict, str | None]:
+    """All records in the canonical columns, every one of them checked, and the name of the split if it is a single."""
     from datasets import Dataset, DatasetDict, IterableDataset
 
     parts = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
     if any(isinstance(part, IterableDataset) for part in parts) or load_kwargs.get("streaming"):
         raise TypeError("a stream cannot be pushed: its records are checked first; load it without streaming")
     if isinstance(dataset, Dataset):
-        dataset = {split or str(dataset.split or "train"): dataset}
-    loaded = load_chartqa(dataset, split=split, **load_kwargs)
-    splits = DatasetDict({split: loaded}) if isinstance(loaded, Dataset) else loaded
-    for name in splits:
-        if not _SPLIT.fullmatch(name):
+        split = split or str(dataset.split or "train")
+        dataset = {split: dataset}
+    for name in [*([split] if split else []), *(dataset if isinstance(dataset, Mapping) else [])]:
+        if not _SPLIT.fullmatch(str(name)):
             raise ValueError(f"the split {name!r} cannot be pushed: its name may hold letters, digits and _ alone")
-    return DatasetDict({name: part.select_columns([*CANONICAL]) for name, part in splits.items()})
+    loaded = load_chartqa(dataset, split=split, **load_kwargs)
+    splits = {split: loaded} if isinstance(loaded, Dataset) else loaded
+    return DatasetDict({name: part.select_columns([*CANONICAL]) for name, part in splits.items()}), split
 
 
 def _count(part: Any) -> dict[str, int]:
@@ -186,12 +192,12 @@ def _card(
 
     counts = {**_earlier_counts(data.to_dict()), **counts}
     data[_COUNTS] = counts
-    data.task_categories = data.task_categories or ["visual-question-answering"]
-    data.tags = [*dict.fromkeys([*(data.tags or []), "charts", "chartqa_ft"])]
+    data["task_categories"] = data.get("task_categories", ["visual-question-answering"])
+    data["tags"] = [*dict.fromkeys([*data.get("tags", []), "charts", "chartqa_ft"])]
     if license is not None:
-        data.license = license
+        data["license"] = license
     if not text.strip() or _MARK in text:
-        text = _text(repo_id, counts, data.license)
+        text = _text(repo_id, counts, data.get("license"))
     card = DatasetCard(f"---\n{{}}\n---\n{text}", ignore_metadata_errors=True)
     card.data = data
     return card
