@@ -70,16 +70,16 @@ def _from_hub(repo: str, revision: str | None, token: str | bool | None, code: b
     what = f"fetching {repo}"
     if constants.HF_HUB_OFFLINE:
         return _from_cache(repo, revision)
+    folder = _cached_or_none(repo, revision)
+    attempts = 4 if folder is None else 2  # nobody waits for what can be had at once
     try:
-        info = retrying(lambda: HfApi(token=token).model_info(repo, revision=revision), what=what)
+        info = retrying(lambda: HfApi(token=token).model_info(repo, revision=revision), attempts=attempts, what=what)
     except Exception as error:
-        if not _is_down(error):
+        if folder is None or not _is_down(error):
             raise
-        folder = _cached_or_none(repo, revision)
-        if folder is None:
-            raise
-        logger.warning("the Hub cannot be asked for %s (%s); taking commit %s of it, which is in this machine's cache",
-                       repo, type(error).__name__, folder.name)  # fmt: skip
+        logger.warning(
+            "the Hub cannot be asked for %s; taking commit %s of it from this machine's cache", repo, folder.name
+        )
         return folder
     names = [sibling.rfilename for sibling in info.siblings or ()]
     _refuse_leaving(names, repo)
@@ -149,7 +149,7 @@ def _from_cache(repo: str, revision: str | None) -> Path:
 def _cached_or_none(repo: str, revision: str | None) -> Path | None:
     try:
         return _from_cache(repo, revision)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         logger.debug("no whole %s in the cache: %s", repo, error)
         return None
 
