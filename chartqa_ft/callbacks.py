@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,16 @@ class EpochOrder(TrainerCallback):
     def on_epoch_begin(self, args, state, control, **kwargs):
         if self.source is not None:
             self.source.set_epoch(int(state.epoch or 0))
+
+
+class AfterSave(TrainerCallback):
+    """Calls a function once a checkpoint is complete: to be added behind what writes into checkpoints."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def on_save(self, args, state, control, **kwargs):
+        self.call()
 
 
 class AdaptedWeights(TrainerCallback):

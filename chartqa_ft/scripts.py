@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
+import sys
 import warnings
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,10 +34,9 @@ from torch import nn
 from transformers import HfArgumentParser, set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from . import compat
-from .adapters import Adapter, adapter_for, base_model
+from .adapters import Adapter, adapter_for
 from .data import load_chartqa, stratified_subset
-from .hub import load_checkpoint, save_settings
+from .hub import load_checkpoint
 from .metrics import format_table
 from .running_loss import last_checkpoint
 from .trainer import ChartQATrainer
@@ -52,7 +53,6 @@ __all__ = [
     "one_line_errors",
     "parse",
     "parse_mapping",
-    "save_merged",
     "set_up_logging",
     "train_and_score",
     "trainable_share",
@@ -333,7 +333,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         resume or "step 0",
     )
     result = trainer.train(resume_from_checkpoint=resume)
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)
     beams = script.final_num_beams or args.generation_num_beams or 1
     final = trainer.evaluate(metric_key_prefix="final", num_beams=beams)
     metrics = {key.replace("final_", "eval_", 1): value for key, value in final.items()}
@@ -344,7 +344,26 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         write_report(args.output_dir, script, numbers, answers)
         print(format_table(metrics, prefix="eval_"))
         print(f"model, predictions.jsonl, metrics.json: {args.output_dir}; best checkpoint: {best}")
+    if args.push_to_hub:
+        with one_line_errors():
+            commit = trainer.push_to_hub(**card_facts(script))
+        if commit is not None:
+            print(f"pushed: {commit.pr_url or commit.commit_url}")
     return metrics
+
+
+def card_facts(script: ModelArguments) -> dict[str, Any]:
+    """What the arguments of a script add to the card of its model: the data, and the command that was run."""
+    command = shlex.join(["accelerate", "launch", *sys.argv]) if sys.argv[0] else None
+    data = {
+        "dataset": getattr(script, "dataset_name", None),
+        "dataset_revision": getattr(script, "dataset_revision", None),
+        "train_split": getattr(script, "train_split", None),
+        "eval_split": getattr(script, "eval_split", None),
+        "base_revision": script.model_revision,
+        "command": command,
+    }
+    return {name: value for name, value in data.items() if value is not None}
 
 
 def write_report(output_dir: str | Path, script: Any, numbers: Mapping[str, Any], answers: str | None) -> None:
@@ -356,19 +375,3 @@ def write_report(output_dir: str | Path, script: Any, numbers: Mapping[str, Any]
             (output / "predictions").rmdir()
     report = {"arguments": asdict(script), **numbers}
     (output / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def save_merged(trainer: ChartQATrainer, folder: str | Path) -> None:
-    """Merge the adapter in `output_dir` into its base model, not quantized, and save a checkpoint without PEFT.
-
-    The base model is loaded once more beside the trained one, on the CPU, in the precision of the training.
-    """
-    args, metric = trainer.args, trainer.args.metric_variant
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(args.precision, torch.float32)
-    if trainer.is_world_process_zero():
-        model, processor, adapter = load_checkpoint(args.output_dir, merge=True, dtype=dtype)
-        model.save_pretrained(folder)
-        processor.save_pretrained(folder)
-        legacy = compat.is_legacy(base_model(model).config)
-        save_settings(adapter, folder, compat=legacy, metric_variant=metric)
-    trainer.accelerator.wait_for_everyone()

@@ -7,29 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate.utils import gather_object, send_to_device
-from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import Seq2SeqTrainer, set_seed
-from transformers.trainer import TRAINING_ARGS_NAME
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
+from transformers import set_seed
+from transformers.trainer_utils import TrainOutput
 
-from . import compat, hub
+from . import hub
 from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
-from .callbacks import AdaptedWeights, EpochOrder, chart_cost
+from .callbacks import AdaptedWeights, AfterSave, EpochOrder, chart_cost
 from .checks import check_trainable, check_trainer
 from .collator import ChartQACollator
-from .data import stratified_subset
+from .evaluation import AnswerEvaluation
 from .loaders import chart_loader, has_answers
 from .lora import add_adapter
-from .losses import answer_logits_only, sum_by_row, token_losses
-from .predictions import write_predictions
+from .losses import answer_logits_only, token_losses
 from .progress import SHORT
+from .publishing import ModelPublishing
 from .running_loss import RunningLoss, last_checkpoint
-from .scoring import each_row_once, score_rows
 from .training_args import ChartQATrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -37,7 +32,7 @@ logger = logging.getLogger(__name__)
 __all__ = ["ChartQATrainer"]
 
 
-class ChartQATrainer(Seq2SeqTrainer):
+class ChartQATrainer(AnswerEvaluation, ModelPublishing):
     """Trains and evaluates a chart-reading model on records with `image`, `question`, `answer` (see `load_chartqa`).
 
     What differs from `Seq2SeqTrainer`, each because upstream is silently wrong for these models:
@@ -116,15 +111,13 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.model_accepts_loss_kwargs = True
         self.running_loss = RunningLoss(self.accelerator)
         self.epoch_order = EpochOrder()
-        for callback in (self.running_loss, self.epoch_order, *([AdaptedWeights()] if adapted else [])):
+        after_save = AfterSave(self.push_checkpoint_saved)
+        watching = [AdaptedWeights()] if adapted else []
+        for callback in (self.running_loss, after_save, self.epoch_order, *watching):
             self.add_callback(callback)
         for callback in [callback for callback in self.callback_handler.callbacks if type(callback) in SHORT]:
             self.remove_callback(callback)
             self.add_callback(SHORT[type(callback)])
-        self._answered: list[dict[str, Any]] = []
-        self._row_numbers: list[int] | None = None
-        """Of a subset that is being evaluated: the row of the whole data set for each of its rows."""
-        self._generation_settings: dict[str, Any] = {}
         logger.info("precision: %s; adapter: %s; prompt: %s", args.precision, self.adapter.name, self.adapter.prompt)
 
     def _make_collators(self, args: ChartQATrainingArguments) -> dict[str, ChartQACollator]:
@@ -161,12 +154,6 @@ class ChartQATrainer(Seq2SeqTrainer):
             raise ValueError("evaluation needs an eval_dataset")
         collate = self._collators["eval" if has_answers(records) else "test"]
         return self.accelerator.prepare(self._loader(records, collate, training=False))
-
-    def _evaluated(self, records: Any) -> Any:
-        """Records to evaluate: those given, those of that name, or those of the trainer."""
-        if isinstance(records, str):
-            return self.eval_dataset[records]
-        return self.eval_dataset if records is None else records
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         return self.get_eval_dataloader(test_dataset)
@@ -248,7 +235,10 @@ class ChartQATrainer(Seq2SeqTrainer):
             self.running_loss.restore(resume_from_checkpoint)
         else:
             self.running_loss.reset()
+        self.best_weights_step = None
         output = super().train(resume_from_checkpoint or None, *args, **kwargs)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self.best_weights_step = self.state.best_global_step
         return output._replace(training_loss=output.metrics["train_loss"])
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
@@ -269,148 +259,3 @@ class ChartQATrainer(Seq2SeqTrainer):
         if "train_loss" in logs:
             logs["train_loss"] = self.running_loss.since_start()
         super().log(logs, start_time)
-
-    # ------------------------------------------------------------------ evaluation
-    def evaluate(
-        self,
-        eval_dataset: Any = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-        **generation_settings: Any,
-    ) -> dict[str, float]:
-        """Answer and score a data set; returns the loss, the keys of `relaxed_accuracy` and the times, each prefixed.
-
-        Evaluations that the training loop starts take `args.eval_subset`; others take the whole data set.
-
-        Args:
-            eval_dataset: records, the name of one in a dict of data sets, or a dict; `None`: those of the trainer.
-            ignore_keys: unused; kept for the signature.
-            metric_key_prefix: prefix of the metrics and of the predictions file.
-            generation_settings: `num_beams`, `max_new_tokens` and others for this evaluation alone.
-        """
-        records = self._evaluated(eval_dataset)
-        if isinstance(records, dict):
-            metrics: dict[str, float] = {}
-            for name, part in records.items():
-                metrics.update(self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}", **generation_settings))
-            return metrics
-        if self.is_in_train and self.args.eval_subset is not None:
-            size = self.args.eval_subset
-            numbered = Dataset.from_dict({"source": records["source"], "number": range(len(records))})
-            chosen = stratified_subset(numbered, int(size) if size >= 1 else size, seed=self.args.seed)
-            self._row_numbers = list(chosen["number"])
-            records = records.select(self._row_numbers)
-        self._generation_settings = generation_settings
-        try:
-            return super().evaluate(records, ignore_keys, metric_key_prefix)
-        finally:
-            self._row_numbers = None
-
-    def predict(
-        self,
-        test_dataset: Any,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "test",
-        **generation_settings: Any,
-    ) -> PredictionOutput:
-        """Answer a data set, with or without answers of its own; `predictions` and `label_ids` are arrays of str."""
-        self._generation_settings = generation_settings
-        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Upstream's loop drives `prediction_step`; rows are then gathered by their number, each counted once."""
-        self._answered = []
-        self._collecting = True
-        try:
-            output = super().evaluation_loop(dataloader, description, None, ignore_keys, metric_key_prefix)
-        finally:
-            self._collecting = False
-        gathered = gather_object(self._answered) if self.accelerator.num_processes > 1 else self._answered
-        rows, self._answered = each_row_once(gathered), []
-        if self._row_numbers is not None:
-            rows = [{**row, "index": self._row_numbers[row["index"]]} for row in rows]
-        scores = score_rows(rows, variant=self.args.metric_variant, compute_metrics=self.compute_metrics)
-        prefix = f"{metric_key_prefix}_"
-        metrics = output.metrics | {key if key.startswith(prefix) else prefix + key: scores[key] for key in scores}
-        if self.args.write_predictions and self.is_world_process_zero() and rows and "correct" in rows[0]:
-            name = f"{metric_key_prefix}-step-{self.state.global_step}.jsonl"
-            write_predictions(rows, Path(self.args.output_dir) / "predictions" / name)
-        return EvalLoopOutput(
-            predictions=np.array([row.get("prediction") for row in rows], dtype=object),
-            label_ids=np.array([row["answer"] for row in rows], dtype=object),
-            metrics=metrics,
-            num_samples=len(rows),
-        )
-
-    _collecting = False
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-        **generation_settings: Any,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """(loss, answer ids, labels) of one batch: the mean loss per answer token (0-d, nats), int64 ids of the
-        answers alone (rows, max_new_tokens), the batch's labels. Charts are encoded once for loss and generation."""
-        inputs = send_to_device(inputs, self.args.device)
-        labels, loss, ids = inputs.get("labels"), None, None
-        generate = self.args.predict_with_generate and not (prediction_loss_only and not self._collecting)
-        with torch.no_grad(), self.accelerator.autocast():
-            inner = base_model(model)
-            encoder_outputs = self.adapter.encode_charts(inner, inputs)
-            if labels is not None:
-                losses, _ = self._token_losses(inner, inputs, encoder_outputs)
-                loss = losses.sum() / max(losses.numel(), 1)
-            if generate:
-                settings = {
-                    "max_new_tokens": self.args.generation_max_new_tokens,
-                    "num_beams": self.args.generation_num_beams or 1,
-                    **self._generation_settings,
-                    **generation_settings,
-                }
-                ids = self.adapter.generate(inner, inputs, encoder_outputs=encoder_outputs, **settings)
-        if not self._collecting:
-            return loss, ids, labels
-        rows = [dict(row) for row in inputs["rows"]]
-        if ids is not None:
-            for row, answer in zip(rows, self.adapter.decode(ids), strict=True):
-                row["prediction"] = answer
-        if labels is not None:
-            mask = labels != -100
-            for row, loss_sum, tokens in zip(
-                rows, sum_by_row(losses, mask).tolist(), mask.sum(dim=1).tolist(), strict=True
-            ):
-                row["loss_sum"], row["tokens"] = loss_sum, tokens
-        self._answered.extend(rows)
-        return None, None, None
-
-    # ------------------------------------------------------------------ saving
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # Tied weights are stored once; upstream calls that a missing key, and nobody can act on the warning.
-        tied = getattr(self.model, "all_tied_weights_keys", {})
-        missing = [key for key in load_result.missing_keys if key not in tied]
-        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save model, processor, what the adapter needs to answer the same way, and the arguments as JSON.
-
-        Upstream's `training_args.bin` is a pickle that holds `hub_token` in plain text: it is not kept.
-        """
-        folder = Path(output_dir or self.args.output_dir)
-        super().save_model(str(folder), _internal_call=True)
-        if self.args.should_save:
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-            self.args.save_json(folder / "training_args.json")
-            legacy = compat.is_legacy(base_model(self.model).config)
-            hub.save_settings(self.adapter, folder, compat=legacy, metric_variant=self.args.metric_variant)
-        if self.args.push_to_hub and not _internal_call:
-            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)

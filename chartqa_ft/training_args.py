@@ -68,8 +68,23 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     )
     """Must stay `False`: the log shows what was computed, so that a run that went wrong says so."""
 
-    hub_strategy: str = field(default="end", metadata={"help": "Must stay 'end': no checkpoint is pushed."})
-    """Only `"end"`: upstream's push of checkpoints would upload `training_args.bin`, a pickle that holds the token."""
+    hub_strategy: str = field(
+        default="end",
+        metadata={"help": "end: push at the end; every_save, checkpoint, all_checkpoints: also while training."},
+    )
+    """When to push: `"end"`, or while training every saved model (`"every_save"`), also with the states to resume from
+    (`"checkpoint"` in the folder last-checkpoint, `"all_checkpoints"` in one each)."""
+
+    hub_create_pr: bool = field(
+        default=False, metadata={"help": "Push as a pull request to somebody else's hub_model_id."}
+    )
+    """Push as a pull request to the repository `hub_model_id`, which need not be one's own."""
+
+    push_merged: bool = field(default=False, metadata={"help": "Push a PEFT adapter merged into its base model."})
+    """Push a PEFT adapter merged into its base model."""
+
+    push_predictions: bool = field(default=False, metadata={"help": "Push predictions.jsonl with the model."})
+    """Push the answers of the last evaluation, `predictions.jsonl`, with the model."""
 
     logging_steps: float = field(default=50, metadata={"help": "Log the loss every so many steps."})
     """Steps between two lines of the log; each reports the token-exact loss of the steps since the last one."""
@@ -194,8 +209,13 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
             ),
             (bool(self.include_for_metrics), "include_for_metrics is not supported: compute_metrics gets the texts"),
             (
-                self.push_to_hub and self.hub_strategy != "end",
-                f"hub_strategy={self.hub_strategy!r} would upload a pickle that holds your token: use 'end'",
+                self.hub_create_pr and self.hub_strategy != "end",
+                f"hub_create_pr=True with hub_strategy={self.hub_strategy!r} would open a pull request for every "
+                "save: use hub_strategy='end'",
+            ),
+            (
+                self.hub_create_pr and "/" not in (self.hub_model_id or ""),
+                "hub_create_pr=True needs hub_model_id='owner/name', the repository to propose the model to",
             ),
             (self.fp16 and self.bf16, "fp16=True and bf16=True exclude each other: choose one"),
         ):

@@ -35,7 +35,6 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from chartqa_ft import ChartQATrainer, default_lora_config, quantized_loading
 from chartqa_ft.lora import ALPHA, DROPOUT, RANK
@@ -47,7 +46,6 @@ from chartqa_ft.scripts import (
     load_records,
     one_line_errors,
     parse,
-    save_merged,
     set_up_logging,
     train_and_score,
     trainable_share,
@@ -133,7 +131,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     logger.info("%s", trainable_share(trainer.model))
     metrics = train_and_score(trainer, script, resume)
     if script.merge:
-        save_merged(trainer, Path(args.output_dir) / "merged")
+        trainer.save_merged()
     return metrics
 
 

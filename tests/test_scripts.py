@@ -22,7 +22,6 @@ from chartqa_ft.scripts import (
     one_line_errors,
     parse,
     parse_mapping,
-    save_merged,
     trainable_share,
 )
 from chartqa_ft.splits import split_by_chart
@@ -193,7 +192,7 @@ def test_an_adapter_of_a_hub_model_names_the_hub_model_and_merges(tmp_path, monk
     trainer.save_model()
     saved = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (saved["base_model_name_or_path"], saved["revision"]) == ("someone/tiny", "abc")
-    save_merged(trainer, tmp_path / "merged")
+    trainer.save_merged(tmp_path / "merged")
     assert asked == [("someone/tiny", "abc")] * 2
     merged, _, adapter = load_checkpoint(tmp_path / "merged")
     assert adapter.prompt == trainer.adapter.prompt

@@ -1,0 +1,295 @@
+"""What a trainer saves and pushes: a model that answers, the card that tells about it, and no token."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo, HfApi
+from transformers import Seq2SeqTrainer
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import HubStrategy
+
+from . import compat, hub
+from .adapters import Adapter, base_model
+from .base_card import base_licence
+from .evaluation import Scores
+from .hub_errors import HubError, explained, retrying
+from .model_card import CardFacts, CardSample, write_card
+from .publish import push_checkpoint, stage
+from .saving import replaced_whole
+
+logger = logging.getLogger(__name__)
+
+METRICS_NAME, PREDICTIONS_NAME, PUSH_FOLDER, MERGED_FOLDER = "metrics.json", "predictions.jsonl", ".push", "merged"
+
+
+class ModelPublishing(Seq2SeqTrainer):
+    """The part of `ChartQATrainer` that saves and pushes; it reads `adapter`, `scores` and `weights_step`."""
+
+    adapter: Adapter
+    scores: dict[int, Scores]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self._pushing: Future | None = None
+        self._saved_checkpoint: Path | None = None
+        self._pusher: ThreadPoolExecutor | None = None
+        super().__init__(*args, **kwargs)
+        self.card_facts: dict[str, Any] = {}
+        """What the trainer cannot know and its card shall say: fields of `CardFacts`, such as `dataset`, `command`."""
+
+    # ------------------------------------------------------------------ saving
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Tied weights are stored once; upstream calls that a missing key, and nobody can act on the warning.
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        missing = [key for key in load_result.missing_keys if key not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save model, processor, what the adapter needs to answer the same way, and the arguments as JSON.
+
+        The folder is replaced whole: a full disk leaves what was there. Upstream's `training_args.bin` is a pickle
+        that holds `hub_token` in plain text, and peft writes a card of its own: neither is kept.
+        """
+        folder = Path(output_dir or self.args.output_dir)
+        wait = self.accelerator.wait_for_everyone if self.args.world_size > 1 else None
+        with replaced_whole(folder, main=self.args.should_save, barrier=wait) as fresh:
+            super().save_model(str(fresh), _internal_call=True)
+            if self.args.should_save:
+                for unwanted in (TRAINING_ARGS_NAME, "README.md"):
+                    (fresh / unwanted).unlink(missing_ok=True)
+                self.args.save_json(fresh / "training_args.json")
+                self._save_settings(fresh)
+        if self.args.should_save:
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save")
+
+    def _save_settings(self, folder: Path) -> None:
+        legacy = compat.is_legacy(base_model(self.model).config)
+        hub.save_settings(self.adapter, folder, compat=legacy, metric_variant=self.args.metric_variant)
+
+    def save_merged(self, folder: str | Path | None = None) -> Path:
+        """Merge the saved adapter of `output_dir` into its base model and save a checkpoint without PEFT.
+
+        The base model is loaded once more beside the trained one, on the CPU, not quantized.
+
+        Args:
+            folder: `None`: `output_dir/merged`.
+        """
+        folder = Path(self.args.output_dir) / MERGED_FOLDER if folder is None else Path(folder)
+        if self.is_world_process_zero():
+            dtype = next(parameter.dtype for parameter in base_model(self.model).parameters())
+            model, processor, _ = hub.load_checkpoint(
+                self.args.output_dir, merge=True, dtype=dtype if dtype.is_floating_point else None
+            )
+            with replaced_whole(folder) as fresh:
+                model.save_pretrained(fresh)
+                processor.save_pretrained(fresh)
+                self.args.save_json(fresh / "training_args.json")
+                self._save_settings(fresh)
+        self.accelerator.wait_for_everyone()
+        return folder
+
+    # ------------------------------------------------------------------ the card
+    def _write_facts(self, folder: Path, *, kind: str, token: str | None, include_images: bool, **more: Any) -> None:
+        """Card and `metrics.json` beside the weights in `folder`: the scores of exactly these weights, if any."""
+        scores = self.scores.get(self.weights_step)
+        config = base_model(self.model).config
+        peft_config = next(iter(getattr(self.model, "peft_config", {}).values()), None)
+        base = config.name_or_path if peft_config is None else peft_config.base_model_name_or_path
+        history = self.state.log_history
+        facts = {
+            "name": self.hub_model_id or Path(self.args.output_dir).absolute().name,
+            "kind": kind,
+            "base_model": base or None,
+            "base_revision": getattr(peft_config, "revision", None),
+            "settings": self.adapter.settings(),
+            "model_type": config.model_type,
+            "vocabulary_grown": bool(getattr(peft_config, "trainable_token_indices", None)),
+            "compat": compat.is_legacy(config),
+            "metrics": scores.metrics if scores else {},
+            "metric_prefix": scores.prefix if scores else "",
+            "metric_variant": self.args.metric_variant,
+            "decoding": scores.decoding if scores else {},
+            "step": self.weights_step,
+            "arguments": self.args.to_sanitized_arguments(),
+            "num_processes": self.args.world_size,
+            "peft_config": {} if peft_config is None else peft_config.to_dict(),
+            "log_history": history,
+            "samples": [_sample(row) for row in (scores.rows if scores else [])],
+            "versions": hub.package_versions(),
+            **base_licence(base, token),
+            **self.card_facts,
+            **more,
+        }
+        unknown = sorted(set(facts) - {field.name for field in fields(CardFacts)})
+        if unknown:
+            raise TypeError(f"a card has no {', '.join(unknown)}: see chartqa_ft.model_card.CardFacts for its fields")
+        write_card(folder, CardFacts(**facts), include_images=include_images)
+        report = folder / METRICS_NAME
+        if scores is not None:
+            numbers = {key.replace(scores.prefix, "eval_", 1): value for key, value in scores.metrics.items()}
+            if not _same_scores(report, numbers):
+                numbers |= {"step": scores.step, "decoding": scores.decoding}
+                report.write_text(json.dumps(numbers, indent=2, default=str) + "\n", encoding="utf-8")
+        else:
+            report.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ pushing
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository before training begins, so that a token that may not write is known at once."""
+        self.push_in_progress = None
+        if not self.is_world_process_zero():
+            return
+        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        token = token if token is not None else self.args.hub_token
+        if self.args.hub_create_pr:
+            self.hub_model_id = name  # somebody else's
+            return
+        private = private if private is not None else self.args.hub_private_repo
+        with explained("push", name, token=token, keep=self.args.output_dir):
+            make = partial(HfApi(token=token).create_repo, name, private=private, exist_ok=True)
+            self.hub_model_id = retrying(make, what=f"making the repository {name}").repo_id
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        *,
+        merge: bool | None = None,
+        predictions: bool | None = None,
+        include_images: bool = False,
+        **facts: Any,
+    ) -> CommitInfo | Future | None:
+        """Save the model, write its card, and push both in one commit.
+
+        Args:
+            commit_message: first line of the commit.
+            blocking: `False` returns a `Future` at once.
+            token: with write permission; `None`: `args.hub_token`, or the one that is logged in.
+            revision: branch; `None`: `args.hub_revision`.
+            private: whether a new repository is; `None`: `args.hub_private_repo`.
+            merge: push a PEFT adapter merged into its base model; `None`: `args.push_merged`.
+            predictions: push `predictions.jsonl` of the weights' evaluation too; `None`: `args.push_predictions`.
+            include_images: show charts of `samples` that are not marked as `allowed`. Only if you may publish them.
+            facts: further fields of the card (`dataset`, `command`, `samples`, ...); see `CardFacts`.
+
+        Raises:
+            HubError: the Hub did not take it; the message says why and what to do. The model is in `output_dir`.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        token = token if token is not None else self.args.hub_token
+        merge = self.args.push_merged if merge is None else merge
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        self.save_model(_internal_call=True)
+        folder, kind = Path(self.args.output_dir), "lora" if hasattr(self.model, "peft_config") else "full"
+        if merge and kind == "lora":
+            folder, kind = self.save_merged(), "merged"
+        if not self.is_world_process_zero():
+            return None
+        self._finish_current_push()
+        self._write_facts(folder, kind=kind, token=token, include_images=include_images, **facts)
+        predictions = self.args.push_predictions if predictions is None else predictions
+        if predictions:
+            self._collect_predictions(folder)
+        push = partial(
+            push_checkpoint,
+            folder,
+            self.hub_model_id,
+            token=token,
+            private=private if private is not None else self.args.hub_private_repo,
+            revision=revision if revision is not None else self.args.hub_revision,
+            create_pr=self.args.hub_create_pr,
+            commit_message=commit_message or "Upload the model",
+            predictions=predictions,
+        )
+        return push() if blocking else self._in_background(push)
+
+    def _collect_predictions(self, folder: Path) -> None:
+        scores = self.scores.get(self.weights_step)
+        if scores is not None and scores.predictions is not None and scores.predictions.is_file():
+            shutil.copyfile(scores.predictions, folder / PREDICTIONS_NAME)
+        elif not (folder / PREDICTIONS_NAME).is_file():
+            raise ValueError("push_predictions: these weights were not evaluated with write_predictions=True")
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # Upstream's would write and upload training_args.bin, a pickle that holds hub_token in plain text.
+        self._saved_checkpoint = Path(checkpoint_folder)
+
+    def push_checkpoint_saved(self) -> None:
+        """Push the checkpoint just saved, as `hub_strategy` says, beside the training. Called when it is complete."""
+        checkpoint, self._saved_checkpoint = self._saved_checkpoint, None
+        strategy = self.args.hub_strategy
+        if checkpoint is None or not self.is_world_process_zero() or strategy == HubStrategy.END:
+            return
+        if self._pushing is not None and not self._pushing.done() and not self.args.hub_always_push:
+            return
+        self._report_push()
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        # A copy: rotation may delete the checkpoint while it is sent.
+        staged = stage(checkpoint, Path(self.args.output_dir) / PUSH_FOLDER / checkpoint.name)
+        kind = "lora" if hasattr(self.model, "peft_config") else "full"
+        self._write_facts(staged, kind=kind, token=self.args.hub_token, include_images=False)
+        with_states = strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS)
+        push = partial(
+            push_checkpoint,
+            staged,
+            self.hub_model_id,
+            token=self.args.hub_token,
+            private=self.args.hub_private_repo,
+            revision=self.args.hub_revision,
+            commit_message=f"Training in progress, step {self.state.global_step}",
+            checkpoint=staged if with_states else None,
+            path_in_repo="last-checkpoint" if strategy == HubStrategy.CHECKPOINT else checkpoint.name,
+            keep=checkpoint,
+        )
+        job = self._in_background(push)
+        job.add_done_callback(lambda _: shutil.rmtree(staged, ignore_errors=True))
+
+    def _in_background(self, push: Any) -> Future:
+        if self._pusher is None:
+            self._pusher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
+        self._pushing = self._pusher.submit(push)
+        return self._pushing
+
+    def _report_push(self) -> None:
+        """Say what became of the last push in the background; training goes on without it."""
+        done, self._pushing = self._pushing, None
+        if done is not None and done.exception() is not None:
+            error = done.exception()
+            logger.warning("a push while training failed, and training goes on: %s", error)
+            if not isinstance(error, (HubError, ValueError, OSError)):
+                raise error
+
+    def _finish_current_push(self) -> None:
+        if self._pushing is not None:
+            logger.info("waiting for a push to end")
+        self._report_push()
+        shutil.rmtree(Path(self.args.output_dir) / PUSH_FOLDER, ignore_errors=True)
+
+
+def _sample(row: Mapping[str, Any]) -> CardSample:
+    return CardSample(
+        question=row["question"], answer=row["answer"], prediction=row["prediction"], correct=row.get("correct")
+    )
+
+
+def _same_scores(report: Path, numbers: Mapping[str, Any]) -> bool:
+    """Whether a script's own report, which says more, is of the same evaluation."""
+    if not report.is_file():
+        return False
+    found = json.loads(report.read_text(encoding="utf-8"))
+    keys = [key for key in numbers if "relaxed_accuracy" in key]
+    return bool(keys) and all(found.get(key) == numbers[key] for key in keys)

@@ -1,0 +1,85 @@
+"""A folder of a model is replaced whole or not at all: a full disk or a killed process leaves what was there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+PARTIAL = ".saving"
+_WEIGHTS = {
+    "model": re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"),
+    "adapter_model": re.compile(r"adapter_model\.safetensors"),
+}
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def replaced_whole(
+    folder: str | Path, *, main: bool = True, barrier: Callable[[], None] | None = None
+) -> Iterator[Path]:
+    """A fresh folder to save into, whose files take the place of those in `folder` when the block ends well.
+
+    Args:
+        folder: it is made where missing; files that the block does not write stay, but for weights in another number
+            of shards, which loading would take for those just saved.
+        main: whether this process moves the files; others write beside it and wait.
+        barrier: waits for all processes.
+
+    Raises:
+        OSError: the disk is full, with what was kept and what to do. What was written is removed.
+    """
+    folder = Path(folder)
+    partial = folder / PARTIAL
+    wait = barrier or (lambda: None)
+    if main:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    wait()
+    try:
+        yield partial
+        wait()
+        if main:
+            _move(partial, folder)
+    except Exception as error:
+        if main:
+            shutil.rmtree(partial, ignore_errors=True)
+        if _no_room(error):
+            raise OSError(
+                errno.ENOSPC,
+                f"the disk is full: the model could not be saved in {folder}. What was there is untouched; free some "
+                "space (older checkpoints), then save again: trainer.save_model(), or resume from the last checkpoint",
+            ) from error
+        raise
+    wait()
+
+
+def _move(partial: Path, folder: Path) -> None:
+    written = [path for path in partial.rglob("*") if path.is_file()]
+    names = {str(path.relative_to(partial)) for path in written}
+    for pattern in _WEIGHTS.values():
+        if any(pattern.fullmatch(name) for name in names):
+            for old in folder.iterdir():
+                if pattern.fullmatch(old.name) and old.name not in names:
+                    old.unlink()
+    # Weights last: who finds them finds what belongs to them.
+    for path in sorted(written, key=lambda path: path.suffix == ".safetensors"):
+        target = folder / path.relative_to(partial)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+    shutil.rmtree(partial)
+
+
+def _no_room(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return True
+    text = str(error)
+    return isinstance(error, (SafetensorError, RuntimeError, OSError)) and any(
+        f"os error {number}" in text.lower() or os.strerror(number) in text for number in _NO_ROOM
+    )
