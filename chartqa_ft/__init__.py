@@ -32,6 +32,8 @@ _HOMES = {
     "relaxed_correctness": "metrics",
     "RelaxedAccuracy": "metrics",
     "read_predictions": "predictions",
+    "push_checkpoint": "publish",
+    "push_dataset": "push_data",
     "synthetic_chartqa": "synthetic",
     "tiny_unichart": "tiny",
     "ChartQATrainer": "trainer",

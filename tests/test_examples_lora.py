@@ -264,7 +264,7 @@ def test_arguments_that_do_not_fit_are_named(tmp_path, charts, capsys):
         (["--max_patches", "64"], "max_patches=64 does not apply to llava"),
         (["--lora_target_modules", "no_such_layer"], "no_such_layer"),
         (["--random_padding"], "random_padding=True needs a processor that pads charts"),
-        (["--model_name_or_path", "nobody/nothing"], "nobody/nothing cannot be loaded: "),
+        (["--model_name_or_path", "nobody/nothing"], "nobody/nothing was not loaded: "),
         (["--column_map", "image"], "column_map: 'image' is no pair like image=file"),
     ):
         with pytest.raises(SystemExit) as stopped:
