@@ -104,7 +104,8 @@ class ModelPublishing(Seq2SeqTrainer):
         scores = self.scores.get(self.weights_step)
         config = base_model(self.model).config
         peft_config = next(iter(getattr(self.model, "peft_config", {}).values()), None)
-        base = config.name_or_path if peft_config is None else peft_config.base_model_name_or_path
+        # The model's own name: that in its config is a cache folder of this machine after load_checkpoint.
+        base = base_model(self.model).name_or_path if peft_config is None else peft_config.base_model_name_or_path
         history = self.state.log_history
         facts = {
             "name": self.hub_model_id or Path(self.args.output_dir).absolute().name,
