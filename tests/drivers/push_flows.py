@@ -1,0 +1,167 @@
+"""What tests of pushing from a trainer let a client process do: train, push, pull, and tell what the models answer."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+from .pull_flows import _Warnings
+
+TIMES = ("_runtime", "_per_second", "_time", "epoch")
+
+
+def records(labels: list[str] | None = None, n: int = 4) -> list[dict[str, Any]]:
+    """Drawn charts with their own answers, or with those of `labels`."""
+    from tests import families
+
+    rows = families.records(n)
+    return rows if labels is None else [{**row, "answer": label} for row, label in zip(rows, labels, strict=True)]
+
+
+def trainer(folder: str, base: str, *, lora: bool = False, loading: dict[str, Any] | None = None, **changes: Any):
+    """A trainer of two steps on a checkpoint of the Hub."""
+    from chartqa_ft import ChartQATrainer, default_lora_config, load_checkpoint
+    from tests.common import arguments
+
+    model, processor, adapter = load_checkpoint(base, **(loading or {}))
+    config = default_lora_config(model, r=2) if lora else None
+    settings = {"max_steps": 2, "learning_rate": 0.002, **changes}
+    return ChartQATrainer(
+        model, arguments(folder, **settings), records(), records(), processor, adapter, peft_config=config
+    )
+
+
+def answers_of(model: Any, processor: Any, adapter: Any) -> list[str]:
+    from chartqa_ft import answer_questions
+
+    rows = records()
+    images, questions = [row["image"] for row in rows], [row["question"] for row in rows]
+    return answer_questions(model, processor, images, questions, adapter=adapter, max_new_tokens=6)
+
+
+def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metrics.items() if not key.endswith(TIMES)}
+
+
+def train_and_push(
+    folder: str, base: str, *, pushing: dict[str, Any] | None = None, lora: bool = False, **changes: Any
+) -> dict[str, Any]:
+    """Train, evaluate on labels that are mostly what the model answers, and push."""
+    made = trainer(folder, base, lora=lora, **changes)
+    made.train()
+    answers = answers_of(made.model, made.processing_class, made.adapter)
+    # Its own answers but for the first, so that no other answers score the same.
+    labels = ["no such answer", *(answer or "no such answer" for answer in answers[1:])]
+    metrics = made.evaluate(records(labels))
+    commit = made.push_to_hub(**(pushing or {}))
+    return {
+        "answers": answers,
+        "labels": labels,
+        "metrics": without_times(metrics),
+        "step": made.weights_step,
+        "oid": commit.oid,
+        "pr": commit.pr_url,
+    }
+
+
+def train_alone(folder: str, base: str, **changes: Any) -> dict[str, Any]:
+    """Train while `hub_strategy` pushes; returns the log, and what was warned of."""
+    said = _Warnings()
+    logging.getLogger("chartqa_ft").addHandler(said)
+    try:
+        made = trainer(folder, base, **changes)
+        output = made.train()
+    finally:
+        logging.getLogger("chartqa_ft").removeHandler(said)
+    return {
+        "warnings": said.texts,
+        "steps": output.global_step,
+        "loss": output.training_loss,
+        "log": made.state.log_history,
+        "best": made.state.best_global_step,
+        "weights_step": made.weights_step,
+    }
+
+
+def push_best(folder: str, base: str, better: int, **changes: Any) -> dict[str, Any]:
+    """Train two steps of which step `better` counts as best (the loss falls), go back to it, and push as it is."""
+    from chartqa_ft import load_checkpoint
+
+    made = trainer(
+        folder,
+        base,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=better == 1,
+        **changes,
+    )
+    made.train()
+    made.push_to_hub()
+    pulled = load_checkpoint(made.hub_model_id)[0].state_dict()
+    return {
+        "best": made.state.best_global_step,
+        "weights_step": made.weights_step,
+        "losses": {row["step"]: row["eval_loss"] for row in made.state.log_history if "eval_loss" in row},
+        "same_weights": all((value == pulled[key]).all() for key, value in made.model.cpu().state_dict().items()),
+    }
+
+
+def pull(name: str, labels: list[str], folder: str, **loading: Any) -> dict[str, Any]:
+    """What a checkpoint of the Hub answers and scores."""
+    from chartqa_ft import ChartQATrainer, load_checkpoint
+    from tests.common import arguments
+
+    model, processor, adapter = load_checkpoint(name, **loading)
+    answers = answers_of(model, processor, adapter)
+    scoring = ChartQATrainer(model, arguments(folder), processing_class=processor, adapter=adapter)
+    return {"answers": answers, "metrics": without_times(scoring.evaluate(records(labels)))}
+
+
+def save_on_a_full_disk(folder: str, base: str, room: int, **changes: Any) -> dict[str, Any]:
+    """Save, train, and save again while no file may grow beyond `room` bytes."""
+    from chartqa_ft import load_checkpoint
+
+    made = trainer(folder, base, **changes)
+    made.save_model()
+    before = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+    made.train()
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        made.save_model()
+        error = None
+    except Exception as caught:
+        error = {"kind": type(caught).__name__, "message": str(caught), "errno": getattr(caught, "errno", None)}
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    after = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+    folders = sorted(path.name for path in Path(folder).iterdir() if path.is_dir())
+    load_checkpoint(folder)
+    made.save_model()
+    later = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+    changed = sorted(name for name in later if later[name] != before.get(name))
+    return {"error": error, "same": before == after, "folders": folders, "changed": changed}
+
+
+def push_saved(folder: str, name: str, base: str, **changes: Any) -> str:
+    """Push a model without training; its weights are those of the base, a little moved, the same each time."""
+    import torch
+
+    made = trainer(folder, base, hub_model_id=name, **changes)
+    with torch.no_grad():
+        for weight in made.model.parameters():
+            weight.add_(0.125)
+    return made.push_to_hub().oid
+
+
+def init_alone(folder: str, base: str, **changes: Any) -> None:
+    """Make a trainer that pushes, which must fail before it trains."""
+    trainer(folder, base, push_to_hub=True, **changes)

@@ -1,0 +1,329 @@
+"""A trained model goes to the Hub and comes back the same, with a card of its own scores, whatever fails meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chartqa_ft.hub_errors import find_token
+from chartqa_ft.model_card import read_card
+from chartqa_ft.tiny import tiny_unichart
+
+from . import families
+from .hub_client import ClientError
+from .test_hub_server import World
+
+FLOWS = "tests.drivers.push_flows."
+BASES = {"unichart": "ahmed-masry/unichart-base-960", "llava": "llava-hf/llava-1.5-7b-hf"}
+LICENCES = {"unichart": "mit", "llava": "llama2"}
+KINDS = ("full", "lora", "merged")
+RATES = {"unichart": {"full": 0.02, "lora": 0.3, "merged": 0.3}, "llava": dict.fromkeys(KINDS, 0.002)}
+"""At which two steps leave different answers to different charts."""
+COMMIT = "/api/models/{}/commit/*"
+UPLOAD = "/storage/upload/*"
+REFUSED = "hf_" + "abcdefghij" * 3
+RESULTS = {"README.md", "assets/training_curve.png", "metrics.json"}
+SETTINGS = {"chartqa_config.json", "training_args.json"}
+PROCESSOR = {"processor_config.json", "tokenizer.json", "tokenizer_config.json"}
+FULL = {"config.json", "generation_config.json", "model.safetensors"}
+ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def expected(family: str, kind: str) -> set[str]:
+    chat = {"chat_template.jinja"} if family == "llava" else set()
+    return RESULTS | SETTINGS | PROCESSOR | chat | (ADAPTER if kind == "lora" else FULL)
+
+
+def save_bases(folder: Path) -> None:
+    built = {"unichart": tiny_unichart("test", image_size=64, window_size=4), "llava": families.build("llava")}
+    for family, (model, processor) in built.items():
+        model.save_pretrained(folder / family)
+        processor.save_pretrained(folder / family)
+        (folder / family / "README.md").write_text(f"---\nlicense: {LICENCES[family]}\n---\n# A base\n")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("push")
+    save_bases(folder / "bases")
+    with World(folder, xet=False) as world:
+        for family, name in BASES.items():
+            world.hub.upload(name, folder / "bases" / family)
+        world.hub.add_organisation("lab", "alice")
+        yield world
+        # The folders of the runs lie there too.
+        assert world.token not in repr(world.hub.requests)
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert world.client.log in files
+        assert not [path for path in files if world.token.encode() in path.read_bytes()]
+        assert not [path for path in files if path.name == "training_args.bin"]
+
+
+@pytest.fixture(scope="module")
+def other(world) -> Iterator:
+    """Another process, whose cache a test empties."""
+    with world.process("fresh", token=world.token) as client:
+        yield client
+
+
+@pytest.fixture
+def folder(world, request) -> Path:
+    """Where a run goes: searched for tokens at the end."""
+    return world.folder / "runs" / "".join(sign if sign.isalnum() else "-" for sign in request.node.name)
+
+
+def empty(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+
+
+def pushed(world: World, name: str, **settings) -> dict[str, bytes]:
+    files = world.hub.files(name, **settings)
+    files.pop(".gitattributes", None)
+    assert not [path for path in files if path.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert not [path for path, content in files.items() if find_token(content.decode("latin-1"), world.token)]
+    return files
+
+
+def card(files: dict[str, bytes]) -> str:
+    return files["README.md"].decode()
+
+
+def metadata(files: dict[str, bytes]) -> dict:
+    return yaml.safe_load(card(files).split("---\n")[1])
+
+
+def scores(metrics: dict) -> dict:
+    """What a card tells of them."""
+    return {key.removeprefix("eval_"): value for key, value in metrics.items() if "relaxed_accuracy" in key}
+
+
+def assert_card_tells(files: dict[str, bytes], metrics: dict) -> None:
+    told = read_card(card(files))
+    assert {"relaxed_accuracy", "relaxed_accuracy_ci_low", "relaxed_accuracy_human", "n", "n_human"} <= set(told)
+    for key, value in told.items():
+        assert value == metrics[f"eval_{key}"], key
+
+
+# ---------------------------------------------------------------- there and back
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", BASES)
+def test_there_and_back(world, other, folder, family, kind):
+    name, predictions = f"alice/{family}-{kind}", kind == "lora"
+    sent = world.call(
+        FLOWS + "train_and_push",
+        folder,
+        BASES[family],
+        lora=kind != "full",
+        pushing={"merge": kind == "merged", "predictions": predictions},
+        hub_model_id=name,
+        hub_token=world.token,
+        learning_rate=RATES[family][kind],
+    )
+    assert 0 < sent["metrics"]["eval_relaxed_accuracy"] < 1, sent["answers"]
+    files = pushed(world, name)
+    assert set(files) == expected(family, kind) | ({"predictions.jsonl"} if predictions else set())
+    assert len(world.hub.commits(name)) == 2
+    empty(world.folder / "fresh")
+    got = other.call(FLOWS + "pull", name, sent["labels"], folder / "pulled")
+    assert got["answers"] == sent["answers"]
+    assert len(set(got["answers"])) > 1
+    losses = got["metrics"].pop("eval_loss"), sent["metrics"].pop("eval_loss")
+    assert losses[0] == (pytest.approx(losses[1], rel=1e-5) if kind == "merged" else losses[1])
+    assert got["metrics"] == sent["metrics"]
+    assert_card_tells(files, sent["metrics"])
+    report = json.loads(files["metrics.json"])
+    assert report["step"] == 2
+    assert scores(report) == scores(sent["metrics"])
+    told = metadata(files)
+    assert (told["license"], told["base_model"]) == (LICENCES[family], BASES[family])
+    if predictions:
+        rows = [json.loads(line) for line in files["predictions.jsonl"].splitlines()]
+        assert [row["prediction"] for row in rows] == sent["answers"]
+
+
+# ---------------------------------------------------------------- while training
+
+
+SAVES = {"save_strategy": "steps", "save_steps": 1, "push_to_hub": True, "hub_always_push": True}
+
+
+def titles(world: World, name: str) -> list[str]:
+    return [commit.title for commit in world.hub.commits(name)][:-1]
+
+
+def test_every_save_is_pushed(world, folder):
+    name = "alice/every-save"
+    ended = world.call(
+        FLOWS + "train_alone",
+        folder,
+        BASES["unichart"],
+        hub_model_id=name,
+        hub_strategy="every_save",
+        save_total_limit=2,
+        max_steps=3,
+        **SAVES,
+    )
+    assert (ended["steps"], ended["warnings"]) == (3, [])
+    assert titles(world, name) == [f"Training in progress, step {step}" for step in (3, 2, 1)]
+    files = pushed(world, name)
+    assert set(files) == expected("unichart", "full") - {"metrics.json"}  # never evaluated
+    assert files["model.safetensors"] == (folder / "checkpoint-3" / "model.safetensors").read_bytes()
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
+    assert not (folder / ".push").exists()
+
+
+def test_checkpoints_to_resume_from(world, folder):
+    name = "alice/checkpoints"
+    ended = world.call(
+        FLOWS + "train_alone",
+        folder,
+        BASES["llava"],
+        lora=True,
+        hub_model_id=name,
+        hub_token=world.token,
+        hub_strategy="checkpoint",
+        eval_strategy="steps",
+        eval_steps=1,
+        **SAVES,
+    )
+    assert (ended["steps"], ended["warnings"]) == (2, [])
+    assert titles(world, name) == ["Training in progress, step 2", "Training in progress, step 1"]
+    files = world.hub.files(name)
+    states = {path.partition("/")[2]: content for path, content in files.items() if path.startswith("last-")}
+    assert {"optimizer.pt", "scheduler.pt", "trainer_state.json", "adapter_model.safetensors"} <= set(states)
+    assert states["optimizer.pt"] == (folder / "checkpoint-2" / "optimizer.pt").read_bytes()
+    assert json.loads(states["trainer_state.json"])["global_step"] == 2
+    assert not [path for path in files if path.endswith("training_args.bin")]
+    assert {path for path in files if "/" not in path or path.startswith("assets/")} - {".gitattributes"} == expected(
+        "llava", "lora"
+    )
+    assert json.loads(files["metrics.json"])["step"] == 2
+    last = [row for row in ended["log"] if "eval_loss" in row][-1]
+    assert_card_tells(files, last)
+    for path, content in files.items():
+        assert not find_token(content.decode("latin-1"), world.token), path
+
+
+def test_a_failing_push_does_not_stop_the_training(world, folder):
+    name = "alice/stumbles"
+    world.hub.fail(COMMIT.format(name), status=403)
+    ended = world.call(
+        FLOWS + "train_alone",
+        folder,
+        BASES["unichart"],
+        hub_model_id=name,
+        hub_strategy="every_save",
+        **SAVES,
+    )
+    assert ended["steps"] == 2
+    (warning,) = ended["warnings"]
+    assert warning.startswith("a push while training failed, and training goes on: alice/stumbles was not pushed: ")
+    assert "the token may not write to" in warning
+    assert f"Nothing is lost: the files are kept in {folder / 'checkpoint-1'}." in warning
+    assert titles(world, name) == ["Training in progress, step 2"]
+    assert set(pushed(world, name)) == expected("unichart", "full") - {"metrics.json"}
+    assert (folder / "checkpoint-2" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("better", [1, 2])
+def test_the_card_is_of_the_best_weights(world, folder, better):
+    name = f"alice/best-{better}"
+    ended = world.call(FLOWS + "push_best", folder, BASES["unichart"], better, hub_model_id=name)
+    assert ended["best"] == ended["weights_step"] == better
+    assert ended["same_weights"]
+    assert ended["losses"]["1"] != ended["losses"]["2"]
+    files = pushed(world, name)
+    report = json.loads(files["metrics.json"])
+    assert report["step"] == better
+    assert report["eval_loss"] == ended["losses"][str(better)]
+    assert {row["metrics"][0]["args"]["step"] for row in metadata(files)["model-index"][0]["results"]} == {better}
+
+
+# ---------------------------------------------------------------- where to, and who may
+
+
+def test_pull_requests_branches_and_organisations(world, folder):
+    base, hub = BASES["unichart"], world.hub
+    hub.upload("bob/model", {"README.md": b"bob's"})
+    sent = world.call(
+        FLOWS + "train_and_push", folder / "pr", base, hub_model_id="bob/model", hub_create_pr=True, max_steps=1
+    )
+    assert sent["pr"] == f"{hub.url}/bob/model/discussions/1"
+    assert pushed(world, "bob/model") == {"README.md": b"bob's"}
+    assert set(pushed(world, "bob/model", revision="refs/pr/1")) == expected("unichart", "full")
+    sent = world.call(
+        FLOWS + "train_and_push",
+        folder / "lab",
+        base,
+        hub_model_id="lab/model",
+        hub_private_repo=True,
+        hub_revision="trial",
+        max_steps=1,
+    )
+    assert hub.is_private("lab/model")
+    assert pushed(world, "lab/model") == {}
+    files = pushed(world, "lab/model", revision="trial")
+    assert set(files) == expected("unichart", "full")
+    got = world.call(FLOWS + "pull", "lab/model", sent["labels"], folder / "pulled", revision="trial")
+    assert got["answers"] == sent["answers"]
+    # A card's name and its snippets say where the model is.
+    assert "lab/model" in card(files)
+
+
+def test_who_may_not_push_hears_it_before_training(world, folder):
+    reader = world.hub.add_user("alice", "read")
+    for name, token, words in [
+        ("alice/refused", reader, "the token may not write to alice/refused"),
+        ("alice/refused", REFUSED, "the Hub refused the token"),
+        ("bob/other", world.token, "If you do not belong to 'bob', the name is taken"),
+    ]:
+        with pytest.raises(ClientError) as caught:
+            world.call(FLOWS + "init_alone", folder, BASES["unichart"], hub_model_id=name, hub_token=token)
+        assert caught.value.kind == "HubError", caught.value.trace
+        assert words in caught.value.message
+        assert not find_token(caught.value.trace, token)
+        assert not world.hub.exists(name)
+
+
+# ---------------------------------------------------------------- a full disk, a killed process
+
+
+@pytest.mark.parametrize(
+    ("family", "lora", "weights"), [("unichart", False, "model"), ("llava", True, "adapter_model")]
+)
+def test_a_full_disk_keeps_what_was_there(world, folder, family, lora, weights):
+    room = 100_000 if not lora else 2_000
+    told = world.call(FLOWS + "save_on_a_full_disk", folder, BASES[family], room, lora=lora)
+    assert told["error"]["kind"] == "OSError"
+    assert f"the disk is full: the model could not be saved in {folder}. What was there is" in told["error"]["message"]
+    assert told["error"]["errno"] == 28
+    assert told["same"]
+    assert told["folders"] == []
+    assert f"{weights}.safetensors" in told["changed"]
+
+
+def test_a_process_killed_between_weights_and_commit(world, folder):
+    name, base = "alice/killed", BASES["llava"]
+    world.hub.fail(COMMIT.format(name), how="hold")
+    number = len(world.hub.requests)
+    with world.process("killed", token=world.token) as client:
+        client.start(FLOWS + "push_saved", folder, name, base)
+        world.hub.wait_for(COMMIT.format(name))
+    world.hub.mend()
+    assert pushed(world, name) == {}
+    assert len(world.hub.matching(UPLOAD, "PUT", since=number)) == 1
+    number = len(world.hub.requests)
+    world.call(FLOWS + "push_saved", folder, name, base)
+    assert set(pushed(world, name)) == expected("llava", "full") - {"metrics.json", "assets/training_curve.png"}
+    assert len(world.hub.commits(name)) == 2
+    assert not world.hub.matching(UPLOAD, "PUT", since=number)
