@@ -219,11 +219,14 @@ class ModelPublishing(Seq2SeqTrainer):
         return push() if blocking else self._in_background(push)
 
     def _collect_predictions(self, folder: Path) -> None:
-        scores = self.scores.get(self.weights_step)
-        if scores is not None and scores.predictions is not None and scores.predictions.is_file():
-            shutil.copyfile(scores.predictions, folder / PREDICTIONS_NAME)
-        elif not (folder / PREDICTIONS_NAME).is_file():
+        scores, target = self.scores.get(self.weights_step), folder / PREDICTIONS_NAME
+        written = scores.predictions if scores is not None else None
+        if written is not None and not written.is_file():  # scripts move it, beside the model that is not merged
+            written = Path(self.args.output_dir) / PREDICTIONS_NAME
+        if written is None or not written.is_file():
             raise ValueError("push_predictions: these weights were not evaluated with write_predictions=True")
+        if written != target:
+            shutil.copyfile(written, target)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         # Upstream's would write and upload training_args.bin, a pickle that holds hub_token in plain text.
