@@ -354,7 +354,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
 
 def card_facts(script: ModelArguments) -> dict[str, Any]:
     """What the arguments of a script add to the card of its model: the data, and the command that was run."""
-    command = shlex.join(["accelerate", "launch", *sys.argv]) if sys.argv[0] else None
+    command = shlex.join(["accelerate", "launch", *_public(sys.argv)]) if sys.argv[0] else None
     data = {
         "dataset": getattr(script, "dataset_name", None),
         "dataset_revision": getattr(script, "dataset_revision", None),
@@ -364,6 +364,20 @@ def card_facts(script: ModelArguments) -> dict[str, Any]:
         "command": command,
     }
     return {name: value for name, value in data.items() if value is not None}
+
+
+def _public(arguments: Sequence[str]) -> list[str]:
+    """A command line without a token, and without the folders of this machine that it was run in."""
+    told, hidden = [], False
+    for part in arguments:
+        key, equals, value = part.partition("=") if part.startswith("--") and "=" in part else ("", "", part)
+        name = key or part
+        if not hidden and not name.endswith("token"):
+            path = Path(value)
+            inside = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
+            told.append(f"{key}{equals}{inside if path.is_absolute() else value}")
+        hidden = not hidden and not equals and name.startswith("--") and name.endswith("token")
+    return told
 
 
 def write_report(output_dir: str | Path, script: Any, numbers: Mapping[str, Any], answers: str | None) -> None:
