@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,15 @@ import yaml
 
 from chartqa_ft.hub_errors import find_token
 from chartqa_ft.model_card import read_card
+from chartqa_ft.scripts import _public
 from chartqa_ft.tiny import tiny_unichart
 
 from . import families
+from .common import drawn_charts, launcher
 from .hub_client import ClientError
+from .hub_server import environment
+from .launching import EVALUATE, FINETUNE, TIMEOUT, as_command_line
+from .test_hub_data import as_m4
 from .test_hub_server import World
 
 FLOWS = "tests.drivers.push_flows."
@@ -327,3 +333,100 @@ def test_a_process_killed_between_weights_and_commit(world, folder):
     assert set(pushed(world, name)) == expected("llava", "full") - {"metrics.json", "assets/training_curve.png"}
     assert len(world.hub.commits(name)) == 2
     assert not world.hub.matching(UPLOAD, "PUT", since=number)
+
+
+# ---------------------------------------------------------------- the scripts, as the README writes them
+
+
+def started(world: World, script: Path, settings: dict, home: str) -> str:
+    """`accelerate launch script ...` with only HF_ENDPOINT and the like set; what it says, which holds no token."""
+    variables = environment(world.hub, world.folder / home, token=world.token)
+    command = [*launcher(1), str(script), *as_command_line(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False, timeout=TIMEOUT)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    said = done.stdout + done.stderr
+    assert world.token not in said
+    return said
+
+
+def test_what_a_script_tells_of_its_command():
+    here, token = (
+        Path.cwd(),
+        ["--hub_token", REFUSED, f"--hub_token={REFUSED}", "--hub_token", "unlike", "--hub_token=un=like"],
+    )
+    command = [f"{here}/examples/a.py", *token, "--output_dir=/home/me/out", "--model", "/models/base", "user/model"]
+    told = ["examples/a.py", "--output_dir=out", "--model", "base", "user/model"]
+    assert _public([*command, "--push_to_hub", "a=b/c", "--prompt=x = {question}"]) == [
+        *told,
+        "--push_to_hub",
+        "a=b/c",
+        "--prompt=x = {question}",
+    ]
+
+
+def test_a_script_pushes_a_merged_model_with_its_answers(world, folder):
+    name = "alice/merged-script"
+    metrics = world.call(
+        FLOWS + "train_as_script",
+        folder,
+        BASES["llava"],
+        lora=True,
+        hub_model_id=name,
+        push_merged=True,
+        push_predictions=True,
+    )
+    files = pushed(world, name)
+    assert set(files) == expected("llava", "merged") | {"predictions.jsonl"}
+    assert files["predictions.jsonl"] == (folder / "predictions.jsonl").read_bytes()
+    assert scores(json.loads(files["metrics.json"])) == scores(metrics)
+    assert_card_tells(files, metrics)
+
+
+def test_the_scripts_with_the_names_of_the_hub(world, folder):
+    charts = drawn_charts(3)
+    files = {f"data/{split}-00000-of-00001.parquet": as_m4(charts) for split in ("train", "val", "test")}
+    world.hub.upload("HuggingFaceM4/ChartQA", files, repo_type="dataset")
+    name, output = "alice/unichart-chartqa", folder / "out"
+    settings = {
+        "output_dir": output,
+        "push_to_hub": True,
+        "hub_model_id": name,
+        "max_steps": 2,
+        "max_train_samples": 4,
+        "eval_steps": 1,
+        "save_steps": 1,
+        "warmup_steps": 0,
+        "learning_rate": 0.02,
+        "generation_num_beams": 1,
+        "generation_max_new_tokens": 5,
+        "push_predictions": True,
+        "hub_token": world.token,
+        "use_cpu": True,
+    }
+    said = started(world, FINETUNE, settings, "training")
+    (commit,) = world.hub.commits(name)[:-1]
+    assert f"pushed: {world.hub.url}/{name}/commit/{commit.sha}" in said
+    files = pushed(world, name)
+    assert set(files) == expected("unichart", "full") | {"predictions.jsonl"}
+    report = json.loads(files["metrics.json"])
+    assert report == json.loads((output / "metrics.json").read_text())
+    assert_card_tells(files, report)
+    told = metadata(files)
+    assert (told["license"], told["base_model"]) == ("mit", BASES["unichart"])
+    assert told["datasets"] == ["HuggingFaceM4/ChartQA"]
+    assert "accelerate launch" in card(files)
+    assert str(world.folder) not in card(files)
+    assert "hub_token" not in card(files)
+    settings = {
+        "model_name_or_path": name,
+        "output_dir": folder / "scores",
+        "split": "val",
+        "num_beams": 1,
+        "max_new_tokens": 5,
+        "use_cpu": True,
+    }
+    started(world, EVALUATE, settings, "evaluating")
+    again = json.loads((folder / "scores" / "metrics.json").read_text())
+    assert scores(again) == scores(report)
+    assert again["eval_loss"] == report["eval_loss"]
+    assert (folder / "scores" / "predictions.jsonl").read_bytes() == files["predictions.jsonl"]

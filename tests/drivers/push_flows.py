@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,15 @@ def push_saved(folder: str, name: str, base: str, **changes: Any) -> str:
 def init_alone(folder: str, base: str, **changes: Any) -> None:
     """Make a trainer that pushes, which must fail before it trains."""
     trainer(folder, base, push_to_hub=True, **changes)
+
+
+def train_as_script(folder: str, base: str, **changes: Any) -> dict[str, Any]:
+    """What the example scripts do with a trainer."""
+    from chartqa_ft.scripts import DataArguments, ModelArguments, train_and_score
+
+    @dataclass
+    class Arguments(DataArguments, ModelArguments):
+        pass
+
+    made = trainer(folder, base, push_to_hub=True, **changes)
+    return without_times(train_and_score(made, Arguments(model_name_or_path=base)))
