@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -338,10 +339,10 @@ def test_a_process_killed_between_weights_and_commit(world, folder):
 # ---------------------------------------------------------------- the scripts, as the README writes them
 
 
-def started(world: World, script: Path, settings: dict, home: str) -> str:
-    """`accelerate launch script ...` with only HF_ENDPOINT and the like set; what it says, which holds no token."""
+def started(world: World, command: list[str], settings: dict, home: str) -> str:
+    """A script with only HF_ENDPOINT and the like set; what it says, which holds no token."""
     variables = environment(world.hub, world.folder / home, token=world.token)
-    command = [*launcher(1), str(script), *as_command_line(settings)]
+    command = [*command, *as_command_line(settings)]
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False, timeout=TIMEOUT)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     said = done.stdout + done.stderr
@@ -403,7 +404,7 @@ def test_the_scripts_with_the_names_of_the_hub(world, folder):
         "hub_token": world.token,
         "use_cpu": True,
     }
-    said = started(world, FINETUNE, settings, "training")
+    said = started(world, [*launcher(1), str(FINETUNE)], settings, "training")
     (commit,) = world.hub.commits(name)[:-1]
     assert f"pushed: {world.hub.url}/{name}/commit/{commit.sha}" in said
     files = pushed(world, name)
@@ -425,7 +426,7 @@ def test_the_scripts_with_the_names_of_the_hub(world, folder):
         "max_new_tokens": 5,
         "use_cpu": True,
     }
-    started(world, EVALUATE, settings, "evaluating")
+    started(world, [sys.executable, str(EVALUATE)], settings, "evaluating")
     again = json.loads((folder / "scores" / "metrics.json").read_text())
     assert scores(again) == scores(report)
     assert again["eval_loss"] == report["eval_loss"]
