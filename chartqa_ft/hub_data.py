@@ -78,7 +78,7 @@ def _load(name: str, revision: str | None, streaming: bool, load_kwargs: dict[st
         )
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError):
         if constants.HF_HUB_OFFLINE:
-            raise HubError(
+            raise MissingDatasetError(
                 f"{name} was not loaded: HF_HUB_OFFLINE=1 forbids asking the Hub, and revision {revision or 'main'!r} "
                 "of the data set is not in this machine's cache. Load it once with the network (without streaming, "
                 "which stores nothing) and without HF_HUB_OFFLINE."

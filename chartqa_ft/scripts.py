@@ -20,7 +20,7 @@ import shlex
 import sys
 import warnings
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 import torch
 import yaml
+from accelerate import PartialState
 from datasets import Dataset
 from huggingface_hub.errors import HFValidationError
 from torch import nn
@@ -53,6 +54,7 @@ __all__ = [
     "one_line_errors",
     "parse",
     "parse_mapping",
+    "run_script",
     "set_up_logging",
     "train_and_score",
     "trainable_share",
@@ -350,6 +352,12 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         if commit is not None:
             print(f"pushed: {commit.pr_url or commit.commit_url}")
     return metrics
+
+
+def run_script(main: Callable[[], Any]) -> None:
+    """Run the `main` of a script and leave its process group: threads of it that are alive at exit abort a rank."""
+    main()
+    PartialState().destroy_process_group()
 
 
 def card_facts(script: ModelArguments) -> dict[str, Any]:

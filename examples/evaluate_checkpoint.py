@@ -29,7 +29,7 @@ from chartqa_ft import (
     load_checkpoint,
     stratified_subset,
 )
-from chartqa_ft.scripts import HelpFormatter, naming, one_line_errors, parse_mapping, write_report
+from chartqa_ft.scripts import HelpFormatter, naming, one_line_errors, parse_mapping, run_script, write_report
 
 
 @dataclass
@@ -114,4 +114,4 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

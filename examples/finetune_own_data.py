@@ -46,6 +46,7 @@ from chartqa_ft.scripts import (
     one_line_errors,
     parse,
     parse_mapping,
+    run_script,
     set_up_logging,
     train_and_score,
     trainable_share,
@@ -130,4 +131,4 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -35,6 +35,7 @@ from chartqa_ft.scripts import (
     load_model,
     load_records,
     one_line_errors,
+    run_script,
     set_up_logging,
     train_and_score,
 )
@@ -82,4 +83,4 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -46,6 +46,7 @@ from chartqa_ft.scripts import (
     load_records,
     one_line_errors,
     parse,
+    run_script,
     set_up_logging,
     train_and_score,
     trainable_share,
@@ -136,4 +137,4 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
