@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ class Scores:
     """The first rows, with question, answer, prediction and verdict."""
     predictions: Path | None = None
     """The file of all answers, where one was written."""
+    records: Any = None
+    """What was evaluated, where it can be indexed by row: for the charts of `rows`."""
+
+    def chart(self, row: Mapping[str, Any]) -> Any:
+        """The image of one of `rows`, or `None` where the data is a stream."""
+        return self.records[row["index"]]["image"] if hasattr(self.records, "__getitem__") else None
 
 
 class AnswerEvaluation(Seq2SeqTrainer):
@@ -99,6 +106,7 @@ class AnswerEvaluation(Seq2SeqTrainer):
             for name, part in records.items():
                 metrics.update(self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}", **generation_settings))
             return metrics
+        whole = records
         if self.is_in_train and self.args.eval_subset is not None:
             size = self.args.eval_subset
             numbered = Dataset.from_dict({"source": records["source"], "number": range(len(records))})
@@ -119,6 +127,7 @@ class AnswerEvaluation(Seq2SeqTrainer):
                 decoding=self.decoding(),
                 rows=self._scored[:SHOWN],
                 predictions=file if file.is_file() else None,
+                records=whole,
             )
         return metrics
 

@@ -21,7 +21,7 @@ from . import compat as compatibility
 from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
 from .adapters.vocabulary import grow_vocabulary
 from .fetch import fetch_checkpoint
-from .image_cost import follow_processor, set_image_cost
+from .image_cost import follow_processor, image_settings, set_image_cost
 from .processors import load_processor
 
 logger = logging.getLogger(__name__)
@@ -164,12 +164,15 @@ def save_settings(
 ) -> Path:
     """Write `chartqa_config.json`: the prompt and what else, beside weights and processor, answers depend on.
 
+    Its image settings are there to be read; loading takes the processor's own files.
+
     Args:
         compat: whether the model keeps the numbers of transformers 4.28.1.
         metric_variant: of relaxed accuracy, that the model was selected and scored by.
     """
     settings = {
         **adapter.settings(),
+        "image": image_settings(adapter.processor),
         "compat": compat,
         "metric_variant": metric_variant,
         "versions": package_versions(),

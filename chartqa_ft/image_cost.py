@@ -30,6 +30,18 @@ _PROCESSOR_DEFAULTS_WIN = (
     "pan_and_scan_max_num_crops",
     "pan_and_scan_min_ratio_to_activate",
 )
+_SIZE_SETTINGS = (
+    "size",
+    "crop_size",
+    "max_image_size",
+    "patch_size",
+    "merge_size",
+    "min_patches",
+    "do_image_splitting",
+    "crop_to_patches",
+    "image_grid_pinpoints",
+    *_PROCESSOR_DEFAULTS_WIN,
+)
 _SWIN = ("donut-swin", "swin")
 
 
@@ -93,6 +105,15 @@ def image_kwargs(processor: Any) -> dict[str, Any]:
     """
     values = {name: getattr(processor.image_processor, name, None) for name in _PROCESSOR_DEFAULTS_WIN}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def image_settings(processor: Any) -> dict[str, Any]:
+    """What the image processor does to a chart's size, as JSON types. For the record: its own files keep it."""
+    image_processor = getattr(processor, "image_processor", None)
+    found = {name: getattr(image_processor, name, None) for name in _SIZE_SETTINGS}
+    plain = {name: value for name, value in found.items() if isinstance(value, (bool, int, float, list))}
+    sizes = {name: _edges(value) for name, value in found.items() if name not in plain and value is not None}
+    return {**plain, **{name: edges for name, edges in sizes.items() if edges}}
 
 
 def follow_processor(model: nn.Module, processor: Any) -> None:

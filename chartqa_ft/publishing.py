@@ -19,9 +19,11 @@ from transformers.trainer_utils import HubStrategy
 
 from . import compat, hub
 from .adapters import Adapter, base_model
+from .adapters.examples import open_image
 from .base_card import base_licence
 from .evaluation import Scores
 from .hub_errors import HubError, explained, retrying
+from .images import to_rgb
 from .model_card import CardFacts, CardSample, write_card
 from .publish import push_checkpoint, stage
 from .saving import replaced_whole
@@ -125,7 +127,7 @@ class ModelPublishing(Seq2SeqTrainer):
             "num_processes": self.args.world_size,
             "peft_config": {} if peft_config is None else peft_config.to_dict(),
             "log_history": history,
-            "samples": [_sample(row) for row in (scores.rows if scores else [])],
+            "samples": [_sample(row, scores, include_images) for row in (scores.rows if scores else [])],
             "versions": hub.package_versions(),
             **base_licence(base, token),
             **self.card_facts,
@@ -170,7 +172,7 @@ class ModelPublishing(Seq2SeqTrainer):
         *,
         merge: bool | None = None,
         predictions: bool | None = None,
-        include_images: bool = False,
+        include_images: bool | None = None,
         **facts: Any,
     ) -> CommitInfo | Future | None:
         """Save the model, write its card, and push both in one commit.
@@ -183,7 +185,8 @@ class ModelPublishing(Seq2SeqTrainer):
             private: whether a new repository is; `None`: `args.hub_private_repo`.
             merge: push a PEFT adapter merged into its base model; `None`: `args.push_merged`.
             predictions: push `predictions.jsonl` of the weights' evaluation too; `None`: `args.push_predictions`.
-            include_images: show charts of `samples` that are not marked as `allowed`. Only if you may publish them.
+            include_images: show three charts of the evaluation on the card, or those of `samples`, also where they are
+                not marked as `allowed`. Only if you may publish them; `None`: `args.push_images`.
             facts: further fields of the card (`dataset`, `command`, `samples`, ...); see `CardFacts`.
 
         Raises:
@@ -192,6 +195,7 @@ class ModelPublishing(Seq2SeqTrainer):
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         token = token if token is not None else self.args.hub_token
         merge = self.args.push_merged if merge is None else merge
+        include_images = self.args.push_images if include_images is None else include_images
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
         self.save_model(_internal_call=True)
@@ -245,7 +249,7 @@ class ModelPublishing(Seq2SeqTrainer):
         # A copy: rotation may delete the checkpoint while it is sent.
         staged = stage(checkpoint, Path(self.args.output_dir) / PUSH_FOLDER / checkpoint.name)
         kind = "lora" if hasattr(self.model, "peft_config") else "full"
-        self._write_facts(staged, kind=kind, token=self.args.hub_token, include_images=False)
+        self._write_facts(staged, kind=kind, token=self.args.hub_token, include_images=self.args.push_images)
         with_states = strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS)
         push = partial(
             push_checkpoint,
@@ -284,9 +288,15 @@ class ModelPublishing(Seq2SeqTrainer):
         shutil.rmtree(Path(self.args.output_dir) / PUSH_FOLDER, ignore_errors=True)
 
 
-def _sample(row: Mapping[str, Any]) -> CardSample:
+def _sample(row: Mapping[str, Any], scores: Scores, with_image: bool) -> CardSample:
+    # No chart is even opened unless somebody said that it may be published.
+    image = scores.chart(row) if with_image else None
     return CardSample(
-        question=row["question"], answer=row["answer"], prediction=row["prediction"], correct=row.get("correct")
+        question=row["question"],
+        answer=row["answer"],
+        prediction=row["prediction"],
+        correct=row.get("correct"),
+        image=None if image is None else to_rgb(open_image(image)),
     )
 
 

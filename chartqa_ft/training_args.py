@@ -86,6 +86,12 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     push_predictions: bool = field(default=False, metadata={"help": "Push predictions.jsonl with the model."})
     """Push the answers of the last evaluation, `predictions.jsonl`, with the model."""
 
+    push_images: bool = field(
+        default=False,
+        metadata={"help": "Show three charts of the evaluation on the card. Only if you may publish them."},
+    )
+    """Show three evaluated charts on the model's card. Only if you may publish them: ChartQA's own are not yours."""
+
     logging_steps: float = field(default=50, metadata={"help": "Log the loss every so many steps."})
     """Steps between two lines of the log; each reports the token-exact loss of the steps since the last one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -10,7 +11,9 @@ import pytest
 import torch
 import transformers as tf
 
-from chartqa_ft.image_cost import image_kwargs, set_image_cost
+from chartqa_ft.adapters import adapter_for
+from chartqa_ft.hub import save_settings
+from chartqa_ft.image_cost import image_kwargs, image_settings, set_image_cost
 from chartqa_ft.processors import load_processor
 
 from .families import build, draw_bars
@@ -256,3 +259,18 @@ def test_what_the_processor_class_would_overrule() -> None:
     assert image_kwargs(build("pix2struct")[1]) == {"max_patches": 48}
     assert image_kwargs(build("internvl")[1]) == {"max_patches": 3}
     assert image_kwargs(build("unichart")[1]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("unichart", {"size": {"height": 64, "width": 64}}),
+        ("pix2struct", {"max_patches": 48, "patch_size": {"height": 16, "width": 16}}),
+        ("qwen2_5_vl", {"patch_size": 8, "merge_size": 2, "size": {"longest_edge": 2304, "shortest_edge": 256}}),
+    ],
+)
+def test_the_settings_of_images_are_there_to_be_read(name, settings, tmp_path):
+    model, processor = build(name)
+    assert image_settings(processor) == settings
+    save_settings(adapter_for(model, processor), tmp_path)
+    assert json.loads((tmp_path / "chartqa_config.json").read_text())["image"] == settings
