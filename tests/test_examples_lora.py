@@ -213,16 +213,19 @@ def test_defaults_are_those_of_the_library(tmp_path):
     assert (args.generation_num_beams, args.activation_checkpointing) == (1, True)
 
 
+@pytest.mark.parametrize(("least", "place"), [(4, "docstring"), (1, "README")], ids=["docstring", "README"])
 @pytest.mark.parametrize("path", [FINETUNE, LORA, OWN], ids=lambda path: path.stem)
-def test_the_commands_on_top_of_a_script_are_ones_that_it_takes(path, tmp_path, monkeypatch):
+def test_the_commands_that_users_paste_are_ones_that_a_script_takes(path, least, place, tmp_path, monkeypatch):
     module = example(path)
     taken = []
     monkeypatch.setattr(module, "set_up_logging", lambda args: taken.append(args) or sys.exit())
-    text = module.__doc__.replace("\\\n", " ")
-    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("    accelerate launch")]
-    assert len(commands) >= 4
+    text = module.__doc__ if place == "docstring" else (ROOT / "README.md").read_text(encoding="utf-8")
+    script = f"examples/{path.name}"
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
+    lines = [line for line in lines if line.startswith("accelerate launch") and script in line]
+    commands = [shlex.split(line.removesuffix("..."), comments=True) for line in lines]
+    assert len(commands) >= least
     for command in commands:
-        script = f"examples/{path.name}"
         line = [part for part in command[command.index(script) + 1 :] if part != "config.yaml"]
         with pytest.raises(SystemExit) as stopped:
             module.main([*line, "--output_dir", str(tmp_path), "--use_cpu"])
