@@ -1,6 +1,6 @@
 """Fine-tune UniChart, or any Donut-like model, on ChartQA with the official recipe, and score it by generated answers.
 
-One GPU (24 GB), the published model and data:
+One GPU, the published model and data:
 
     accelerate launch examples/finetune_unichart.py \\
         --model_name_or_path ahmed-masry/unichart-base-960 --dataset_name HuggingFaceM4/ChartQA \\

@@ -1,6 +1,6 @@
 """Fine-tune any vision-language model on ChartQA with LoRA, DoRA or QLoRA, and score it by generated answers.
 
-One GPU (24 GB), a chat model that reads charts in their own resolution:
+One GPU, a chat model that reads charts in their own resolution:
 
     accelerate launch examples/finetune_vlm_lora.py --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct \\
         --max_pixels 602112 --output_dir out
@@ -10,7 +10,7 @@ Several GPUs; the vision side learns too; a merged checkpoint that needs no PEFT
     accelerate launch --multi_gpu --num_processes 4 examples/finetune_vlm_lora.py \\
         --model_name_or_path Qwen/Qwen3-VL-4B-Instruct --lora_vision --gradient_accumulation_steps 2 --merge
 
-QLoRA of a model of 7 billion parameters on 16 GB (pip install bitsandbytes); DoRA on chosen layers:
+QLoRA of a model of 7 billion parameters (pip install bitsandbytes); DoRA on chosen layers:
 
     accelerate launch examples/finetune_vlm_lora.py --model_name_or_path llava-hf/llava-1.5-7b-hf --quantize 4
     accelerate launch examples/finetune_vlm_lora.py --model_name_or_path google/paligemma-3b-pt-448 --use_dora \\
