@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +12,17 @@ from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
 from .adapters import Adapter, base_model
 from .data import stratified_subset
 from .losses import sum_by_row
 from .predictions import write_predictions
+from .scores import BestCheckpoint, KeepScores, Scores, part_of, read_scores
 from .scoring import each_row_once, score_rows
 
 SHOWN = 3
 """Rows of an evaluation that are kept to be shown on the model's card."""
-
-
-@dataclass
-class Scores:
-    """What an evaluation found out about the weights of one optimizer step."""
-
-    step: int
-    prefix: str
-    metrics: dict[str, float]
-    """As `evaluate` returned them, with their prefix."""
-    decoding: dict[str, Any]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    """The first rows, with question, answer, prediction and verdict."""
-    predictions: Path | None = None
-    """The file of all answers, where one was written."""
-    records: Any = None
-    """What was evaluated, where it can be indexed by row: for the charts of `rows`."""
-
-    def chart(self, row: Mapping[str, Any]) -> Any:
-        """The image of one of `rows`, or `None` where the data is a stream."""
-        return self.records[row["index"]]["image"] if hasattr(self.records, "__getitem__") else None
 
 
 class AnswerEvaluation(Seq2SeqTrainer):
@@ -55,7 +33,10 @@ class AnswerEvaluation(Seq2SeqTrainer):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.scores: dict[int, Scores] = {}
-        """Of the weights of each step the last evaluation."""
+        """Of the weights of each step the last evaluation. Checkpoints keep them."""
+        # Now, before what marks a checkpoint as complete is added.
+        self.add_callback(KeepScores(lambda: self.scores))
+        self.add_callback(BestCheckpoint())
         self.best_weights_step: int | None = None
         """The step of the weights that training went back to at its end (`load_best_model_at_end`)."""
         self._answered: list[dict[str, Any]] = []
@@ -128,8 +109,15 @@ class AnswerEvaluation(Seq2SeqTrainer):
                 rows=self._scored[:SHOWN],
                 predictions=file if file.is_file() else None,
                 records=whole,
+                part=part_of(whole, self.eval_dataset),
             )
         return metrics
+
+    def train(self, resume_from_checkpoint: str | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As `Trainer.train`; `scores` become those of the run that is resumed, or empty."""
+        folder = resume_from_checkpoint
+        self.scores = {} if folder is None else read_scores(folder, self.args.output_dir, self.eval_dataset)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _predictions_file(self, prefix: str) -> Path:
         return Path(self.args.output_dir) / "predictions" / f"{prefix}-step-{self.state.global_step}.jsonl"

@@ -21,12 +21,12 @@ from . import compat, hub
 from .adapters import Adapter, base_model
 from .adapters.examples import open_image
 from .base_card import base_licence
-from .evaluation import Scores
 from .hub_errors import HubError, explained, retrying
 from .images import to_rgb
 from .model_card import CardFacts, CardSample, write_card
 from .publish import push_checkpoint, stage
 from .saving import replaced_whole
+from .scores import Scores
 
 logger = logging.getLogger(__name__)
 
