@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
-import sys
 import warnings
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +34,7 @@ from transformers import HfArgumentParser, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from .adapters import Adapter, adapter_for
+from .command import command_line
 from .data import load_chartqa, stratified_subset
 from .hub import load_checkpoint
 from .metrics import format_table
@@ -362,30 +361,15 @@ def run_script(main: Callable[[], Any]) -> None:
 
 def card_facts(script: ModelArguments) -> dict[str, Any]:
     """What the arguments of a script add to the card of its model: the data, and the command that was run."""
-    command = shlex.join(["accelerate", "launch", *_public(sys.argv)]) if sys.argv[0] else None
     data = {
         "dataset": getattr(script, "dataset_name", None),
         "dataset_revision": getattr(script, "dataset_revision", None),
         "train_split": getattr(script, "train_split", None),
         "eval_split": getattr(script, "eval_split", None),
         "base_revision": script.model_revision,
-        "command": command,
+        "command": command_line(),
     }
     return {name: value for name, value in data.items() if value is not None}
-
-
-def _public(arguments: Sequence[str]) -> list[str]:
-    """A command line without a token, and without the folders of this machine that it was run in."""
-    told, hidden = [], False
-    for part in arguments:
-        key, equals, value = part.partition("=") if part.startswith("--") and "=" in part else ("", "", part)
-        name = key or part
-        if not hidden and not name.endswith("token"):
-            path = Path(value)
-            inside = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
-            told.append(f"{key}{equals}{inside if path.is_absolute() else value}")
-        hidden = not hidden and not equals and name.startswith("--") and name.endswith("token")
-    return told
 
 
 def write_report(output_dir: str | Path, script: Any, numbers: Mapping[str, Any], answers: str | None) -> None:

@@ -13,7 +13,6 @@ import yaml
 
 from chartqa_ft.hub_errors import find_token
 from chartqa_ft.model_card import read_card
-from chartqa_ft.scripts import _public
 from chartqa_ft.tiny import tiny_unichart
 
 from . import families
@@ -348,21 +347,6 @@ def started(world: World, command: list[str], settings: dict, home: str) -> str:
     said = done.stdout + done.stderr
     assert world.token not in said
     return said
-
-
-def test_what_a_script_tells_of_its_command():
-    here, token = (
-        Path.cwd(),
-        ["--hub_token", REFUSED, f"--hub_token={REFUSED}", "--hub_token", "unlike", "--hub_token=un=like"],
-    )
-    command = [f"{here}/examples/a.py", *token, "--output_dir=/home/me/out", "--model", "/models/base", "user/model"]
-    told = ["examples/a.py", "--output_dir=out", "--model", "base", "user/model"]
-    assert _public([*command, "--push_to_hub", "a=b/c", "--prompt=x = {question}"]) == [
-        *told,
-        "--push_to_hub",
-        "a=b/c",
-        "--prompt=x = {question}",
-    ]
 
 
 def test_a_script_pushes_a_merged_model_with_its_answers(world, folder):
