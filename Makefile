@@ -1,11 +1,14 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+INSTALLED_BENCH := $(VENV)/.installed-bench
 OLDEST := .venv-oldest
 INSTALLED_OLDEST := $(OLDEST)/.installed
 
+BENCHMARKS := training_step evaluation sft charts records predictions
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest families quality style clean
+.PHONY: help demo test test-oldest families bench quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -13,6 +16,10 @@ help:  ## list the targets
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,quality]'
+	touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
 	touch $@
 
 # From nothing each time, so that nothing newer stays behind.
@@ -34,6 +41,9 @@ test-oldest: $(INSTALLED_OLDEST)  ## run it on the oldest packages that setup.cf
 families: $(INSTALLED)  ## test the fifteen families alone and write their table into the README
 	$(PYTHON) -m pytest -n 2 --dist worksteal tests/test_families*.py --junitxml=out/families.xml
 	$(PYTHON) -m tests.family_table out/families.xml README.md
+
+bench: $(INSTALLED_BENCH)  ## measure time and memory beside the peers and print the table (BENCHMARKS="charts ..." for some)
+	$(foreach benchmark,$(BENCHMARKS),$(PYTHON) -m tests.benchmarks.$(benchmark) &&) $(PYTHON) -m tests.benchmarks.table
 
 quality: $(INSTALLED)  ## check lint and format
 	$(VENV)/bin/ruff check .
