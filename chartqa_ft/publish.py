@@ -52,18 +52,27 @@ _SETTINGS = (
 _TEXTS = ("README.md", "LICENSE", "LICENSE.*", "NOTICE", "assets/*")
 _ASSETS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".json", ".csv", ".md", ".txt")
 _PREDICTIONS = "predictions.jsonl"
+_SHARD = "-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]"
 _STALE = (
-    "model*.safetensors",
-    "adapter_model*.safetensors",
-    "*.safetensors.index.json",
-    "pytorch_model*",
-    "adapter_model*.bin",
-    "tf_model*.h5",
-    "flax_model*.msgpack",
+    *(
+        name
+        for stem, suffix in (
+            ("model", "safetensors"),
+            ("adapter_model", "safetensors"),
+            ("pytorch_model", "bin"),
+            ("adapter_model", "bin"),
+            ("tf_model", "h5"),
+            ("flax_model", "msgpack"),
+        )
+        for name in (f"{stem}.{suffix}", f"{stem}{_SHARD}.{suffix}", f"{stem}.{suffix}.index.json")
+    ),
+    "assets/training_curve.png",
+    "assets/sample_[0-9].png",
     _PREDICTIONS,
     *_SETTINGS,
 )
-"""What an earlier push may have left that would be taken for a part of this model, or for its results."""
+"""Names that saving and pushing give: what an earlier push may have left that would be taken for a part of this model,
+for its results, or for a picture of its card. Files with other names are somebody's own."""
 _ARGUMENTS_PICKLE = "training_args.bin"
 _LARGEST_HEADER = 100_000_000
 """Bytes of a safetensors header, by the format's own limit."""

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
 
 from chartqa_ft.hub_errors import HubError, explained, find_token, redact, retrying
+from chartqa_ft.model_card import CardFacts, CardSample, write_card
 from chartqa_ft.publish import check_files, files_of_checkpoint, files_of_model, push_checkpoint, stage
 
 from .hub_client import Client, ClientError
@@ -488,6 +490,36 @@ def test_what_others_left_there(lfs, tmp_path):
     lfs.push(save(tmp_path / "model"), "alice/old")
     assert lfs.files("alice/old") == expected(tmp_path / "model") | mine
     assert "old/training_args.bin, training_args.bin is deleted from alice/old" in lfs.client.log.read_text()
+
+
+OWN = ("assets/curve2.png", "assets/sample_chart.png", "assets/deep/sample_1.png", "model.fp16.safetensors")
+OWN += ("model-small.safetensors", "model_quantized.safetensors", "pytorch_model_notes.txt", "openvino.index.json")
+
+
+def with_card(folder: Path, samples: int, log: list[dict]) -> Path:
+    """A real card in place of the folder's, with so many charts and a curve of `log`."""
+    chart = Image.new("RGB", (40, 30), "red")
+    asked = [CardSample(question="How?", answer="1", prediction="1", image=chart) for _ in range(samples)]
+    shutil.rmtree(folder / "assets")
+    write_card(folder, CardFacts(name="a/b", kind="full", samples=asked, log_history=log), include_images=True)
+    return folder
+
+
+def test_pictures_and_weights_of_earlier_pushes_go_and_what_others_put_there_stays(lfs, tmp_path):
+    hub, name = lfs.hub, "alice/layouts"
+    mine = dict.fromkeys(OWN, b"mine")
+    hub.upload(name, mine)
+    log = [{"step": step, "loss": 1.0 / step} for step in (1, 2)]
+    shards = with_card(save(tmp_path / "shards", 1, shards=True), 3, log)
+    few = with_card(save(tmp_path / "few", 2), 1, log)
+    plain = with_card(save(tmp_path / "plain", 3, adapter=True), 0, [])
+    pictures = {"assets/training_curve.png", *(f"assets/sample_{number}.png" for number in (1, 2, 3))}
+    assert {path for path in expected(shards) if path.startswith("assets/")} == pictures
+    assert [path for path in expected(plain) if path.startswith("assets/")] == []
+    for number, folder in enumerate((shards, few, plain, shards), start=1):
+        lfs.push(folder, name)
+        assert lfs.files(name) == expected(folder) | mine
+        assert len(hub.commits(name)) == 2 + number  # with what is deleted in the same one
 
 
 def test_branches_pull_requests_and_owners(world, tmp_path):
