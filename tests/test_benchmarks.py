@@ -15,6 +15,7 @@ from tests.benchmarks.measure import (
     alternate,
     apart,
     digits,
+    forget_peak,
     markdown,
     peak_resident,
     ratio,
@@ -100,6 +101,19 @@ def test_three_digits(value, text):
 def hold(mebibytes: int) -> int:
     block = bytearray(b"x") * (mebibytes * MIB)
     return len(block)
+
+
+def hold_twice() -> tuple[int, int, int]:
+    hold(201)
+    whole = peak_resident()
+    forget_peak()
+    return whole, peak_resident(), resident()
+
+
+def test_a_peak_that_is_forgotten():
+    whole, after, now = apart(hold_twice).result
+    assert whole - after > 190 * MIB
+    assert abs(after - now) < 10 * MIB
 
 
 def refuse() -> None:
