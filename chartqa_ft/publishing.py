@@ -18,6 +18,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import HubStrategy
 
 from . import compat, hub
+from .adapter_embeddings import needs_embeddings
 from .adapters import Adapter, base_model
 from .adapters.examples import open_image
 from .base_card import base_licence
@@ -73,6 +74,20 @@ class ModelPublishing(Seq2SeqTrainer):
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save")
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        # Upstream gives no way to tell PEFT whether the embeddings belong to an adapter; its guess asks the Hub.
+        if not hasattr(self.model, "peft_config"):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save or getattr(self.model, "is_distributed_loading_by_transformers", False):
+            self.model.save_pretrained(
+                output_dir,
+                state_dict=state_dict,
+                save_embedding_layers=needs_embeddings(self.model),
+                is_main_process=self.args.should_save,
+            )
+            if self.args.should_save:
+                self.processing_class.save_pretrained(output_dir)
 
     def _save_settings(self, folder: Path) -> None:
         legacy = compat.is_legacy(base_model(self.model).config)

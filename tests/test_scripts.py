@@ -171,7 +171,7 @@ def test_trainable_share_counts_what_is_trained():
     assert trainable_share(wrapped) == f"{trained:,} of {total + trained:,} parameters are trained ({share:.3g} %)"
 
 
-@pytest.mark.filterwarnings("ignore:Could not find a config file in someone/tiny:UserWarning")
+@pytest.mark.filterwarnings("error:Could not find a config file")
 def test_an_adapter_of_a_hub_model_names_the_hub_model_and_merges(tmp_path, monkeypatch):
     folder = save_family("llava", tmp_path / "cache")
     asked = []
