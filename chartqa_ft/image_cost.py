@@ -124,9 +124,11 @@ def follow_processor(model: nn.Module, processor: Any) -> None:
     grids = getattr(image_processor, "image_grid_pinpoints", None)
     if grids is not None and hasattr(config, "image_grid_pinpoints"):
         config.image_grid_pinpoints = [list(grid) for grid in grids]
-    canvas = _edges(getattr(image_processor, "size", None)).get("height")
-    if arguments == ("image_size",) and _tower_size(config) != (canvas, canvas):
-        _set_canvas(model, processor, canvas)
+    size = _edges(getattr(image_processor, "size", None))
+    canvas = (size.get("height"), size.get("width"))
+    # Only a square one was ever set here: any other is the base model's own, Donut's 2560 x 1920 for one.
+    if arguments == ("image_size",) and canvas[0] == canvas[1] and _tower_size(config) != canvas:
+        _set_canvas(model, processor, canvas[0])
 
 
 class _Rule(NamedTuple):

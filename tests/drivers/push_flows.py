@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import resource
 import signal
@@ -12,6 +14,14 @@ from typing import Any
 from .pull_flows import _Warnings
 
 TIMES = ("_runtime", "_per_second", "_time", "epoch")
+GENERATION = (
+    "max_length",
+    "decoder_start_token_id",
+    "forced_eos_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+)
 
 
 def records(labels: list[str] | None = None, n: int = 4) -> list[dict[str, Any]]:
@@ -35,12 +45,14 @@ def trainer(folder: str, base: str, *, lora: bool = False, loading: dict[str, An
     )
 
 
-def answers_of(model: Any, processor: Any, adapter: Any) -> list[str]:
+def answers_of(model: Any, processor: Any, adapter: Any, num_beams: int = 1) -> list[str]:
     from chartqa_ft import answer_questions
 
     rows = records()
     images, questions = [row["image"] for row in rows], [row["question"] for row in rows]
-    return answer_questions(model, processor, images, questions, adapter=adapter, max_new_tokens=6)
+    return answer_questions(
+        model, processor, images, questions, adapter=adapter, num_beams=num_beams, max_new_tokens=6
+    )
 
 
 def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -48,12 +60,18 @@ def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_and_push(
-    folder: str, base: str, *, pushing: dict[str, Any] | None = None, lora: bool = False, **changes: Any
+    folder: str,
+    base: str,
+    *,
+    pushing: dict[str, Any] | None = None,
+    lora: bool = False,
+    golden: str | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Train, evaluate on labels that are mostly what the model answers, and push."""
     made = trainer(folder, base, lora=lora, **changes)
     made.train()
-    answers = answers_of(made.model, made.processing_class, made.adapter)
+    answers = answers_of(made.model, made.processing_class, made.adapter, made.args.generation_num_beams)
     # Its own answers but for the first, so that no other answers score the same.
     labels = ["no such answer", *(answer or "no such answer" for answer in answers[1:])]
     metrics = made.evaluate(records(labels))
@@ -65,15 +83,16 @@ def train_and_push(
         "step": made.weights_step,
         "oid": commit.oid,
         "pr": commit.pr_url,
+        "old": old_numbers(made.model, made.processing_class, made.adapter, golden) if golden else None,
     }
 
 
 def train_alone(folder: str, base: str, **changes: Any) -> dict[str, Any]:
-    """Train while `hub_strategy` pushes; returns the log, and what was warned of."""
+    """Train while `hub_strategy` pushes; returns the log, and what was warned of after loading."""
+    made = trainer(folder, base, **changes)
     said = _Warnings()
     logging.getLogger("chartqa_ft").addHandler(said)
     try:
-        made = trainer(folder, base, **changes)
         output = made.train()
     finally:
         logging.getLogger("chartqa_ft").removeHandler(said)
@@ -114,15 +133,84 @@ def push_best(folder: str, base: str, better: int, **changes: Any) -> dict[str, 
     }
 
 
-def pull(name: str, labels: list[str], folder: str, **loading: Any) -> dict[str, Any]:
+def pull(
+    name: str, labels: list[str], folder: str, *, num_beams: int = 1, golden: str | None = None, **loading: Any
+) -> dict[str, Any]:
     """What a checkpoint of the Hub answers and scores."""
     from chartqa_ft import ChartQATrainer, load_checkpoint
     from tests.common import arguments
 
     model, processor, adapter = load_checkpoint(name, **loading)
-    answers = answers_of(model, processor, adapter)
-    scoring = ChartQATrainer(model, arguments(folder), processing_class=processor, adapter=adapter)
-    return {"answers": answers, "metrics": without_times(scoring.evaluate(records(labels)))}
+    answers = answers_of(model, processor, adapter, num_beams)
+    settings = arguments(folder, generation_num_beams=num_beams)
+    scoring = ChartQATrainer(model, settings, processing_class=processor, adapter=adapter)
+    return {
+        "answers": answers,
+        "metrics": without_times(scoring.evaluate(records(labels))),
+        "old": old_numbers(model, processor, adapter, golden) if golden else None,
+    }
+
+
+def old_numbers(model: Any, processor: Any, adapter: Any, golden: str) -> dict[str, Any]:
+    """What transformers 4.28.1 and today's do not do alike, of a model and the charts of a folder of golden values.
+
+    Pixels are digests of the float32 values of one chart; beams are those of 4 in a search of 12 tokens.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from chartqa_ft.adapters import base_model
+    from chartqa_ft.collator import ChartQACollator
+
+    values = json.loads((Path(golden) / "golden.json").read_text(encoding="utf-8"))
+    rows = [
+        {
+            "image": Image.open(Path(golden) / "images" / example["imgname"]),
+            "question": example["query"],
+            "answer": example["label"],
+        }
+        for example in values["examples"]
+    ]
+    batches = [adapter.encode([row]) for row in rows]
+    np.random.seed(0)
+    padded = ChartQACollator(adapter, random_padding="global", group_by_chart=False)(rows)["pixel_values"]
+    model.eval()
+    beams: dict[str, list[Any]] = {"own": [], "plain": []}
+    for batch in batches[:4]:
+        prompt = batch["decoder_input_ids"][:, : adapter.prompt_lengths(batch)[0]]
+        for key, search in (("own", adapter.search(4)), ("plain", {})):
+            with torch.no_grad():
+                found = model.generate(
+                    pixel_values=batch["pixel_values"],
+                    decoder_input_ids=prompt,
+                    num_beams=4,
+                    max_new_tokens=12,
+                    return_dict_in_generate=True,
+                    output_scores=True,
+                    **search,
+                )
+            beams[key].append([found.sequences[0].tolist(), found.sequences_scores[0].item()])
+    base = base_model(model)
+    blocks = [block for stage in base.encoder.encoder.layers for block in stage.blocks]
+    return {
+        "pixels": [digest_of(batch["pixel_values"][0]) for batch in batches],
+        "padded": [digest_of(chart) for chart in padded],
+        "ids": [batch["decoder_input_ids"][0].tolist() for batch in batches],
+        "decoded": [processor.tokenizer.decode(case["input_ids"]) for case in values["tokenizer_cases"]],
+        "drop_path": [getattr(block.drop_path, "drop_prob", 0.0) for block in blocks],
+        "generation": {key: getattr(base.generation_config, key) for key in GENERATION},
+        "sequences": [sequence for sequence, _ in beams["own"]],
+        "beam_scores": [score for _, score in beams["own"]],
+        "plain_beam_scores": [score for _, score in beams["plain"]],
+    }
+
+
+def digest_of(values: Any) -> str:
+    """Of an array or a tensor, by its bytes."""
+    import numpy as np
+
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 def save_on_a_full_disk(folder: str, base: str, room: int, **changes: Any) -> dict[str, Any]:
