@@ -24,6 +24,7 @@ from .lora import add_adapter
 from .losses import answer_logits_only, token_losses
 from .progress import SHORT
 from .publishing import ModelPublishing
+from .recompute import checkpoint_blocks
 from .running_loss import RunningLoss, last_checkpoint
 from .training_args import ChartQATrainingArguments
 
@@ -94,6 +95,8 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
         adapted = hasattr(model, "peft_config")
         hub.check_saveable(model)
         self.adapter.attach(model)
+        if args.activation_checkpointing:
+            checkpoint_blocks(base_model(model))
         if args.ddp_find_unused_parameters is None:
             # Upstream says no with gradient checkpointing, for whose reentrant kind that was: LLaVA would stop.
             args.ddp_find_unused_parameters = not (self.adapter.uses_all_parameters or adapted)

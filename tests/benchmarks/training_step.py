@@ -1,0 +1,223 @@
+"""P1 and P2: one training step of a UniChart-base, in time and in memory, against the official recipe.
+
+    python -m tests.benchmarks.training_step [--quick] [--sizes 960 480] [--runs 5]
+
+Both sides take the same weights and the same rows (real charts, 1.67 or 1.5 questions on each), forward, backward,
+gradients clipped at 1 and a step of AdamW, in float32 on a CPU and in bfloat16 autocast on a GPU. Preparing the batch
+is not counted (see `charts`). Before anything is timed the losses and gradients of both are compared.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import torch
+from torch import nn
+
+from chartqa_ft import ChartQATrainer, ChartQATrainingArguments
+
+from .measure import GIB, Report, Row, Sample, alternate, apart, arguments, ratio
+from .unichart_base import POSITIONS, OfficialRecipe, real_records, unichart, use_all_cores, with_rows
+
+BATCHES = {960: (3, 2), 480: (5, 3)}
+"""Rows and charts of a step, by the side of the picture in pixels: what a CPU does in under two minutes."""
+GOALS = {960: ">= 2.5x (GPU: >= 3x)", 480: ">= 3.5x (GPU: >= 3x)"}
+RECOMPUTE = {"official": 0, "ours": 0, "ours, recomputing half": 2, "ours, recomputing": 1}
+"""The ways to take a step, and of which encoder blocks activations are computed again: of none, of every n-th."""
+
+
+class Sides:
+    """The two ways to take one step with one model; they share its optimizer."""
+
+    def __init__(self, size: int, rows: int, charts: int, *, quick: bool = False, every: int = 0):
+        records = real_records(60)
+        self.batch_records = with_rows(records, rows, charts)
+        self.model, processor = unichart(size, records, quick=quick)
+        self.folder = tempfile.TemporaryDirectory()
+        self.cuda = torch.cuda.is_available() and not quick
+        args = ChartQATrainingArguments(
+            output_dir=self.folder.name,
+            per_device_train_batch_size=rows,
+            max_steps=1,
+            random_padding=False,
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=not self.cuda,
+            activation_checkpointing=True,
+        )
+        self.trainer = ChartQATrainer(
+            self.model, args, train_dataset=[dict(row) for row in self.batch_records], processing_class=processor
+        )
+        self.recompute(every)
+        self.recipe = OfficialRecipe(self.model, processor, positions=64 if quick else POSITIONS)
+        device = args.device
+        self.official_batch = {key: value.to(device) for key, value in self.recipe.collate(self.batch_records).items()}
+        batch = next(iter(self.trainer.get_train_dataloader()))
+        self.batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
+        self.tokens = int((self.batch["labels"] != -100).sum())
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, weight_decay=0.0, fused=self.cuda)
+        self.model.train()
+
+    def recompute(self, every: int) -> None:
+        """Compute the activations of every n-th block of the encoder again in the backward pass; 0: of none."""
+        self.model.activation_checkpointing_disable()
+        if every:
+            self.model.encoder.activation_checkpointing_enable(every_n_layers=every)
+
+    def official_loss(self) -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.cuda):
+            return self.recipe.loss(self.official_batch)
+
+    def our_loss(self) -> torch.Tensor:
+        with self.trainer.compute_loss_context_manager():
+            return self.trainer.compute_loss(self.model, self.batch, num_items_in_batch=self.tokens)
+
+    def step(self, loss: Callable[[], torch.Tensor]) -> None:
+        self.optimizer.zero_grad()
+        loss().backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        if self.cuda:
+            torch.cuda.synchronize()
+
+    def official(self) -> None:
+        self.step(self.official_loss)
+
+    def ours(self) -> None:
+        self.step(self.our_loss)
+
+    def differences(self) -> tuple[float, float]:
+        """Relative differences of the two losses, and of the gradients (L2) where both fit into memory."""
+        losses, gradients = [], []
+        for loss in (self.official_loss, self.our_loss):
+            self.optimizer.zero_grad()
+            value = loss()
+            value.backward()
+            losses.append(value.item())
+            gradients.append([p.grad.clone() for p in self.model.parameters() if p.grad is not None])
+        distance = sum((a - b).double().square().sum() for a, b in zip(*gradients, strict=True)).sqrt()
+        norm = sum(a.double().square().sum() for a in gradients[0]).sqrt()
+        self.optimizer.zero_grad()
+        return abs(losses[1] / losses[0] - 1), float(distance / norm)
+
+
+def where_time_goes(sides: Sides) -> dict[str, float]:
+    """Seconds of one of our steps by part. The backward pass of a part ends where that of the part before begins."""
+    model, seconds, handles = sides.model, {}, []
+    times: dict[tuple[str, str], float] = {}
+
+    def now() -> float:
+        if sides.cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def watch(name: str, part: nn.Module) -> None:
+        def mark(event: str) -> None:
+            times[name, event] = now()
+
+        def ended(module: nn.Module, args: tuple, output: Any) -> None:
+            mark("ends")
+            # The gradient of a part's output is there when its own backward pass begins.
+            states = output if torch.is_tensor(output) else output.last_hidden_state
+            states.register_hook(lambda gradient: mark("backward"))
+
+        handles.append(part.register_forward_pre_hook(lambda *_: mark("begins")))
+        handles.append(part.register_forward_hook(ended))
+
+    order = ("head", "decoder", "encoder")
+    parts = (model.get_output_embeddings(), model.decoder.get_decoder(), model.encoder)
+    for name, part in zip(order, parts, strict=True):
+        watch(name, part)
+    started = now()
+    batch = sides.trainer._collators["train"]([dict(row) for row in sides.batch_records])
+    seconds["data (no workers)"] = now() - started
+    del batch
+    sides.optimizer.zero_grad()
+    loss = sides.our_loss()
+    loss.backward()
+    finished = now()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    sides.optimizer.step()
+    seconds["clip and optimizer"] = now() - finished
+    for handle in handles:
+        handle.remove()
+    for position, name in enumerate(order):
+        forward = times[name, "ends"] - times[name, "begins"]
+        ends = times[order[position + 1], "backward"] if position + 1 < len(order) else finished
+        seconds[name] = forward + ends - times[name, "backward"]
+    return seconds
+
+
+def memory_of(side: str, size: int, rows: int, charts: int, limit: float | None, quick: bool) -> Sample | None:
+    """Peak bytes of two steps of one side, in a process of its own; `None` where they do not fit `limit` GiB."""
+    try:
+        spent = apart(_two_steps, side, size, rows, charts, limit, quick)
+    except (RuntimeError, MemoryError, BrokenProcessPool) as error:
+        print(f"  {side}: {rows} rows on {charts} charts do not fit ({str(error).splitlines()[0][:120]})")
+        return None
+    return Sample((float(spent.device or spent.resident),), unit="B")
+
+
+def _two_steps(side: str, size: int, rows: int, charts: int, limit: float | None, quick: bool) -> None:
+    use_all_cores()
+    if limit and not torch.cuda.is_available():
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (int(limit * GIB), int(limit * GIB)))
+    sides = Sides(size, rows, charts, quick=quick, every=RECOMPUTE[side])
+    for _ in range(2):
+        sides.official() if side == "official" else sides.ours()
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--sizes", type=int, nargs="*", help="sides of the picture in pixels")
+    parser.add_argument("--batch", type=int, nargs=2, help="rows and charts of a step")
+    parser.add_argument("--limit", type=float, help="GiB that a step may hold, to see whether it fits (CPU)")
+    parser.add_argument("--parts", choices=("time", "memory"), nargs="*", default=("time", "memory"))
+    args = parser.parse_args(argv)
+    use_all_cores()
+    for size in args.sizes or ([64] if args.quick else list(BATCHES)):
+        rows, charts = args.batch or BATCHES.get(size, (3, 2))
+        if "time" in args.parts:
+            measure_time(Report("P1", args.out, args.quick), size, rows, charts, args.runs)
+        if "memory" in args.parts:
+            measure_memory(Report("P2", args.out, args.quick), size, rows, charts, args.limit)
+
+
+def measure_time(out: Report, size: int, rows: int, charts: int, runs: int) -> None:
+    sides = Sides(size, rows, charts, quick=out.quick)
+    loss, gradient = sides.differences()
+    out.note(f"{rows} rows on {charts} charts: losses differ by {loss:.1e}, gradients by {gradient:.1e} (relative)")
+    works = {side: sides.official if side == "official" else sides.ours for side in RECOMPUTE}
+    times = alternate(works, runs=runs, before=lambda side: sides.recompute(RECOMPUTE[side]))
+    for side in list(RECOMPUTE)[1:]:
+        work = f"training step, {size} px, {rows} rows on {charts} charts ({side})"
+        peers = ratio(times["official"], times[side])
+        out.add(Row(work, times[side], rows, times["official"], peers, GOALS.get(size, "-")))
+    sides.recompute(0)
+    seconds = where_time_goes(sides)
+    for name, value in sorted(seconds.items(), key=lambda item: -item[1]):
+        out.note(f"{name:<20} {value:8.3f} s  {value / sum(seconds.values()):6.1%}")
+
+
+def measure_memory(out: Report, size: int, rows: int, charts: int, limit: float | None) -> None:
+    peaks = {side: memory_of(side, size, rows, charts, limit, out.quick) for side in RECOMPUTE}
+    for side in list(RECOMPUTE)[1:]:
+        if peaks[side] is not None:
+            peer = peaks["official"]
+            part = None if peer is None else ratio(peaks[side], peer)
+            work = f"memory of a step, {size} px, {rows} rows on {charts} charts ({side})"
+            out.add(Row(work, in_gib(peaks[side]), rows, None if peer is None else in_gib(peer), part, "<= 0.5x"))
+
+
+def in_gib(bytes_: Sample) -> Sample:
+    return Sample(tuple(value / GIB for value in bytes_.values), unit="GiB")
+
+
+if __name__ == "__main__":
+    main()
