@@ -20,6 +20,7 @@ from .losses import sum_by_row
 from .predictions import write_predictions
 from .scores import BestCheckpoint, KeepScores, Scores, part_of, read_scores
 from .scoring import each_row_once, score_rows
+from .two_stage import AnswerQueue
 
 SHOWN = 3
 """Rows of an evaluation that are kept to be shown on the model's card."""
@@ -40,6 +41,8 @@ class AnswerEvaluation(Seq2SeqTrainer):
         self.best_weights_step: int | None = None
         """The step of the weights that training went back to at its end (`load_best_model_at_end`)."""
         self._answered: list[dict[str, Any]] = []
+        self._queue: AnswerQueue | None = None
+        """While an evaluation is running: its rows that wait for their answers."""
         self._scored: list[dict[str, Any]] = []
         self._row_numbers: list[int] | None = None
         """Of a subset that is being evaluated: the row of the whole data set for each of its rows."""
@@ -143,11 +146,19 @@ class AnswerEvaluation(Seq2SeqTrainer):
     ) -> EvalLoopOutput:
         """Upstream's loop drives `prediction_step`; rows are then gathered by their number, each counted once."""
         self._answered = []
-        self._collecting = True
+        self._queue = AnswerQueue(
+            self.adapter,
+            rows_per_call=self.args.eval_batch_size,
+            window=self.args.eval_window,
+            **self.decoding(),
+        )
         try:
             output = super().evaluation_loop(dataloader, description, None, ignore_keys, metric_key_prefix)
+            with self.accelerator.autocast():
+                for row, answer in self._queue.flush():
+                    row["prediction"] = answer
         finally:
-            self._collecting = False
+            self._queue = None
         gathered = gather_object(self._answered) if self.accelerator.num_processes > 1 else self._answered
         rows, self._answered = each_row_once(gathered), []
         if self._row_numbers is not None:
@@ -165,8 +176,6 @@ class AnswerEvaluation(Seq2SeqTrainer):
             num_samples=len(rows),
         )
 
-    _collecting = False
-
     def prediction_step(
         self,
         model: nn.Module,
@@ -176,30 +185,30 @@ class AnswerEvaluation(Seq2SeqTrainer):
         **generation_settings: Any,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         """(loss, answer ids, labels) of one batch: the mean loss per answer token (0-d, nats), int64 ids of the
-        answers alone (rows, max_new_tokens), the batch's labels. Charts are encoded once for loss and generation."""
+        answers alone (rows, max_new_tokens), the batch's labels. Charts are encoded once for loss and generation.
+        Within an evaluation all three are `None`: rows are collected, and some of them wait for their answers."""
         inputs = send_to_device(inputs, self.args.device)
         labels, loss, ids = inputs.get("labels"), None, None
-        generate = self.args.predict_with_generate and not (prediction_loss_only and not self._collecting)
         with torch.no_grad(), self.accelerator.autocast():
             inner = base_model(model)
             encoder_outputs = self.adapter.encode_charts(inner, inputs)
             if labels is not None:
                 losses, _ = self._token_losses(inner, inputs, encoder_outputs)
                 loss = losses.sum() / max(losses.numel(), 1)
-            if generate:
-                settings = {**self.decoding(), **generation_settings}
-                ids = self.adapter.generate(inner, inputs, encoder_outputs=encoder_outputs, **settings)
-        if not self._collecting:
-            return loss, ids, labels
-        rows = [dict(row) for row in inputs["rows"]]
-        if ids is not None:
-            for row, answer in zip(rows, self.adapter.decode(ids), strict=True):
-                row["prediction"] = answer
-        if labels is not None:
-            mask = labels != -100
-            for row, loss_sum, tokens in zip(
-                rows, sum_by_row(losses, mask).tolist(), mask.sum(dim=1).tolist(), strict=True
-            ):
-                row["loss_sum"], row["tokens"] = loss_sum, tokens
-        self._answered.extend(rows)
+            if self._queue is None:
+                if self.args.predict_with_generate and not prediction_loss_only:
+                    settings = {**self.decoding(), **generation_settings}
+                    ids = self.adapter.generate(inner, inputs, encoder_outputs=encoder_outputs, **settings)
+                return loss, ids, labels
+            rows = [dict(row) for row in inputs["rows"]]
+            if labels is not None:
+                mask = labels != -100
+                for row, loss_sum, tokens in zip(
+                    rows, sum_by_row(losses, mask).tolist(), mask.sum(dim=1).tolist(), strict=True
+                ):
+                    row["loss_sum"], row["tokens"] = loss_sum, tokens
+            self._answered.extend(rows)
+            if self.args.predict_with_generate:
+                for row, answer in self._queue.add(inner, inputs, rows, encoder_outputs):
+                    row["prediction"] = answer
         return None, None, None

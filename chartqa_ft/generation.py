@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 from .adapters import Adapter, adapter_for
 from .collator import ChartQACollator
 from .sampling import CHART_KEY
+from .two_stage import WINDOW, AnswerQueue
 
 
 def answer_questions(
@@ -39,7 +39,7 @@ def answer_questions(
         images: one image per question (a list, a column of a `datasets.Dataset` or another sequence), or a single one
             for all of them. An image is a PIL image, the path of a file, or an array of uint8.
         questions: the questions, as a sequence of str.
-        batch_size: questions per batch; it changes the speed and no answer.
+        batch_size: questions that are encoded, and at most decoded, together; it changes the speed and no answer.
         num_beams: 1 for greedy decoding, more for beam search.
         max_new_tokens: the longest answer, in tokens.
         prompt: how a question is put, with the field `{question}`; `None`: the model's own.
@@ -79,22 +79,24 @@ def answer_questions(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    answers: list[str] = []
+    decoding = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, **generation_kwargs}
+    queue = AnswerQueue(adapter, rows_per_call=batch_size, window=WINDOW, **decoding)
+    answers = [""] * len(questions)
+    hidden = len(questions) <= batch_size if progress is None else not progress
+    bar = tqdm(total=len(questions), desc="Answering", unit="question", disable=hidden)
+
+    def answered() -> Iterator[tuple[int, str]]:
+        for start in range(0, len(questions), batch_size):
+            rows = range(start, min(start + batch_size, len(questions)))
+            batch = collate([_example(images[row], questions[row]) for row in rows])
+            yield from queue.add(model, {key: value.to(device) for key, value in batch.items()}, rows)
+        yield from queue.flush()
+
     try:
-        starts = range(0, len(questions), batch_size)
-        for start in tqdm(starts, desc="Answering", disable=len(starts) < 2 if progress is None else not progress):
-            batch = collate(
-                [
-                    _example(images[row], questions[row])
-                    for row in range(start, min(start + batch_size, len(questions)))
-                ]
-            )
-            batch = {key: value.to(device) for key, value in batch.items()}
-            with torch.no_grad():
-                ids = adapter.generate(
-                    model, batch, max_new_tokens=max_new_tokens, num_beams=num_beams, **generation_kwargs
-                )
-            answers.extend(adapter.decode(ids))
+        with bar:
+            for row, answer in answered():
+                answers[row] = answer
+                bar.update()
     finally:
         model.train(was_training)
     return answers

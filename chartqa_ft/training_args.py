@@ -12,6 +12,7 @@ import torch
 from transformers import Seq2SeqTrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from .two_stage import WINDOW
 from .variants import variant_name
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,14 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     """Questions (or share, below 1) of each evaluation while training, stratified by source. `evaluate()` called by a
     script always takes the whole split."""
 
+    eval_window: int = field(
+        default=WINDOW,
+        metadata={"help": "Batches of an evaluation whose questions may wait for others of the same length."},
+    )
+    """Batches of an evaluation whose questions may wait for others of the same length, to be answered together, where
+    the model needs that (UniChart, Donut). More take fewer calls and memory for the encoded charts of so many batches
+    (at 960 pixels 900 x 1024 numbers each); 1 answers every batch by itself. It changes no answer."""
+
     group_by_chart: bool | None = field(
         default=None,
         metadata=_switch("Encode each chart once for all its questions in a batch. Unset: where possible."),
@@ -196,6 +205,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
                 self.generation_max_new_tokens < 1,
                 f"generation_max_new_tokens must be at least 1, got {self.generation_max_new_tokens}",
             ),
+            (self.eval_window < 1, f"eval_window must be at least 1 batch, got {self.eval_window}"),
             (
                 self.eval_subset is not None
                 and not (0 < self.eval_subset < 1 or self.eval_subset == int(self.eval_subset) > 0),

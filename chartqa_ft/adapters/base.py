@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
 from ..images import to_rgb
+from .encoded_rows import EncodedRow
 from .examples import describe, encodable, open_image
 from .generate_settings import answer_config, split_settings
 from .prompts import CHAT_PROMPT, PROMPTS
@@ -77,6 +78,9 @@ class Adapter(ABC):
     shares_vision: ClassVar[bool] = False
     """Whether questions on one chart can share the vision tower's pass, though text and chart are encoded together.
     Such a family's `attach` makes its forward pass take `chart_index`."""
+    decodes_by_length: ClassVar[bool] = False
+    """Whether only rows with prompts of equal length generate together, after their charts were encoded. Such a family
+    writes `encoded_rows` and `rejoined`, by which rows of several batches meet (`two_stage.AnswerQueue`)."""
     pads_charts: bool = False
     """Whether `encode_images` can place a chart anywhere on a fixed canvas (`draws`), for `random_padding`."""
     setting_names: ClassVar[tuple[str, ...]] = ("prompt", "max_length")
@@ -145,10 +149,10 @@ class Adapter(ABC):
     def prompt_groups(
         self, model: nn.Module, batch: Mapping[str, torch.Tensor], encoder_outputs: Any = None
     ) -> Iterator[tuple[torch.LongTensor, dict[str, Any]]]:
-        """(row numbers, arguments of `model.generate` for these rows) of the groups of rows that generate together.
+        """(row numbers, inputs of `model.generate` for these rows) of the groups of rows that generate together.
 
-        The arguments hold the prompts alone, the ids that `generate` returns again under the name `stream`; every row
-        must answer in its group as it would alone.
+        The inputs hold the prompts alone, the ids that `generate` returns again under the name `stream`, and whatever
+        else `call_arguments` reads; every row must answer in its group as it would alone.
         """
         raise NotImplementedError(f"{type(self).__name__} must define prompt_groups, or generate as a whole")
 
@@ -186,7 +190,7 @@ class Adapter(ABC):
                 config = self.generation_config(
                     model, min(max_new_tokens, self.positions - length), num_beams, settings
                 )
-                calls = {**_cast(prompts, model), **self.search(num_beams), **arguments}
+                calls = self.call_arguments(model, _cast(prompts, model), config, arguments)
                 answers.append((rows, model.generate(generation_config=config, **calls)[:, length:]))
         first = answers[0][1]
         padded = first.new_full((sum(len(rows) for rows, _ in answers), max_new_tokens), self.pad_token_id)
@@ -194,9 +198,20 @@ class Adapter(ABC):
             padded[rows, : ids.shape[1]] = self.padded(ids)
         return padded
 
-    def search(self, num_beams: int) -> dict[str, Any]:
-        """Arguments of `model.generate` that a search of this width takes beside the settings."""
-        return {}
+    def call_arguments(
+        self, model: nn.Module, inputs: dict[str, Any], config: GenerationConfig, arguments: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """All arguments of one call of `model.generate` but its `config`: the `inputs` of a group of `prompt_groups`,
+        and what a user passed, which wins."""
+        return {**inputs, **arguments}
+
+    def encoded_rows(self, batch: Mapping[str, torch.Tensor], encoder_outputs: Any) -> list[EncodedRow]:
+        """The rows of a batch with what `encode_charts` made of it; called when `decodes_by_length` is True."""
+        raise NotImplementedError(f"{type(self).__name__} has decodes_by_length=True and must define encoded_rows")
+
+    def rejoined(self, rows: Sequence[EncodedRow]) -> tuple[dict[str, torch.Tensor], Any]:
+        """(batch, encoder outputs) for `generate` of rows of one `shape`, which may come from several batches."""
+        raise NotImplementedError(f"{type(self).__name__} has decodes_by_length=True and must define rejoined")
 
     def encode_text(
         self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True

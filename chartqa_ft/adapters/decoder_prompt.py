@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from .. import compat
@@ -22,6 +23,8 @@ from .base import (
     logger,
     pad_rows,
 )
+from .cross_cache import shared_cross_cache, takes_cross_cache
+from .encoded_rows import EncodedRow, join_rows, split_rows
 from .hooks import as_sequence, share_charts
 from .vocabulary import add_tokens
 
@@ -42,6 +45,7 @@ class DecoderPrompt(Adapter):
     stream = "decoder_input_ids"
     default_prompt = f"{MARKERS[0]} {{question}} {MARKERS[1]}"
     shares_charts = True
+    decodes_by_length = True
 
     def setup(self, model: nn.Module) -> None:
         config = base_model(model).config
@@ -232,13 +236,40 @@ class DecoderPrompt(Adapter):
     ) -> Iterator[tuple[torch.LongTensor, dict[str, Any]]]:
         # Charts are encoded once; rows decode in buckets of equal prompt length, since MBart numbers positions without
         # regard to padding and a padded row would answer another question.
-        hidden = (encoder_outputs or self.encode_charts(model, batch)).last_hidden_state
+        states = (encoder_outputs or self.encode_charts(model, batch)).last_hidden_state
         ids = batch["decoder_input_ids"]
-        chart_of_row = batch.get("chart_index", torch.arange(len(ids), device=ids.device))
+        chart_of_row = chart_numbers(batch)
         for length, index in equal_lengths(self.prompt_lengths(batch), ids.device):
-            states = hidden.index_select(0, chart_of_row[index])
-            encoded = BaseModelOutput(last_hidden_state=states)
-            yield index, {"encoder_outputs": encoded, "decoder_input_ids": ids[index, :length]}
+            inputs = {"states": states, "chart_of_row": chart_of_row[index], "decoder_input_ids": ids[index, :length]}
+            yield index, inputs
+
+    def call_arguments(
+        self, model: nn.Module, inputs: dict[str, Any], config: GenerationConfig, arguments: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        states, chart_of_row = inputs.pop("states"), inputs.pop("chart_of_row")
+        if takes_cross_cache(config, arguments):
+            token = int(inputs["decoder_input_ids"][0, 0])
+            cache = shared_cross_cache(model, states, chart_of_row, beams=config.num_beams, token=token)
+            if cache is not None:
+                inputs["past_key_values"] = cache
+        if self.legacy and config.num_beams > 1:
+            # Checkpoints of transformers 4.28.1 keep the beam scores of that version.
+            inputs["custom_generate"] = compat.legacy_beam_search
+        inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=states.index_select(0, chart_of_row))
+        return {**inputs, **arguments}
+
+    def encoded_rows(self, batch: Mapping[str, torch.Tensor], encoder_outputs: BaseModelOutput) -> list[EncodedRow]:
+        ids, states = batch["decoder_input_ids"], encoder_outputs.last_hidden_state
+        return split_rows(ids, self.prompt_lengths(batch), states, chart_numbers(batch).tolist())
+
+    def rejoined(self, rows: Sequence[EncodedRow]) -> tuple[dict[str, torch.Tensor], BaseModelOutput]:
+        prompts, states, chart_index = join_rows(rows)
+        batch = {
+            "decoder_input_ids": prompts,
+            "decoder_attention_mask": torch.ones_like(prompts),
+            "chart_index": chart_index,
+        }
+        return batch, BaseModelOutput(last_hidden_state=states)
 
     def prompt_lengths(self, batch: Mapping[str, torch.Tensor]) -> list[int]:
         """How many of each row's `decoder_input_ids` are prompt: those before the first label."""
@@ -246,14 +277,16 @@ class DecoderPrompt(Adapter):
             return ((batch["labels"] != IGNORE_INDEX).int().argmax(dim=1) + 1).tolist()
         return batch["decoder_attention_mask"].sum(dim=1).tolist()
 
-    def search(self, num_beams: int) -> dict[str, Any]:
-        """Checkpoints of transformers 4.28.1 keep the beam scores of that version."""
-        return {"custom_generate": compat.legacy_beam_search} if self.legacy and num_beams > 1 else {}
-
     def answer_ids(self, row: Sequence[int]) -> list[int]:
         # A model that starts a second answer has ended the first: the official scorer reads up to that marker.
         row = list(row)
         return super().answer_ids(row[: row.index(self.end_of_prompt)] if self.end_of_prompt in row else row)
+
+
+def chart_numbers(batch: Mapping[str, torch.Tensor]) -> torch.LongTensor:
+    """The number of every row's chart, int64 of shape (rows,)."""
+    ids = batch["decoder_input_ids"]
+    return batch.get("chart_index", torch.arange(len(ids), device=ids.device))
 
 
 def add_prompt_tokens(model: nn.Module, processor: Any) -> int:
