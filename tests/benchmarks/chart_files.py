@@ -43,10 +43,15 @@ def write_charts(
         name = f"{chart}.png"
         if chart >= drawn:
             os.link(pictures / f"{chart % drawn}.png", pictures / name)
-        for question, answer in questions[chart % drawn][: 2 if chart % 8 < 5 else 1]:
+        for question, answer in questions[chart % drawn][: questions_on(chart)]:
             lines.append({"imgname": name, "query": question, "label": answer})
         chart += 1
     path = folder / f"test_human{suffix}"
     texts = [json.dumps(line) for line in lines[:records]]
     path.write_text("\n".join(texts) if suffix == ".jsonl" else f"[{', '.join(texts)}]", encoding="utf-8")
     return path
+
+
+def questions_on(chart: int) -> int:
+    """How many of the questions that `write_charts` writes are on the chart of this number."""
+    return 2 if chart % 8 < 5 else 1

@@ -44,10 +44,17 @@ def main(argv: list[str] | None = None) -> None:
             for size in sizes if number % 2 == 0 else reversed(sizes):
                 tables[size].append(apart(use_table, files[size, ".json"], batches))
                 streams[size].append(apart(use_stream, files[size, ".jsonl"], batches))
+                report.note(f"run {number + 1} of {args.runs}, {size:,} records: {spent(tables, streams, size)}")
     for what, found in (("table", tables), ("stream", streams)):
         for figure in next(iter(found.values()))[0].result:
             add_figure(report, what, figure, found)
     add_peaks(report, streams)
+
+
+def spent(tables: dict[int, list[Apart]], streams: dict[int, list[Apart]], size: int) -> str:
+    """The last run in words, for who waits for the others."""
+    table, stream = tables[size][-1].result, streams[size][-1].result
+    return f"loading {table['loading'] * size:.1f} s, reading as a stream {stream['reading'] * size:.1f} s"
 
 
 def add_figure(report: Report, what: str, figure: str, found: dict[int, list[Apart]]) -> None:
