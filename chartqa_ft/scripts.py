@@ -17,20 +17,18 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-import yaml
 from accelerate import PartialState
 from datasets import Dataset
 from huggingface_hub.errors import HFValidationError
 from torch import nn
-from transformers import HfArgumentParser, set_seed
+from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from .adapters import Adapter, adapter_for
@@ -38,6 +36,7 @@ from .command import command_line
 from .data import load_chartqa, stratified_subset
 from .hub import load_checkpoint
 from .metrics import format_table
+from .parsing import HelpFormatter, ScriptParser, one_line, parse, parse_mapping
 from .running_loss import last_checkpoint
 from .trainer import ChartQATrainer
 from .training_args import ChartQATrainingArguments
@@ -46,6 +45,7 @@ __all__ = [
     "DataArguments",
     "HelpFormatter",
     "ModelArguments",
+    "ScriptParser",
     "checkpoint_to_resume",
     "load_model",
     "load_records",
@@ -61,7 +61,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-Script = TypeVar("Script")
 
 
 @dataclass
@@ -118,82 +117,6 @@ class DataArguments:
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate so many, in the split's mix."})
 
 
-# ------------------------------------------------------------------ arguments
-class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the lines of a script's docstring, and shows the default of every argument."""
-
-
-def parse(
-    arguments: Sequence[str],
-    script_class: type[Script],
-    *,
-    description: str,
-    usage: str | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    defaults_with: Mapping[str, Mapping[str, Any]] | None = None,
-) -> tuple[Script, ChartQATrainingArguments]:
-    """The command line of a script. It may begin with a YAML file of the same names; what follows the file wins.
-
-    Args:
-        arguments: without the name of the script.
-        script_class: the dataclass of the script's own arguments.
-        description: shown by `--help`, in these lines.
-        usage: the line above it.
-        defaults: in place of those of both dataclasses.
-        defaults_with: `{switch: defaults}`: further ones where the script's argument `switch` is on.
-
-    Raises:
-        SystemExit: with the line that is wrong, and after `--help`.
-    """
-    arguments = list(arguments)
-    parser = HfArgumentParser(
-        (script_class, ChartQATrainingArguments),
-        description=description,
-        usage=usage,
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
-    )
-    if arguments and arguments[0].endswith((".yaml", ".yml")):
-        try:
-            values = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            parser.error(f"{arguments[0]} cannot be read: {_one_line(error)}")
-        if not isinstance(values, dict):
-            parser.error(f"{arguments[0]} must hold lines like 'learning_rate: 1e-4', not a {type(values).__name__}")
-        arguments = [part for key, value in values.items() for part in _as_arguments(key, value)] + arguments[1:]
-    parser.set_defaults(**(defaults or {}))
-    for switch, changed in (defaults_with or {}).items():
-        if getattr(parser.parse_known_args(arguments)[0], switch):
-            parser.set_defaults(**changed)
-    try:
-        return parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
-    except ValueError as error:
-        parser.error(str(error))
-
-
-def _as_arguments(name: str, value: Any) -> list[str]:
-    """One entry of a YAML file as the command line has it, so that both mean the same (YAML takes 5e-5 for text)."""
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
-    return [] if value is None else [f"--{name}={json.dumps(value) if isinstance(value, dict) else value}"]
-
-
-def parse_mapping(parts: Sequence[str] | None) -> dict[str, str] | None:
-    """`["image=file", "question=q"]`, or one JSON object in text (what a mapping in a YAML file becomes), as a dict.
-
-    Raises:
-        ValueError: a part without `=`.
-    """
-    if not parts:
-        return None
-    if parts[0].lstrip().startswith("{"):
-        return json.loads(" ".join(parts))
-    wrong = [part for part in parts if "=" not in part]
-    if wrong:
-        raise ValueError(f"column_map: {wrong[0]!r} is no pair like image=file (our name, then the data's)")
-    return dict(part.split("=", 1) for part in parts)
-
-
 # ------------------------------------------------------------------ before training
 def set_up_logging(args: ChartQATrainingArguments) -> None:
     """Lines of this library at level INFO on the main process (DEBUG everywhere with `--log_level debug`)."""
@@ -216,7 +139,7 @@ def one_line_errors(*more: type[Exception]) -> Iterator[None]:
         yield
     except (OSError, ValueError, ImportError, *more) as error:
         logger.debug("where it happened:", exc_info=True)
-        raise SystemExit(f"error: {_one_line(error)}") from error
+        raise SystemExit(f"error: {one_line(error)}") from error
 
 
 @contextmanager
@@ -228,10 +151,6 @@ def naming(what: str | Path) -> Iterator[None]:
         if str(what) in str(error):
             raise
         raise OSError(f"{what} cannot be loaded: {error}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
 
 
 def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:

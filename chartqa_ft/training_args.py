@@ -76,6 +76,14 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     """When to push: `"end"`, or while training every saved model (`"every_save"`), also with the states to resume from
     (`"checkpoint"` in the folder last-checkpoint, `"all_checkpoints"` in one each)."""
 
+    hub_token: str | None = field(
+        default=None,
+        repr=False,
+        metadata={"help": "Token to push with. Unset: the one of hf auth login, or HF_TOKEN."},
+    )
+    """Token of the Hub to push with; `None`: the one that is logged in. No representation shows it, here nor in a
+    dataclass that is derived from this one."""
+
     hub_create_pr: bool = field(
         default=False, metadata={"help": "Push as a pull request to somebody else's hub_model_id."}
     )

@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from transformers import HfArgumentParser
 from transformers.utils.logging import disable_progress_bar
 
 from chartqa_ft import (
@@ -29,7 +28,15 @@ from chartqa_ft import (
     load_checkpoint,
     stratified_subset,
 )
-from chartqa_ft.scripts import HelpFormatter, naming, one_line_errors, parse_mapping, run_script, write_report
+from chartqa_ft.scripts import (
+    HelpFormatter,
+    ScriptParser,
+    naming,
+    one_line_errors,
+    parse_mapping,
+    run_script,
+    write_report,
+)
 
 
 @dataclass
@@ -66,8 +73,7 @@ class EvaluationArguments:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    parser = HfArgumentParser(EvaluationArguments, description=__doc__, formatter_class=HelpFormatter)
-    (script,) = parser.parse_args_into_dataclasses(arguments)
+    (script,) = ScriptParser(EvaluationArguments, description=__doc__, formatter_class=HelpFormatter).parse(arguments)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     disable_progress_bar()  # of loading, not of answering
     with one_line_errors():

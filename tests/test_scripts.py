@@ -72,7 +72,7 @@ def test_a_switch_brings_defaults_that_the_command_line_and_the_file_overrule(tm
     ("text", "message"),
     [
         ("- learning_rate\n", "must hold lines like 'learning_rate: 1e-4', not a list"),
-        ("a: [1\n", "run.yaml cannot be read: while parsing"),
+        ("a: [1\n", "run.yaml cannot be read: it is no YAML: see line 1, column 4 to line 2, column 1"),
         (None, "run.yaml cannot be read: [Errno 2] No such file"),
     ],
 )
