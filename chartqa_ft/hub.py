@@ -22,6 +22,7 @@ from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
 from .adapters.vocabulary import grow_vocabulary
 from .fetch import fetch_checkpoint
 from .image_cost import follow_processor, image_settings, set_image_cost
+from .origin import Origin, revision_of, set_origin
 from .processors import load_processor
 
 logger = logging.getLogger(__name__)
@@ -65,13 +66,8 @@ def load_checkpoint(
         HubError: the Hub has no such model, refuses it or cannot be reached, or the cache does not hold it offline.
         OSError: the weights are damaged, or a pickle that would run code.
     """
-    folder = fetch_checkpoint(path_or_repo, revision=revision, token=token, trust_remote_code=trust_remote_code)
     options = _Options(token, merge, trainable, compat, trust_remote_code, model_arguments)
-    model, processor = _load(folder, options)
-    if merge or not (folder / "adapter_config.json").is_file():
-        # What an adapter that is trained on this model will name as its base: not a cache folder of this machine, nor
-        # the base without what was merged into it.
-        model.name_or_path = str(path_or_repo)
+    folder, model, processor = _load(path_or_repo, revision, options)
     if image_cost:
         set_image_cost(model, processor, **image_cost)
     adapter = adapter_for(model, processor, prompt=prompt, saved=read_settings(folder) or None)
@@ -91,8 +87,17 @@ class _Options(NamedTuple):
     model_arguments: dict[str, Any]
 
 
-def _load(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
-    return (_load_peft if (folder / "adapter_config.json").is_file() else _load_full)(folder, options)
+def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Path, nn.Module, Any]:
+    """The folder of a checkpoint, its model and its processor."""
+    folder = fetch_checkpoint(
+        name, revision=revision, token=options.token, trust_remote_code=options.trust_remote_code
+    )
+    is_adapter = (folder / "adapter_config.json").is_file()
+    model, processor = (_load_peft if is_adapter else _load_full)(folder, options)
+    if options.merge or not is_adapter:
+        commit = None if Path(name).is_dir() else folder.name
+        set_origin(model, Origin(str(name), commit, is_adapter))
+    return folder, model, processor
 
 
 @contextmanager
@@ -142,13 +147,9 @@ def _load_peft(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
             "the base model first and train from its folder, or write its name into that file"
         )
     compat = read_settings(folder).get("compat") if options.compat is None else options.compat
-    base_folder = fetch_checkpoint(
-        config.base_model_name_or_path,
-        revision=config.revision,
-        token=options.token,
-        trust_remote_code=options.trust_remote_code,
-    )
-    base, processor = _load(base_folder, options._replace(merge=True, compat=compat))
+    settings = options._replace(merge=True, compat=compat)
+    _, base, processor = _load(config.base_model_name_or_path, config.revision, settings)
+    commit = revision_of(base)
     if (folder / "tokenizer_config.json").is_file():
         legacy = compatibility.is_legacy(base)
         processor = (compatibility.load_legacy_processor if legacy else load_processor)(folder)
@@ -156,7 +157,11 @@ def _load_peft(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     grow_vocabulary(base, processor)
     with _reading_weights(folder, "adapter"):
         model = PeftModel.from_pretrained(base, str(folder), is_trainable=options.trainable)
-    return (model.merge_and_unload() if options.merge else model), processor
+    if options.merge:
+        return model.merge_and_unload(), processor
+    for stored in model.peft_config.values():
+        stored.revision = stored.revision or commit  # trained on, it stands on what was loaded here
+    return model, processor
 
 
 def save_settings(

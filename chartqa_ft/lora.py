@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import os
@@ -16,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .adapters.base import base_model
 from .adapters.vocabulary import add_tokens, declare_tying, grow_vocabulary
+from .origin import revision_of
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftConfig
@@ -75,7 +77,8 @@ def default_lora_config(
     if getattr(model, "peft_config", None):
         raise ValueError("this model already carries a PEFT adapter: take the config of the base model")
     model = base_model(model)
-    settings: dict[str, Any] = {"r": RANK, "lora_alpha": ALPHA, "lora_dropout": DROPOUT, **overrides}
+    settings: dict[str, Any] = {"r": RANK, "lora_alpha": ALPHA, "lora_dropout": DROPOUT}
+    settings |= {"revision": revision_of(model), **overrides}
     if "target_modules" not in overrides and "target_parameters" not in overrides:
         settings["target_modules"] = _as_pattern(model, _block_linears(model, vision))
     if new_tokens and "trainable_token_indices" not in overrides:
@@ -87,6 +90,9 @@ def default_lora_config(
 def add_adapter(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
     """Wrap a base model, quantized or not, by the adapter of `peft_config`; only the adapter's weights are trainable.
 
+    The adapter stores the commit that `load_checkpoint` took the base model from, whatever `peft_config.revision` is:
+    on another one it would answer otherwise.
+
     Raises:
         ValueError: the model already carries an adapter.
     """
@@ -97,6 +103,9 @@ def add_adapter(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
             "peft_config= was given for a model that already carries a PEFT adapter: leave it out to train that one "
             "on, or load with merge=True to train a new one on top"
         )
+    if (revision := revision_of(model)) is not None:
+        peft_config = copy.copy(peft_config)
+        peft_config.revision = revision
     if getattr(model, "is_quantized", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(model, peft_config)

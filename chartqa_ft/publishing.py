@@ -25,6 +25,7 @@ from .base_card import base_licence
 from .hub_errors import HubError, explained, retrying
 from .images import to_rgb
 from .model_card import CardFacts, CardSample, write_card
+from .origin import revision_of
 from .publish import push_checkpoint, stage
 from .saving import replaced_whole
 from .scores import Scores
@@ -128,7 +129,7 @@ class ModelPublishing(Seq2SeqTrainer):
             "name": self.hub_model_id or Path(self.args.output_dir).absolute().name,
             "kind": kind,
             "base_model": base or None,
-            "base_revision": getattr(peft_config, "revision", None),
+            "base_revision": revision_of(self.model) if peft_config is None else peft_config.revision,
             "settings": self.adapter.settings(),
             "model_type": config.model_type,
             "vocabulary_grown": bool(getattr(peft_config, "trainable_token_indices", None)),
@@ -145,7 +146,7 @@ class ModelPublishing(Seq2SeqTrainer):
             "samples": [_sample(row, scores, include_images) for row in (scores.rows if scores else [])],
             "versions": hub.package_versions(),
             **base_licence(base, token),
-            **self.card_facts,
+            **{key: value for key, value in self.card_facts.items() if value is not None},
             **more,
         }
         unknown = sorted(set(facts) - {field.name for field in fields(CardFacts)})
