@@ -14,6 +14,8 @@ from torch.utils.data import get_worker_info
 
 from . import compat
 from .adapters.base import IGNORE_INDEX, Adapter
+from .adapters.pixels import makes_raw_charts
+from .chart_cache import ChartCache
 from .chart_groups import digest, has_chart
 from .sampling import CHART_KEY, ROW_KEY
 
@@ -41,6 +43,14 @@ class ChartQACollator:
             worker can repeat; `None` centres them.
         seed: of the random padding.
         keep_rows: add `rows`, a list with one dict of texts and row number per row, for evaluation.
+        raw_charts: leave rescaling and normalizing to the device: `pixel_values` is uint8, a quarter of the memory.
+            The adapter's `model_inputs` and `encode_charts`, and so its `generate`, make the processor's own floats of
+            it, bit for bit; a model that is called directly does not know it. Needs an adapter that
+            `makes_raw_charts`.
+        chart_cache: where resized charts are kept on disk, with `raw_charts` alone; `None`: nowhere.
+
+    Raises:
+        ValueError: an argument that the adapter cannot follow.
     """
 
     adapter: Adapter
@@ -49,6 +59,8 @@ class ChartQACollator:
     random_padding: str | None = None
     seed: int = 0
     keep_rows: bool = False
+    raw_charts: bool = False
+    chart_cache: ChartCache | None = None
     _placed: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +77,13 @@ class ChartQACollator:
                 f"random_padding needs encode_images(draws=...), which is called of adapters with shares_charts=True: "
                 f"{self.adapter.name!r} has it False"
             )
+        if self.raw_charts and not makes_raw_charts(self.adapter):
+            raise ValueError(
+                f"raw_charts=True needs an image processor that resizes, pads, rescales and normalizes, and an "
+                f"adapter that leaves its images alone: {self.adapter.name!r} has not. Leave it False"
+            )
+        if self.chart_cache is not None and not self.raw_charts:
+            raise ValueError("chart_cache keeps charts before rescaling: it needs raw_charts=True")
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch = self.encode(examples)
@@ -85,7 +104,10 @@ class ChartQACollator:
             return batch
         draws = None if self.random_padding is None else [self.draw(chart) for chart in charts]
         batch = self.adapter.encode_text(examples, with_answers=self.with_answers)
-        batch.update(self.adapter.chart_tensors(charts, draws=draws))
+        if self.raw_charts:
+            batch.update(self.adapter.raw_tensors(charts, draws=draws, cache=self.chart_cache))
+        else:
+            batch.update(self.adapter.chart_tensors(charts, draws=draws))
         if len(charts) < len(examples):
             batch["chart_index"] = torch.tensor(chart_of_row)
         return batch

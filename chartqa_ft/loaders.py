@@ -55,12 +55,14 @@ def chart_loader(
     shuffle: bool,
     drop_last: bool,
     seed: int,
+    stored_images: bool = False,
     **loader_arguments: Any,
 ) -> DataLoader:
     """A `DataLoader` over records (a list, a `datasets.Dataset` or `IterableDataset`): the batches of all ranks.
 
     It is still to be prepared by accelerate, which deals its batches to the ranks in turn. Its own generator keeps
-    worker seeds out of the global random state, which a resumed run restores.
+    worker seeds out of the global random state, which a resumed run restores. With `stored_images` the collator opens
+    the images of a `datasets.Dataset` itself (`KeyedRows`); a stream decodes its own.
     """
     loader_arguments["generator"] = torch.Generator().manual_seed(seed)
     if not hasattr(records, "__len__"):
@@ -82,7 +84,7 @@ def chart_loader(
         seed=seed,
     )
     return DataLoader(
-        KeyedRows(records, groups=groups),
+        KeyedRows(records, groups=groups, stored_images=stored_images),
         batch_size=batch_size,
         sampler=sampler,
         collate_fn=collate,

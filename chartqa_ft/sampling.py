@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,10 +34,19 @@ class KeyedRows(Dataset):
         records: a `datasets.Dataset` or a list of records.
         groups: for every row the number of its chart, from `chart_groups`: records carry it under `CHART_KEY`, and a
             batch decodes each chart once (a `datasets.Dataset` decodes an image at every access to its row).
+        stored_images: hand out the images of a `datasets.Dataset` as they are stored, a dict of `bytes` and `path`
+            that `open_image` takes, instead of decoding them; where a format, a transform or a mode is set for them,
+            they come as that makes them.
     """
 
-    def __init__(self, records: Any, *, groups: Sequence[int] | None = None):
+    def __init__(self, records: Any, *, groups: Sequence[int] | None = None, stored_images: bool = False):
         self.records, self.groups = records, groups
+        self.decode: Callable[[Any], Any] | None = None
+        """What makes a picture of a stored image that is not at hand."""
+        feature = (getattr(records, "features", None) or {}).get("image")
+        if stored_images and _decodes_plainly(records, feature):
+            self.records = records = records.cast_column("image", replace(feature, decode=False))
+            self.decode = feature.decode_example
         self.texts = None
         # A transform of the user's own may read the image, and is left to make its records whole.
         if groups is not None and hasattr(records, "remove_columns") and records.format["type"] != "custom":
@@ -46,7 +56,14 @@ class KeyedRows(Dataset):
         return len(self.records)
 
     def __getitem__(self, key: RowKey) -> dict[str, Any]:
-        return {**self.records[key.row], **self.keys(key)}
+        return self.opened({**self.records[key.row], **self.keys(key)})
+
+    def opened(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A record whose image is here: one that is stored elsewhere (`https://`, `zip://`) is decoded from there."""
+        image = record.get("image")
+        if self.decode is not None and image is not None and image["bytes"] is None and "://" in (image["path"] or ""):
+            record["image"] = self.decode(image)
+        return record
 
     def keys(self, key: RowKey) -> dict[str, Any]:
         """What a record carries beside its own columns."""
@@ -61,9 +78,21 @@ class KeyedRows(Dataset):
         for key, *values in zip(keys, *columns.values(), strict=True):
             group = self.groups[key.row]
             if group not in images:
-                images[group] = self.records[key.row]["image"]
+                images[group] = self.opened(self.records[key.row])["image"]
             records.append({**dict(zip(columns, values, strict=True)), "image": images[group], **self.keys(key)})
         return records
+
+
+def _decodes_plainly(records: Any, feature: Any) -> bool:
+    """Whether records decode their image column by themselves, and nothing else happens to it."""
+    return (
+        hasattr(records, "cast_column")
+        and type(feature).__name__ == "Image"
+        and feature.decode
+        and feature.mode is None
+        and records.format["type"] in (None, "python")
+        and "image" in records.format["columns"]
+    )
 
 
 class ChartSampler(Sampler[RowKey]):

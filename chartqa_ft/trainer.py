@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers.trainer_utils import TrainOutput
 
 from . import hub
 from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
+from .adapters.pixels import makes_raw_charts, unchanged
 from .callbacks import AdaptedWeights, AfterSave, EpochOrder, chart_cost
 from .checks import check_trainable, check_trainer
 from .collator import ChartQACollator
@@ -131,16 +133,23 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
             raise ValueError(
                 "random_padding=True needs a processor that pads charts to a fixed canvas: leave it unset"
             )
+        # A subclass with a loss of its own may hand the batch to the model as it is.
+        raw = makes_raw_charts(self.adapter) and unchanged(self, ("compute_loss", "prediction_step"))
+        if not raw and args.chart_cache not in ("auto", "off"):
+            raise ValueError(
+                f"chart_cache={args.chart_cache!r} would not be used: it needs an image processor that resizes, pads, "
+                "rescales and normalizes (UniChart, Donut), and the trainer's own loss. Leave it unset"
+            )
+        cache = self.adapter.open_cache(args.chart_cache, args.chart_cache_gb) if raw else None
+        make = partial(ChartQACollator, self.adapter, group_by_chart=group, raw_charts=raw, chart_cache=cache)
         return {
-            "train": ChartQACollator(
-                self.adapter,
-                group_by_chart=group,
+            "train": make(
                 random_padding="seeded" if pad else None,
                 seed=args.seed,
                 keep_rows=logger.isEnabledFor(logging.DEBUG),
             ),
-            "eval": ChartQACollator(self.adapter, group_by_chart=group, keep_rows=True),
-            "test": ChartQACollator(self.adapter, group_by_chart=group, keep_rows=True, with_answers=False),
+            "eval": make(keep_rows=True),
+            "test": make(keep_rows=True, with_answers=False),
         }
 
     # ------------------------------------------------------------------ data
@@ -173,6 +182,7 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
             shuffle=training and args.train_sampling_strategy == "random",
             drop_last=training and args.dataloader_drop_last,
             seed=args.seed if args.data_seed is None else args.data_seed,
+            stored_images=collate.raw_charts,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             prefetch_factor=args.dataloader_prefetch_factor,

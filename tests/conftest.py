@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+_HOME = tempfile.TemporaryDirectory(prefix="chartqa_ft_tests_")
+os.environ["HF_HOME"] = _HOME.name  # what is kept between runs, such as resized charts, goes away with the tests
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -26,19 +26,22 @@ from .base import (
 from .cross_cache import shared_cross_cache, takes_cross_cache
 from .encoded_rows import EncodedRow, join_rows, split_rows
 from .hooks import as_sequence, share_charts
+from .pixels import RawCharts, canvas_of
 from .vocabulary import add_tokens
 
 MARKERS = ("<chartqa>", "<s_answer>")
 
 
-class DecoderPrompt(Adapter):
+class DecoderPrompt(RawCharts, Adapter):
     """`VisionEncoderDecoderModel`: the chart goes to the encoder, `<chartqa> {question} <s_answer>` to the decoder.
 
     A batch holds `decoder_input_ids` and `labels`, both int64 of shape (rows, length): the ids of prompt + answer
     + eos without the last one, and the same without the first one, with -100 everywhere but at answer + eos; and
     `pixel_values`, float32 of shape (rows, 3, height, width) - or, when rows share charts, (charts, 3, height, width)
-    beside `chart_index`, int64 of shape (rows,). The loss is right without an attention mask: the decoder is causal
-    and padding stands on the right. A batch without answers has a `decoder_attention_mask` in place of labels.
+    beside `chart_index`, int64 of shape (rows,). The trainer's batches hold them as uint8, before rescaling, which
+    `model_inputs` and `encode_charts` turn into the same floats. The loss is right without an attention mask: the
+    decoder is causal and padding stands on the right. A batch without answers has a `decoder_attention_mask` in place
+    of labels.
     """
 
     name = "decoder-prompt"
@@ -95,9 +98,7 @@ class DecoderPrompt(Adapter):
                 compat.LEGACY_VERSION,
             )
         image_processor = self.processor.image_processor
-        size = dict(image_processor.size)
-        self.canvas = (size["height"], size["width"]) if {"height", "width"} <= set(size) else None
-        self.pads_charts = bool(getattr(image_processor, "do_pad", False)) and self.canvas is not None
+        self.pads_charts = bool(getattr(image_processor, "do_pad", False)) and canvas_of(image_processor) is not None
 
     # ------------------------------------------------------------------ text
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
@@ -187,7 +188,7 @@ class DecoderPrompt(Adapter):
         """One chart, float32 of shape (3, height, width), at a drawn place on a canvas that is black."""
         image_processor = self.processor.image_processor
         pixels = image_processor([image], do_pad=False, return_tensors="pt")["pixel_values"][0]
-        height, width = self.canvas
+        height, width = canvas_of(image_processor)
         free_rows, free_columns = height - pixels.shape[1], width - pixels.shape[2]
         top, left = draw(free_rows, free_columns)
         black = torch.zeros(3, 1, 1)
@@ -215,8 +216,10 @@ class DecoderPrompt(Adapter):
         if "chart_index" in inputs:
             # VisionEncoderDecoderModel hands `decoder_*` to its decoder without the prefix, through any wrapper (DDP).
             inputs["decoder_chart_index"] = inputs.pop("chart_index")
-        if encoder_outputs is not None:
-            del inputs["pixel_values"]
+        pixels = inputs.pop("pixel_values")
+        if encoder_outputs is None:
+            inputs["pixel_values"] = self.to_float(pixels)
+        else:
             inputs["encoder_outputs"] = encoder_outputs
         return inputs
 
@@ -226,7 +229,7 @@ class DecoderPrompt(Adapter):
     def encode_charts(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> BaseModelOutput:
         """One encoder pass over the charts of a batch: `last_hidden_state` of shape (charts, patches, hidden)."""
         encoder = base_model(model).get_encoder()
-        pixels = batch["pixel_values"].to(next(encoder.parameters()).dtype)
+        pixels = self.to_float(batch["pixel_values"]).to(next(encoder.parameters()).dtype)
         states = encoder(pixel_values=pixels, return_dict=True).last_hidden_state
         return BaseModelOutput(last_hidden_state=as_sequence(states))
 
