@@ -41,14 +41,19 @@ class CardFacts:
 
     name: str
     """`user/model` on the Hub, or the name of a folder; an absolute path is shortened to its last part."""
+    revision: str | None = None
+    """The branch of `name` that it is pushed to; `None`: `main`."""
     kind: str
     """What is stored: `"full"`, `"lora"` (an adapter alone) or `"merged"` (base and adapter in one)."""
     base_model: str | None = None
     """Name on the Hub or folder of the model that training began from."""
     base_revision: str | None = None
     """Branch, tag or commit of the base model; `None`: not pinned."""
-    licence: str | None = None
-    """The base model's, as its card gives it (`license:`), carried over; `None`: unknown, and so said."""
+    licence: str | Sequence[str] | None = None
+    """The base model's, one or several, as its card gives them (`license:`), carried over; `None`: unknown, and so
+    said."""
+    licence_unread: bool = False
+    """Whether `licence` is unknown because the base model's card could not be read, whatever stands in it."""
     licence_name: str | None = None
     """Beside the licence `other`, as the base model's card gives it (`license_name:`)."""
     licence_link: str | None = None
@@ -106,6 +111,12 @@ def without_tokens(facts: CardFacts) -> CardFacts:
     ]
     clean["name"] = last_part(clean["name"], folders_only=True)
     return CardFacts(**{**clean, "samples": samples})
+
+
+def licences(facts: CardFacts) -> list[str]:
+    """The names of the licences, each as the base model's card gives it."""
+    given = [facts.licence] if isinstance(facts.licence, str) else facts.licence or []
+    return [str(name) for name in given if name]
 
 
 def fields_of(facts: Any) -> dict[str, Any]:

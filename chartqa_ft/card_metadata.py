@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .card_facts import CardFacts, hub_name, last_part, plain
+from .card_facts import CardFacts, hub_name, last_part, licences, plain
 from .variants import variant_name
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ def metadata(facts: CardFacts) -> ModelCardData:
 
     results, base, dataset = _results(facts), hub_name(facts.base_model), hub_name(facts.dataset)
     adapter = facts.settings.get("adapter")
-    licence = facts.licence if facts.licence and _LICENCE.fullmatch(facts.licence) else None
-    name, link = facts.licence_name, facts.licence_link
-    if facts.licence and licence is None:  # not an identifier: the Hub takes it by name alone
-        licence, name = "other", name or re.sub("[^a-z0-9.-]+", "-", facts.licence.lower()).strip("-.") or "unnamed"
+    stated, name, link = licences(facts), facts.licence_name, facts.licence_link
+    if all(_LICENCE.fullmatch(one) for one in stated):
+        licence: Any = stated[0] if len(stated) == 1 else stated or "unknown"
+    else:  # no identifiers: the Hub takes them by name alone
+        words = "-".join(re.sub("[^a-z0-9.-]+", "-", one.lower()).strip("-.") for one in stated).strip("-.")
+        licence, name = "other", name or words or "unnamed"
     return ModelCardData(
-        license=licence or "unknown",
+        license=licence,
         license_name=name if licence == "other" else None,
         license_link=link if licence == "other" else None,
         library_name="peft" if facts.kind == "lora" else "transformers",

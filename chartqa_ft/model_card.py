@@ -13,7 +13,18 @@ from typing import Any
 
 from markupsafe import Markup
 
-from .card_facts import KINDS, CardFacts, CardSample, as_json, fields_of, hub_name, last_part, plain, without_tokens
+from .card_facts import (
+    KINDS,
+    CardFacts,
+    CardSample,
+    as_json,
+    fields_of,
+    hub_name,
+    last_part,
+    licences,
+    plain,
+    without_tokens,
+)
 from .card_metadata import CARD_NAME, confidence_of, metadata, read_card, score_rows
 from .card_text import escaped, fenced, literal
 from .curves import draw_curve, training_series
@@ -139,10 +150,12 @@ def render_card(facts: CardFacts, *, include_images: bool = False) -> str:
     losses, accuracies = training_series(facts.log_history)
     body = environment.get_template("model_card.md").render(
         facts=facts,
+        place=_place(facts),
         title=last_part(facts.name),
         base=_link(facts.base_model),
         base_on_hub=hub_name(facts.base_model),
         dataset=_link(facts.dataset, "datasets/"),
+        licence=", ".join(licences(facts)),
         of_chartqa="chartqa" in (facts.dataset or "").lower(),
         adapter=facts.settings.get("adapter"),
         asked=_ASKED.get(facts.settings.get("adapter")),
@@ -187,6 +200,12 @@ def _link(name: str | None, kind: str = "") -> Any:
     if name is None or hub_name(name) is None:
         return None if name is None else escaped(last_part(name))
     return Markup(f"[{escaped(name)}](https://huggingface.co/{kind}{name})")
+
+
+def _place(facts: CardFacts) -> Markup:
+    """Where the model is, as the arguments of `load_checkpoint` and `from_pretrained`."""
+    branch = None if facts.revision in (None, "", "main") else facts.revision
+    return literal(facts.name) if branch is None else Markup(f"{literal(facts.name)}, revision={literal(branch)}")
 
 
 def _prompt(facts: CardFacts) -> str | None:

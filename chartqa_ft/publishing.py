@@ -32,6 +32,7 @@ from .scores import Scores
 
 logger = logging.getLogger(__name__)
 
+_FAILED, _REPORTED = "a push while training failed, and training goes on: %s", (HubError, ValueError, OSError)
 METRICS_NAME, PREDICTIONS_NAME, PUSH_FOLDER, MERGED_FOLDER = "metrics.json", "predictions.jsonl", ".push", "merged"
 
 
@@ -124,12 +125,13 @@ class ModelPublishing(Seq2SeqTrainer):
         peft_config = next(iter(getattr(self.model, "peft_config", {}).values()), None)
         # The model's own name: that in its config is a cache folder of this machine after load_checkpoint.
         base = base_model(self.model).name_or_path if peft_config is None else peft_config.base_model_name_or_path
+        base_revision = revision_of(self.model) if peft_config is None else peft_config.revision
         history = self.state.log_history
         facts = {
             "name": self.hub_model_id or Path(self.args.output_dir).absolute().name,
             "kind": kind,
             "base_model": base or None,
-            "base_revision": revision_of(self.model) if peft_config is None else peft_config.revision,
+            "base_revision": base_revision,
             "settings": self.adapter.settings(),
             "model_type": config.model_type,
             "vocabulary_grown": bool(getattr(peft_config, "trainable_token_indices", None)),
@@ -145,7 +147,7 @@ class ModelPublishing(Seq2SeqTrainer):
             "log_history": history,
             "samples": [_sample(row, scores, include_images) for row in (scores.rows if scores else [])],
             "versions": hub.package_versions(),
-            **base_licence(base, token),
+            **base_licence(base, token, revision=base_revision),
             **{key: value for key, value in self.card_facts.items() if value is not None},
             **more,
         }
@@ -221,6 +223,8 @@ class ModelPublishing(Seq2SeqTrainer):
         if not self.is_world_process_zero():
             return None
         self._finish_current_push()
+        revision = revision if revision is not None else self.args.hub_revision
+        facts["revision"] = revision
         self._write_facts(folder, kind=kind, token=token, include_images=include_images, **facts)
         predictions = self.args.push_predictions if predictions is None else predictions
         if predictions:
@@ -231,7 +235,7 @@ class ModelPublishing(Seq2SeqTrainer):
             self.hub_model_id,
             token=token,
             private=private if private is not None else self.args.hub_private_repo,
-            revision=revision if revision is not None else self.args.hub_revision,
+            revision=revision,
             create_pr=self.args.hub_create_pr,
             commit_message=commit_message or "Upload the model",
             predictions=predictions,
@@ -262,10 +266,16 @@ class ModelPublishing(Seq2SeqTrainer):
             return
         self._report_push()
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        # A copy: rotation may delete the checkpoint while it is sent.
-        staged = stage(checkpoint, Path(self.args.output_dir) / PUSH_FOLDER / checkpoint.name)
+        staged = Path(self.args.output_dir) / PUSH_FOLDER / checkpoint.name
         kind = "lora" if hasattr(self.model, "peft_config") else "full"
-        self._write_facts(staged, kind=kind, token=self.args.hub_token, include_images=self.args.push_images)
+        try:
+            stage(checkpoint, staged)  # a copy: rotation may delete the checkpoint while it is sent
+            told = {"include_images": self.args.push_images, "revision": self.args.hub_revision}
+            self._write_facts(staged, kind=kind, token=self.args.hub_token, **told)
+        except _REPORTED as error:
+            shutil.rmtree(staged, ignore_errors=True)
+            logger.warning(_FAILED, error)
+            return
         with_states = strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS)
         push = partial(
             push_checkpoint,
@@ -293,8 +303,8 @@ class ModelPublishing(Seq2SeqTrainer):
         done, self._pushing = self._pushing, None
         if done is not None and done.exception() is not None:
             error = done.exception()
-            logger.warning("a push while training failed, and training goes on: %s", error)
-            if not isinstance(error, (HubError, ValueError, OSError)):
+            logger.warning(_FAILED, error)
+            if not isinstance(error, _REPORTED):
                 raise error
 
     def _finish_current_push(self) -> None:

@@ -285,7 +285,6 @@ def card_facts(script: ModelArguments) -> dict[str, Any]:
         "dataset_revision": getattr(script, "dataset_revision", None),
         "train_split": getattr(script, "train_split", None),
         "eval_split": getattr(script, "eval_split", None),
-        "base_revision": script.model_revision,
         "command": command_line(),
     }
     return {name: value for name, value in data.items() if value is not None}
