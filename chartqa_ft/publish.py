@@ -49,6 +49,7 @@ _SETTINGS = (
     "additional_chat_templates/*.jinja",
     "metrics.json",
 )
+_OF_FULL_MODELS = ("config.json", "generation_config.json")
 _TEXTS = ("README.md", "LICENSE", "LICENSE.*", "NOTICE", "assets/*")
 _ASSETS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".json", ".csv", ".md", ".txt")
 _PREDICTIONS = "predictions.jsonl"
@@ -210,13 +211,15 @@ def files_of_model(folder: str | Path, *, predictions: bool = False) -> dict[str
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it holds no weights, or no config beside them.
+        ValueError: it holds no weights, no config beside them, or both an adapter and a full model.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} to push")
-    wanted = (*_SETTINGS, *_TEXTS, *([_PREDICTIONS] if predictions else []))
     paths = [folder / name for name in _weights(folder)]
+    wanted = {*_SETTINGS, *_TEXTS, *([_PREDICTIONS] if predictions else [])}
+    if (folder / "adapter_config.json").is_file():  # loading takes the base model's
+        wanted -= {*_OF_FULL_MODELS}
     for path in sorted([*folder.glob("*"), *folder.glob("assets/*"), *folder.glob("additional_chat_templates/*")]):
         name = path.relative_to(folder).as_posix()
         is_asset = "/" not in name or not name.startswith("assets/") or path.suffix.lower() in _ASSETS
@@ -228,9 +231,17 @@ def files_of_model(folder: str | Path, *, predictions: bool = False) -> dict[str
 
 
 def _weights(folder: Path) -> list[str]:
-    """Names of the files with the weights, as loading would choose them."""
+    """Names of the files with the weights."""
+    full = (folder / "config.json").is_file() and any(
+        (folder / f"model.safetensors{ending}").is_file() for ending in ("", ".index.json")
+    )
     if (folder / "adapter_config.json").is_file():
         config, single = "adapter_config.json", "adapter_model.safetensors"
+        if full and (folder / single).is_file():
+            raise ValueError(
+                f"{folder} holds both a PEFT adapter ({config}, {single}) and a full model (config.json and its "
+                "weights), and cannot say which of them is meant: save again, or move one of them elsewhere"
+            )
     else:
         config, single = "config.json", "model.safetensors"
     index = f"{single}.index.json"

@@ -17,6 +17,13 @@ _WEIGHTS = {
     "model": re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"),
     "adapter_model": re.compile(r"adapter_model\.safetensors"),
 }
+_KINDS = {
+    "config.json": re.compile(
+        r"(generation_)?config\.json|(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?"
+    ),
+    "adapter_config.json": re.compile(r"adapter_config\.json|adapter_model\.(safetensors|bin)"),
+}
+"""Of a full model and of an adapter: the file that makes a folder one, and all that go with it."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -27,8 +34,9 @@ def replaced_whole(
     """A fresh folder to save into, whose files take the place of those in `folder` when the block ends well.
 
     Args:
-        folder: it is made where missing; files that the block does not write stay, but for weights in another number
-            of shards, which loading would take for those just saved.
+        folder: it is made where missing; files that the block does not write stay, but for what loading would take
+            for the model just saved: weights in another number of shards, and a model of the other kind (an adapter
+            where a full model is saved, a full model where an adapter is).
         main: whether this process moves the files; others write beside it and wait.
         barrier: waits for all processes.
 
@@ -65,15 +73,22 @@ def _move(partial: Path, folder: Path) -> None:
     names = {str(path.relative_to(partial)) for path in written}
     for pattern in _WEIGHTS.values():
         if any(pattern.fullmatch(name) for name in names):
-            for old in folder.iterdir():
-                if pattern.fullmatch(old.name) and old.name not in names:
-                    old.unlink()
+            _delete(folder, pattern, names)
     # Weights last: who finds them finds what belongs to them.
     for path in sorted(written, key=lambda path: path.suffix == ".safetensors"):
         target = folder / path.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
+    for config, pattern in _KINDS.items():
+        if config not in names and any(other in names for other in _KINDS):
+            _delete(folder, pattern, names)
     shutil.rmtree(partial)
+
+
+def _delete(folder: Path, pattern: re.Pattern[str], written: set[str]) -> None:
+    for old in sorted(folder.iterdir()):
+        if pattern.fullmatch(old.name) and old.name not in written:
+            old.unlink()
 
 
 def _no_room(error: Exception) -> bool:
