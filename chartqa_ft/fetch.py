@@ -12,7 +12,7 @@ from .hub_errors import HubError, explained, retrying
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["fetch_checkpoint"]
+__all__ = ["fetch_checkpoint", "stems_of_weights"]
 
 _CONFIGS = ("config.json", "adapter_config.json")
 _SUFFIXES = (".json", ".jinja", ".txt", ".model")
@@ -162,14 +162,14 @@ def _wanted(names: Iterable[str], code: bool) -> list[str]:
     names = [name for name in names if "/" not in name or name.partition("/")[0] in _FOLDERS or name.endswith(".py")]
     suffixes = (*_SUFFIXES, ".py") if code else _SUFFIXES
     wanted = [name for name in names if name.endswith(suffixes) and not name.endswith(_PICKLES)]
-    stem, pickled = _stems("adapter_config.json" in names)
+    stem, pickled = stems_of_weights("adapter_config.json" in names)
     safe = [name for name in names if name.endswith(".safetensors") and not name.startswith(_NOT_OURS)]
     if any(name.startswith(stem) for name in safe):
         return [*wanted, *safe]
     return [*wanted, *safe, *(name for name in names if name.startswith(pickled) and name.endswith(_PICKLES))]
 
 
-def _stems(is_adapter: bool) -> tuple[str, str]:
+def stems_of_weights(is_adapter: bool) -> tuple[str, str]:
     """How the names of the weights begin: in safetensors, and as a pickle."""
     return ("adapter_model", "adapter_model") if is_adapter else ("model", "pytorch_model")
 
@@ -181,7 +181,7 @@ def _missing(folder: Path) -> list[str]:
     shards = _indexed(folder)
     if shards:
         return [name for name in shards if not (folder / name).is_file()]
-    stem, pickled = _stems((folder / "adapter_config.json").is_file())
+    stem, pickled = stems_of_weights((folder / "adapter_config.json").is_file())
     found = [*folder.glob(f"{stem}*.safetensors"), *folder.glob(f"{pickled}*.bin")]
     return [] if found else [f"{stem}.safetensors"]
 

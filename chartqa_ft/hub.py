@@ -20,7 +20,8 @@ from transformers import AutoModelForImageTextToText
 from . import compat as compatibility
 from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
 from .adapters.vocabulary import grow_vocabulary
-from .fetch import fetch_checkpoint
+from .fetch import fetch_checkpoint, stems_of_weights
+from .hub_errors import HubError
 from .image_cost import follow_processor, image_settings, set_image_cost
 from .origin import Origin, revision_of, set_origin
 from .processors import load_processor
@@ -62,7 +63,8 @@ def load_checkpoint(
         model_arguments: go to `from_pretrained` (`dtype`, `device_map`, `attn_implementation`, ...).
 
     Raises:
-        FileNotFoundError: a local folder without `config.json`, or with a PEFT adapter's and without its weights.
+        FileNotFoundError: a local folder without `config.json`, or with a PEFT adapter's and without its weights or
+            its base model.
         HubError: the Hub has no such model, refuses it or cannot be reached, or the cache does not hold it offline.
         OSError: the weights are damaged, or a pickle that would run code.
     """
@@ -93,7 +95,10 @@ def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Pa
         name, revision=revision, token=options.token, trust_remote_code=options.trust_remote_code
     )
     is_adapter = (folder / "adapter_config.json").is_file()
-    model, processor = (_load_peft if is_adapter else _load_full)(folder, options)
+    if is_adapter:
+        model, processor = _load_peft(str(name), folder, options)
+    else:
+        model, processor = _load_full(folder, options)
     if options.merge or not is_adapter:
         commit = None if Path(name).is_dir() else folder.name
         set_origin(model, Origin(str(name), commit, is_adapter))
@@ -103,7 +108,8 @@ def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Pa
 @contextmanager
 def _reading_weights(folder: Path, noun: str) -> Iterator[None]:
     """Warn of weights that are a pickle alone, and say in plain words what is wrong with them."""
-    if not list(folder.glob("*.safetensors")) and list(folder.glob("*.bin")):
+    stem, pickled = stems_of_weights(noun == "adapter")
+    if not list(folder.glob(f"{stem}.safetensors*")) and list(folder.glob(f"{pickled}*.bin")):
         logger.warning(
             "%s holds its weights as a pickle alone, a kind of file that can run code when it is read; they are read "
             "with weights_only=True, which runs none. Prefer safetensors; saving this %s writes them.",
@@ -133,7 +139,23 @@ def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     return model, processor
 
 
-def _load_peft(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
+@contextmanager
+def _loading_base(base: str, adapter: str) -> Iterator[None]:
+    """Say whose base model it is that cannot be found: nobody asked for it by name."""
+    whose = f"{base} is the base model of the adapter {adapter}, as its adapter_config.json says"
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}. {whose}: where that was a folder of another machine, write the base model's place here, or its "
+            "name on the Hub, into that file (base_model_name_or_path), or ask the adapter's author for the merged "
+            "model (push_to_hub(merge=True))"
+        ) from error
+    except HubError as error:
+        raise HubError(f"{error} {whose}.", status=error.status, retry_after=error.retry_after) from error.__cause__
+
+
+def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     from peft import PeftConfig, PeftModel
 
     if not any((folder / name).is_file() for name in ("adapter_model.safetensors", "adapter_model.bin")):
@@ -148,17 +170,22 @@ def _load_peft(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
         )
     compat = read_settings(folder).get("compat") if options.compat is None else options.compat
     settings = options._replace(merge=True, compat=compat)
-    _, base, processor = _load(config.base_model_name_or_path, config.revision, settings)
+    with _loading_base(config.base_model_name_or_path, name):
+        _, base, processor = _load(config.base_model_name_or_path, config.revision, settings)
     commit = revision_of(base)
     if (folder / "tokenizer_config.json").is_file():
         legacy = compatibility.is_legacy(base)
         processor = (compatibility.load_legacy_processor if legacy else load_processor)(folder)
         follow_processor(base, processor)
     grow_vocabulary(base, processor)
+    trained = [name for name, weight in base.named_parameters() if weight.requires_grad]
     with _reading_weights(folder, "adapter"):
         model = PeftModel.from_pretrained(base, str(folder), is_trainable=options.trainable)
     if options.merge:
-        return model.merge_and_unload(), processor
+        model = model.merge_and_unload()
+        for weight in trained:  # PEFT froze them; merged it is a model like any other
+            model.get_parameter(weight).requires_grad_()
+        return model, processor
     for stored in model.peft_config.values():
         stored.revision = stored.revision or commit  # trained on, it stands on what was loaded here
     return model, processor

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from chartqa_ft import ChartQATrainer
@@ -16,6 +17,7 @@ from chartqa_ft.saving import replaced_whole
 from chartqa_ft.tiny import tiny_unichart
 
 from .common import arguments
+from .families import records
 
 FULL = {"config.json", "generation_config.json", "model.safetensors"}
 ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
@@ -102,3 +104,35 @@ def test_a_folder_with_two_models_is_not_pushed(tmp_path, base):
     (tmp_path / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes())
     with pytest.raises(ValueError, match=r"holds both a PEFT adapter .* and a full model"):
         files_of_model(tmp_path)
+
+
+# ---------------------------------------------------------------- what loading makes of a folder
+
+
+def test_a_merged_adapter_is_trained_like_any_other_model(tmp_path, base):
+    trained(tmp_path / "adapter", base, 0.5, lora=True).save_model()
+    model, processor, adapter = load_checkpoint(tmp_path / "adapter", merge=True)
+    plain = load_checkpoint(base)[0]
+    assert [name for name, weight in model.named_parameters() if not weight.requires_grad] == []
+    assert [name for name, _ in model.named_parameters()] == [name for name, _ in plain.named_parameters()]
+    before = weights(model)
+    settings = arguments(tmp_path / "out", learning_rate=0.01)
+    ChartQATrainer(model, settings, records(4), None, processor, adapter).train()
+    assert not same(weights(model), before)
+    kept = load_checkpoint(tmp_path / "adapter")[0]
+    assert [name for name, weight in kept.named_parameters() if weight.requires_grad] == []
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_other_safetensors_beside_a_pickle_do_not_silence_the_warning(tmp_path, base, caplog, lora):
+    trained(tmp_path, base, 0.5, lora=lora).save_model()
+    safe, pickled = ("adapter_model", "adapter_model") if lora else ("model", "pytorch_model")
+    stored = load_file(tmp_path / f"{safe}.safetensors")
+    caplog.set_level("WARNING", "chartqa_ft")
+    told = load_checkpoint(tmp_path)[0]
+    assert "can run code" not in caplog.text
+    torch.save(stored, tmp_path / f"{pickled}.bin")
+    (tmp_path / f"{safe}.safetensors").rename(tmp_path / "ema.safetensors")
+    again = load_checkpoint(tmp_path)[0]
+    assert caplog.text.count("can run code") == 1
+    assert same(weights(again), weights(told))
