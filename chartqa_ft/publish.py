@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .card_facts import hub_name
 from .hub_errors import HubError, explained, find_token, known_tokens, retrying
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def push_checkpoint(
             raise ValueError(f"path_in_repo must be last-checkpoint or checkpoint-<step>, got {path_in_repo!r}")
         files |= {f"{path_in_repo}/{name}": path for name, path in files_of_checkpoint(checkpoint).items()}
     check_files(files, token=token)
+    _warn_of_local_base(files)
     kept, action = (folder if keep is None else keep), ("propose" if create_pr else "push")
     with explained(action, repo_id, keep=kept, revision=revision, token=token):
         api = HfApi(token=token)
@@ -157,6 +159,18 @@ def push_checkpoint(
         )
     logger.info("pushed to %s", commit.pr_url or commit.commit_url)
     return commit
+
+
+def _warn_of_local_base(files: dict[str, Path]) -> None:
+    config = _read_json(files["adapter_config.json"]) if "adapter_config.json" in files else {}
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if base and hub_name(str(base)) is None:
+        logger.warning(
+            "the base model of this adapter is the folder %s, which is not on the Hub: nobody else can load the "
+            "adapter, and its adapter_config.json shows the folder's name. Push the base model first and train from "
+            "there, or push the merged model (push_to_hub(merge=True), --push_merged).",
+            base,
+        )
 
 
 def _make_repository(api: HfApi, repo_id: str, private: bool | None, exist_ok: bool) -> str:

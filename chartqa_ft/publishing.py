@@ -47,10 +47,20 @@ class ModelPublishing(Seq2SeqTrainer):
         self._saved_checkpoint: Path | None = None
         self._pusher: ThreadPoolExecutor | None = None
         super().__init__(*args, **kwargs)
+        self._check_folder(Path(self.args.output_dir))
         self.card_facts: dict[str, Any] = {}
         """What the trainer cannot know and its card shall say: fields of `CardFacts`, such as `dataset`, `command`."""
 
     # ------------------------------------------------------------------ saving
+    def _check_folder(self, folder: Path) -> None:
+        for peft_config in getattr(self.model, "peft_config", {}).values():
+            base = peft_config.base_model_name_or_path
+            if base and folder.is_dir() and Path(base).is_dir() and folder.samefile(base):
+                raise ValueError(
+                    f"{folder} is the folder of the base model, which saving the adapter there would replace: take "
+                    "another output_dir"
+                )
+
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # Tied weights are stored once; upstream calls that a missing key, and nobody can act on the warning.
         tied = getattr(self.model, "all_tied_weights_keys", {})
@@ -62,8 +72,13 @@ class ModelPublishing(Seq2SeqTrainer):
 
         The folder is replaced whole: a full disk leaves what was there. Upstream's `training_args.bin` is a pickle
         that holds `hub_token` in plain text, and peft writes a card of its own: neither is kept.
+
+        Raises:
+            ValueError: the folder is that of the adapter's base model.
+            OSError: the disk is full.
         """
         folder = Path(output_dir or self.args.output_dir)
+        self._check_folder(folder)
         wait = self.accelerator.wait_for_everyone if self.args.world_size > 1 else None
         with replaced_whole(folder, main=self.args.should_save, barrier=wait) as fresh:
             super().save_model(str(fresh), _internal_call=True)
@@ -95,19 +110,29 @@ class ModelPublishing(Seq2SeqTrainer):
         legacy = compat.is_legacy(base_model(self.model).config)
         hub.save_settings(self.adapter, folder, compat=legacy, metric_variant=self.args.metric_variant)
 
-    def save_merged(self, folder: str | Path | None = None) -> Path:
+    def save_merged(self, folder: str | Path | None = None, *, token: str | None = None) -> Path:
         """Merge the saved adapter of `output_dir` into its base model and save a checkpoint without PEFT.
 
         The base model is loaded once more beside the trained one, on the CPU, not quantized.
 
         Args:
             folder: `None`: `output_dir/merged`.
+            token: to read the base model with; `None`: `args.hub_token`, or the one that is logged in.
+
+        Raises:
+            ValueError: `folder` is `output_dir`, whose adapter the merged model would replace.
+            OSError: the disk is full.
         """
         folder = Path(self.args.output_dir) / MERGED_FOLDER if folder is None else Path(folder)
+        if folder.absolute() == Path(self.args.output_dir).absolute():
+            raise ValueError(f"{folder} holds the adapter, which the merged model would replace: take another folder")
         if self.is_world_process_zero():
             dtype = next(parameter.dtype for parameter in base_model(self.model).parameters())
             model, processor, _ = hub.load_checkpoint(
-                self.args.output_dir, merge=True, dtype=dtype if dtype.is_floating_point else None
+                self.args.output_dir,
+                token=self.args.hub_token if token is None else token,
+                merge=True,
+                dtype=dtype if dtype.is_floating_point else None,
             )
             with replaced_whole(folder) as fresh:
                 model.save_pretrained(fresh)
@@ -219,7 +244,7 @@ class ModelPublishing(Seq2SeqTrainer):
         self.save_model(_internal_call=True)
         folder, kind = Path(self.args.output_dir), "lora" if hasattr(self.model, "peft_config") else "full"
         if merge and kind == "lora":
-            folder, kind = self.save_merged(), "merged"
+            folder, kind = self.save_merged(token=token), "merged"
         if not self.is_world_process_zero():
             return None
         self._finish_current_push()

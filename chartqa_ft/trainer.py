@@ -78,7 +78,7 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
         args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else args
         check_trainer(args, eval_dataset, kwargs)
         if isinstance(model, (str, Path)):
-            model, loaded_processor, loaded_adapter = hub.load_checkpoint(model, trainable=True)
+            model, loaded_processor, loaded_adapter = hub.load_checkpoint(model, trainable=True, token=args.hub_token)
             if peft_config is None and not hasattr(model, "peft_config"):
                 model.float()  # in 16 bits most updates would be rounded away; mixed precision does the rest
             if processing_class is None and adapter is None:

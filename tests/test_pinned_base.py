@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from chartqa_ft.lora import add_adapter, default_lora_config
 from chartqa_ft.origin import Origin, origin_of, revision_of, set_origin
 from chartqa_ft.tiny import tiny_unichart
 
-from .hub_client import Client
+from .hub_client import Client, ClientError
 from .test_hub_server import World
 
 FLOWS = "tests.drivers.pinned_flows."
@@ -128,3 +129,45 @@ def test_an_adapter_without_a_revision_is_trained_on_with_the_commit_that_was_lo
         FLOWS + "adapt_and_push", tmp_path / "new", "bob/old", loading={"trainable": True}, hub_model_id="alice/new"
     )
     assert adapter_config(world, "alice/new")["revision"] == head(world, "main")
+
+
+# ---------------------------------------------------------------- a base that is private, or on no hub
+
+
+def test_a_token_given_as_an_argument_reads_a_private_base_to_the_end(world, base, tmp_path):
+    world.hub.create_repo("alice/secret", private=True)
+    world.hub.upload("alice/secret", base)
+    with world.process("anonymous") as client:
+        for name, pushing, changes in (
+            ("alice/of-secret", {"merge": True}, {"hub_token": world.token}),
+            ("alice/of-secret-2", {"merge": True, "token": world.token}, {}),
+        ):
+            settings = {"loading": {"token": world.token}, "pushing": pushing, "hub_model_id": name, **changes}
+            sent = client.call(FLOWS + "adapt_and_push", tmp_path / name, "alice/secret", **settings)
+            assert client.call(FLOWS + "answers", name) == sent
+        client.call(FLOWS + "trainer_by_name", tmp_path / "named", "alice/secret", hub_token=world.token)
+
+
+def test_an_adapter_on_a_folder_warns_who_pushes_it_and_tells_who_pulls_it(world, other, base, tmp_path):
+    local = shutil.copytree(base, tmp_path / "local")
+    world.call(FLOWS + "adapt_and_push", tmp_path / "out", local, hub_model_id="alice/on-folder")
+    said = f"the base model of this adapter is the folder {local}, which is not on the Hub"
+    assert world.client.log.read_text().count(said) == 1
+    shutil.rmtree(local)
+    with pytest.raises(ClientError) as caught:
+        other.call(FLOWS + "answers", "alice/on-folder")
+    assert caught.value.kind == "FileNotFoundError"
+    whose = f"there is no folder {local}. {local} is the base model of the adapter alice/on-folder"
+    assert caught.value.message.startswith(whose)
+
+
+def test_an_adapter_on_a_base_that_the_hub_does_not_have_is_named(world, other, base, tmp_path):
+    model, _, _ = load_checkpoint(base)
+    set_origin(model, Origin("bob/gone", "abc"))
+    add_adapter(model, default_lora_config(model, r=2)).save_pretrained(tmp_path, save_embedding_layers=False)
+    world.hub.upload("bob/orphan", tmp_path)
+    with pytest.raises(ClientError) as caught:
+        other.call(FLOWS + "answers", "bob/orphan")
+    assert caught.value.kind == "HubError"
+    assert caught.value.message.startswith("bob/gone was not loaded: ")
+    assert "bob/gone is the base model of the adapter bob/orphan" in caught.value.message

@@ -35,3 +35,11 @@ def answers(name: str, **loading: Any) -> list[str]:
     from chartqa_ft import load_checkpoint
 
     return answers_of(*load_checkpoint(name, **loading))
+
+
+def trainer_by_name(folder: str, base: str, **changes: Any) -> None:
+    """Let a trainer load its model itself."""
+    from chartqa_ft import ChartQATrainer
+    from tests.common import arguments
+
+    ChartQATrainer(base, arguments(folder, **changes), records())
