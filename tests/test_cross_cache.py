@@ -92,6 +92,7 @@ def test_beam_search_leaves_the_keys_of_charts_where_they_are():
     batch = ChartQACollator(adapter)(records(5))
     states = adapter.encode_charts(model, batch).last_hidden_state
     rows = batch["chart_index"][:2]
+    model.config.return_dict = False
     with torch.no_grad():
         cache = shared_cross_cache(model, states, rows, beams=3, token=2)
         before = [layer.keys for layer in cache.cross_attention_cache.layers]
@@ -101,6 +102,7 @@ def test_beam_search_leaves_the_keys_of_charts_where_they_are():
             decoder_input_ids=torch.arange(6)[:, None] + 5,
             past_key_values=cache,
             use_cache=True,
+            return_dict=True,
         )
         own = out.past_key_values.self_attention_cache.layers[0].keys.clone()
         order = torch.tensor([2, 2, 0, 5, 3, 3])

@@ -46,7 +46,7 @@ def shared_cross_cache(
         return None
     tokens = torch.full((len(used), 1), token, device=states.device)
     charts = BaseModelOutput(last_hidden_state=states.index_select(0, used))
-    cache = model(encoder_outputs=charts, decoder_input_ids=tokens, use_cache=True).past_key_values
+    cache = model(encoder_outputs=charts, decoder_input_ids=tokens, use_cache=True, return_dict=True).past_key_values
     if type(cache) is not EncoderDecoderCache:
         return None
     config = model.config.get_text_config(decoder=True)
