@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 KINDS = ("full", "lora", "merged")
+_NO_HUB_NAMES = (".git", ".ipynb", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".zip")
+"""How no name on the Hub may end, and how files of data end, which lie in another folder than this one."""
 _HUB_NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(?<![.-])", re.ASCII)
 
 
@@ -49,6 +51,8 @@ class CardFacts:
     """Name on the Hub or folder of the model that training began from."""
     base_revision: str | None = None
     """Branch, tag or commit of the base model; `None`: not pinned."""
+    base_is_adapter: bool = False
+    """Whether the base model is itself stored as a PEFT adapter, which `load_checkpoint` merges first."""
     licence: str | Sequence[str] | None = None
     """The base model's, one or several, as its card gives them (`license:`), carried over; `None`: unknown, and so
     said."""
@@ -73,6 +77,8 @@ class CardFacts:
     dataset_revision: str | None = None
     train_split: str | None = None
     eval_split: str | None = None
+    eval_part: str | None = None
+    """Name of the data that `metrics` are of, where a dict of several was evaluated."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """What `relaxed_accuracy` returns (fractions, with Wilson intervals), of the weights that the card stands beside.
     Other keys are ignored; an accuracy that is absent, not finite or without its n has no row."""
@@ -125,7 +131,7 @@ def fields_of(facts: Any) -> dict[str, Any]:
 
 def hub_name(name: str | None) -> str | None:
     """`name` if it can be that of a model or data set on the Hub: not a folder or file here, not an address."""
-    if name is None or len(name) > 96 or not _HUB_NAME.fullmatch(name) or name.endswith((".git", ".ipynb")):
+    if name is None or len(name) > 96 or not _HUB_NAME.fullmatch(name) or name.endswith(_NO_HUB_NAMES):
         return None
     return None if Path(name).exists() else name
 
@@ -143,11 +149,11 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_json(value: Any) -> Any:
-    """`value` as JSON brings it back, what JSON cannot hold as text (an enum as its value)."""
+    """`value` as JSON brings it back: what it cannot hold is text (an enum its value), NaN and infinity are `None`."""
 
     def other(thing: Any) -> Any:
         if isinstance(thing, (set, frozenset)):
             return sorted(map(str, thing))
-        return thing.item() if hasattr(thing, "item") else str(getattr(thing, "value", thing))
+        return thing.tolist() if hasattr(thing, "tolist") else str(getattr(thing, "value", thing))
 
-    return json.loads(json.dumps(value, default=other))
+    return json.loads(json.dumps(value, default=other), parse_constant=lambda _: None)

@@ -144,7 +144,7 @@ def _results(facts: CardFacts) -> list[EvalResult]:
             task_name="Chart question answering",
             dataset_type=hub_name(facts.dataset) or last_part(dataset),
             dataset_name=last_part(dataset),
-            dataset_split=facts.eval_split,
+            dataset_split=facts.eval_split if facts.eval_part is None else facts.eval_part,
             dataset_revision=facts.dataset_revision,
             metric_type=METRIC,
             metric_name=f"Relaxed accuracy, {row.title} (%)",

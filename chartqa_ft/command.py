@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 # Of the environment that `accelerate launch` gives its processes: variable -> option.
 _FSDP = {
@@ -114,9 +115,19 @@ def public_arguments(arguments: Sequence[str]) -> list[str]:
     return told
 
 
+def public_values(values: Any) -> Any:
+    """Arguments, as JSON holds them, without the folders of this machine: every text in them as `public_arguments`
+    tells it."""
+    if isinstance(values, Mapping):
+        return {key: public_values(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [public_values(value) for value in values]
+    return _in_public(values) if isinstance(values, str) else values
+
+
 def _in_public(value: str) -> str:
     """An absolute path as it is seen from the working folder, or its last part; all else as it is."""
     path = Path(value)
-    if not path.is_absolute():
+    if not path.is_absolute() or "{question}" in value:  # a prompt may begin with a slash
         return value
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name))

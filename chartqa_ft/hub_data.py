@@ -94,7 +94,7 @@ def _load(name: str, revision: str | None, streaming: bool, load_kwargs: dict[st
             f"{name} comes with a script that makes its records, and code from the Hub is never run ({error}). Take "
             "the Hub's own copy of it in Parquet, if there is one: revision='refs/convert/parquet'."
         ) from error
-    used, wanted = _commit_of(loaded), _known_commit(name, revision)
+    used, wanted = commit_of(loaded), _known_commit(name, revision)
     if used is None or used == wanted or (wanted is None and not constants.HF_HUB_OFFLINE):
         return loaded
     # The Hub could not be asked, and `datasets` took what it found in its cache.
@@ -112,7 +112,7 @@ def _load(name: str, revision: str | None, streaming: bool, load_kwargs: dict[st
 # --------------------------------------------------------------------------------------------------------- the cache
 
 
-def _commit_of(loaded: Any) -> str | None:
+def commit_of(loaded: Any) -> str | None:
     """The commit that tables come from: `datasets` names the folder in its cache after it."""
     parts = loaded.values() if isinstance(loaded, Mapping) else [loaded]
     files = [file["filename"] for part in parts for file in getattr(part, "cache_files", None) or ()]

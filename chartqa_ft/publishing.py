@@ -15,19 +15,20 @@ from typing import Any
 from huggingface_hub import CommitInfo, HfApi
 from transformers import Seq2SeqTrainer
 from transformers.trainer import TRAINING_ARGS_NAME
-from transformers.trainer_utils import HubStrategy
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 
 from . import compat, hub
 from .adapter_embeddings import needs_embeddings
 from .adapters import Adapter, base_model
 from .adapters.examples import open_image
 from .base_card import base_licence
+from .card_facts import as_json
 from .hub_errors import HubError, explained, retrying
 from .images import to_rgb
 from .model_card import CardFacts, CardSample, write_card
-from .origin import revision_of
+from .origin import origin_of, revision_of
 from .publish import push_checkpoint, stage
-from .saving import replaced_whole
+from .saving import naming_a_full_disk, replaced_whole
 from .scores import Scores
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,17 @@ class ModelPublishing(Seq2SeqTrainer):
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save")
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        # The states of the optimizer come after the model, and are larger.
+        checkpoint = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        told = (
+            f"{checkpoint} is not whole, and training stops. Earlier checkpoints are untouched; free some space (this "
+            "folder, older checkpoints), then resume from the last one: train(resume_from_checkpoint=True), "
+            "--resume_from_checkpoint"
+        )
+        with naming_a_full_disk(told):
+            super()._save_checkpoint(*args, **kwargs)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # Upstream gives no way to tell PEFT whether the embeddings belong to an adapter; its guess asks the Hub.
         if not hasattr(self.model, "peft_config"):
@@ -134,7 +146,7 @@ class ModelPublishing(Seq2SeqTrainer):
                 merge=True,
                 dtype=dtype if dtype.is_floating_point else None,
             )
-            with replaced_whole(folder) as fresh:
+            with replaced_whole(folder, again="trainer.save_merged()") as fresh:
                 model.save_pretrained(fresh)
                 processor.save_pretrained(fresh)
                 self.args.save_json(fresh / "training_args.json")
@@ -150,6 +162,7 @@ class ModelPublishing(Seq2SeqTrainer):
         peft_config = next(iter(getattr(self.model, "peft_config", {}).values()), None)
         # The model's own name: that in its config is a cache folder of this machine after load_checkpoint.
         base = base_model(self.model).name_or_path if peft_config is None else peft_config.base_model_name_or_path
+        origin = origin_of(self.model)
         base_revision = revision_of(self.model) if peft_config is None else peft_config.revision
         history = self.state.log_history
         facts = {
@@ -157,10 +170,12 @@ class ModelPublishing(Seq2SeqTrainer):
             "kind": kind,
             "base_model": base or None,
             "base_revision": base_revision,
+            "base_is_adapter": origin is not None and origin.is_adapter,
             "settings": self.adapter.settings(),
             "model_type": config.model_type,
             "vocabulary_grown": bool(getattr(peft_config, "trainable_token_indices", None)),
             "compat": compat.is_legacy(config),
+            "eval_part": scores.part if scores else None,
             "metrics": scores.metrics if scores else {},
             "metric_prefix": scores.prefix if scores else "",
             "metric_variant": self.args.metric_variant,
@@ -182,10 +197,11 @@ class ModelPublishing(Seq2SeqTrainer):
         write_card(folder, CardFacts(**facts), include_images=include_images)
         report = folder / METRICS_NAME
         if scores is not None:
-            numbers = {key.replace(scores.prefix, "eval_", 1): value for key, value in scores.metrics.items()}
+            numbers = {key.replace(scores.prefix, "eval_", 1): value for key, value in as_json(scores.metrics).items()}
             if not _same_scores(report, numbers):
-                numbers |= {"step": scores.step, "decoding": scores.decoding}
-                report.write_text(json.dumps(numbers, indent=2, default=str) + "\n", encoding="utf-8")
+                numbers |= {"step": scores.step, "decoding": as_json(scores.decoding)}
+                numbers |= {} if scores.part is None else {"eval_dataset": scores.part}
+                report.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
         else:
             report.unlink(missing_ok=True)
 

@@ -24,12 +24,19 @@ _KINDS = {
     "adapter_config.json": re.compile(r"adapter_config\.json|adapter_model\.(safetensors|bin)"),
 }
 """Of a full model and of an adapter: the file that makes a folder one, and all that go with it."""
+_FULL = "the disk is full"
+_TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
+"""What torch's RuntimeErrors name when a file cannot be written on; they do not give the system's reason."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def replaced_whole(
-    folder: str | Path, *, main: bool = True, barrier: Callable[[], None] | None = None
+    folder: str | Path,
+    *,
+    main: bool = True,
+    barrier: Callable[[], None] | None = None,
+    again: str = "trainer.save_model(), or resume from the last checkpoint",
 ) -> Iterator[Path]:
     """A fresh folder to save into, whose files take the place of those in `folder` when the block ends well.
 
@@ -39,6 +46,7 @@ def replaced_whole(
             where a full model is saved, a full model where an adapter is).
         main: whether this process moves the files; others write beside it and wait.
         barrier: waits for all processes.
+        again: how to save again, for the message of a full disk.
 
     Raises:
         OSError: the disk is full, with what was kept and what to do. What was written is removed.
@@ -50,22 +58,39 @@ def replaced_whole(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     wait()
-    try:
-        yield partial
-        wait()
-        if main:
-            _move(partial, folder)
-    except Exception as error:
-        if main:
-            shutil.rmtree(partial, ignore_errors=True)
-        if _no_room(error):
-            raise OSError(
-                errno.ENOSPC,
-                f"the disk is full: the model could not be saved in {folder}. What was there is untouched; free some "
-                "space (older checkpoints), then save again: trainer.save_model(), or resume from the last checkpoint",
-            ) from error
-        raise
+    told = (
+        f"the model could not be saved in {folder}. What was there is untouched; free some space (older checkpoints), "
+        f"then save again: {again}"
+    )
+    with naming_a_full_disk(told):
+        try:
+            yield partial
+            wait()
+            if main:
+                _move(partial, folder)
+        except Exception:
+            if main:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
     wait()
+
+
+@contextmanager
+def naming_a_full_disk(told: str) -> Iterator[None]:
+    """Say that the disk is full where libraries say so by a number, or by an error of their own writers.
+
+    Args:
+        told: what could not be saved, what is left, and what to do.
+
+    Raises:
+        OSError: of ENOSPC, in place of what was raised inside for want of room.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _no_room(error) or str(getattr(error, "strerror", "")).startswith(_FULL):
+            raise
+        raise OSError(errno.ENOSPC, f"{_FULL}: {told}") from error
 
 
 def _move(partial: Path, folder: Path) -> None:
@@ -95,6 +120,8 @@ def _no_room(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return True
     text = str(error)
+    if isinstance(error, RuntimeError) and any(name in text for name in _TORCH_WRITER):
+        return True
     return isinstance(error, (SafetensorError, RuntimeError, OSError)) and any(
         f"os error {number}" in text.lower() or os.strerror(number) in text for number in _NO_ROOM
     )

@@ -32,9 +32,11 @@ from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from .adapters import Adapter, adapter_for
-from .command import command_line
+from .card_facts import as_json
+from .command import command_line, public_values
 from .data import load_chartqa, stratified_subset
 from .hub import load_checkpoint
+from .hub_data import commit_of
 from .metrics import format_table
 from .parsing import HelpFormatter, ScriptParser, one_line, parse, parse_mapping
 from .running_loss import last_checkpoint
@@ -246,6 +248,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         The metrics of the last evaluation, as `eval_...`, the same on every process.
     """
     args = trainer.args
+    trainer.card_facts = {**card_facts(script, trainer.train_dataset), **trainer.card_facts}
     logger.info(
         "%d questions to train on, %d to evaluate; from %s",
         len(trainer.train_dataset),
@@ -260,13 +263,14 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
     if trainer.is_world_process_zero():
         best = trainer.state.best_model_checkpoint
         answers = f"final-step-{trainer.state.global_step}.jsonl" if args.write_predictions else None
-        numbers = {**result.metrics, **metrics, "best_checkpoint": best, "num_processes": args.world_size}
+        name = None if best is None else Path(best).name
+        numbers = {**result.metrics, **metrics, "best_checkpoint": name, "num_processes": args.world_size}
         write_report(args.output_dir, script, numbers, answers)
         print(format_table(metrics, prefix="eval_"))
         print(f"model, predictions.jsonl, metrics.json: {args.output_dir}; best checkpoint: {best}")
     if args.push_to_hub:
         with one_line_errors():
-            commit = trainer.push_to_hub(**card_facts(script))
+            commit = trainer.push_to_hub()
         if commit is not None:
             print(f"pushed: {commit.pr_url or commit.commit_url}")
     return metrics
@@ -278,11 +282,17 @@ def run_script(main: Callable[[], Any]) -> None:
     PartialState().destroy_process_group()
 
 
-def card_facts(script: ModelArguments) -> dict[str, Any]:
-    """What the arguments of a script add to the card of its model: the data, and the command that was run."""
+def card_facts(script: ModelArguments, records: Any = None) -> dict[str, Any]:
+    """What the arguments of a script add to the card of its model: the data, and the command that was run.
+
+    Args:
+        records: the training data: if it came from the Hub, its commit is told, whatever the revision was called.
+    """
+    name, revision = (getattr(script, key, None) for key in ("dataset_name", "dataset_revision"))
+    from_hub = name is not None and not Path(name).exists()
     data = {
-        "dataset": getattr(script, "dataset_name", None),
-        "dataset_revision": getattr(script, "dataset_revision", None),
+        "dataset": name,
+        "dataset_revision": (commit_of(records) if from_hub else None) or revision,
         "train_split": getattr(script, "train_split", None),
         "eval_split": getattr(script, "eval_split", None),
         "command": command_line(),
@@ -291,11 +301,12 @@ def card_facts(script: ModelArguments) -> dict[str, Any]:
 
 
 def write_report(output_dir: str | Path, script: Any, numbers: Mapping[str, Any], answers: str | None) -> None:
-    """Write `metrics.json`: the script's arguments and `numbers`; make `predictions/<answers>` `predictions.jsonl`."""
+    """Write `metrics.json`: the script's arguments, without folders of this machine, and `numbers`; make
+    `predictions/<answers>` `predictions.jsonl`."""
     output = Path(output_dir)
     if answers:
         (output / "predictions" / answers).replace(output / "predictions.jsonl")
         if not any((output / "predictions").iterdir()):
             (output / "predictions").rmdir()
-    report = {"arguments": asdict(script), **numbers}
+    report = as_json({"arguments": public_values(asdict(script)), **numbers})
     (output / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

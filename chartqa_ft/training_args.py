@@ -12,6 +12,7 @@ import torch
 from transformers import Seq2SeqTrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from .command import public_values
 from .two_stage import WINDOW
 from .variants import variant_name
 
@@ -299,6 +300,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         )
 
     def to_sanitized_arguments(self) -> dict:
-        """The arguments as JSON types, without any token and without where charts are kept, which changes nothing."""
+        """The arguments as JSON types, as they may be published: without any token, without where charts are kept,
+        which changes nothing, and of paths on this machine what lies in the working folder, or the last part."""
         arguments = json.loads(self.to_json_string())
-        return {key: value for key, value in arguments.items() if not key.endswith("token") and key not in _LOCAL}
+        kept = {key: value for key, value in arguments.items() if not key.endswith("token") and key not in _LOCAL}
+        return public_values(kept)

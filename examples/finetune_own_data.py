@@ -98,6 +98,15 @@ def load(script: ScriptArguments, data: str) -> Dataset:
     return next(iter(loaded.values()))
 
 
+def data_facts(script: ScriptArguments) -> dict[str, str]:
+    """What the model's card says about the data: names of files, never the folders that they lie in."""
+    scored = f"{script.held_out:.0%} of its charts, held out (split_seed {script.split_seed})"
+    return {
+        "dataset": Path(script.data).name,
+        "eval_split": Path(script.eval_data).name if script.eval_data else scored,
+    }
+
+
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     script, args = parse(
         sys.argv[1:] if arguments is None else arguments,
@@ -119,6 +128,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         model, processor, adapter = load_model(script, args, frozen=script.lora)
         peft_config = default_lora_config(model, revision=script.model_revision) if script.lora else None
         trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter, peft_config)
+    trainer.card_facts |= data_facts(script)
     logger.info("%s", trainable_share(trainer.model))
     metrics = train_and_score(trainer, script, resume)
     answers = Path(args.output_dir) / "predictions.jsonl"

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
 from chartqa_ft.base_card import base_licence
-from chartqa_ft.model_card import CardFacts, render_card
+from chartqa_ft.command import public_values
+from chartqa_ft.metrics import relaxed_accuracy
+from chartqa_ft.model_card import CardFacts, read_card, render_card
+from chartqa_ft.scripts import ModelArguments, card_facts, write_report
 from chartqa_ft.tiny import tiny_unichart
 
+from .common import drawn_charts, trainer
+from .launching import ROOT, example
+from .test_hub_data import as_m4
 from .test_hub_server import World
 
 FLOWS = "tests.drivers.push_flows."
 BASE = "bob/base"
+SCORED = relaxed_accuracy(predictions=["1", "2"], references=["1", "3"], sources=["human", "augmented"])
 INFO = f"/api/models/{BASE}/revision/"
 
 
@@ -134,3 +144,86 @@ def test_the_main_branch_needs_no_name():
 def test_the_branch_is_told_as_text():
     card = render_card(CardFacts(name="alice/model", kind="full", revision="a'b\"\n```\n# out"))
     assert "load_checkpoint('alice/model', revision='a\\'b\"\\n```\\n# out')" in card
+
+
+# ---------------------------------------------------------------- the data, and no folder of this machine
+def test_scripts_tell_the_commit_of_the_data_and_no_folder(world, tmp_path):
+    data, name = "HuggingFaceM4/ChartQA", "alice/script"
+    charts = {f"data/{split}-00000-of-00001.parquet": as_m4(drawn_charts(2)) for split in ("train", "val")}
+    commit = world.hub.upload(data, charts, repo_type="dataset")
+    world.call("tests.drivers.card_flows.train_as_script", tmp_path, BASE, data, hub_model_id=name)
+    card = card_of(world, name)
+    assert f"[{data}](https://huggingface.co/datasets/{data}), revision {commit}, trained on" in card
+    (result, *_) = ModelCard(card).data.eval_results
+    assert (result.dataset_type, result.dataset_revision, result.dataset_split) == (data, commit, "val[:4]")
+    files = world.hub.files(name)
+    report, arguments = (json.loads(files[file]) for file in ("metrics.json", "training_args.json"))
+    assert report["arguments"]["model_name_or_path"] == "base"
+    assert report["best_checkpoint"] == "checkpoint-1"
+    assert arguments["output_dir"] == tmp_path.name
+    assert not [path for path, content in files.items() if str(tmp_path.parent).encode() in content]
+    # What is pushed while training says the same of the data.
+    first = world.hub.files(name, revision=world.hub.commits(name)[-2].sha)["README.md"].decode()
+    assert f"revision {commit}, trained on" in first
+
+
+def test_the_revision_of_a_script_is_not_taken_for_that_of_the_base():
+    script = ModelArguments(model_name_or_path="alice/adapter", model_revision="tag1")
+    assert not {"base_revision", "dataset", "dataset_revision"} & set(card_facts(script))
+
+
+def test_own_data_is_named_by_its_file(tmp_path):
+    own = example(ROOT / "examples" / "finetune_own_data.py")
+    script = own.ScriptArguments(data=str(tmp_path / "questions.csv"), held_out=0.25, split_seed=3)
+    card = render_card(CardFacts(name="a/b", kind="full", metrics=SCORED, **own.data_facts(script)))
+    assert "| data | questions.csv, scored on 25% of its charts, held out (split_seed 3) |" in card
+    data = ModelCard(card).data
+    assert (data.datasets, data.eval_results[0].dataset_name) == (None, "questions.csv")
+    script = own.ScriptArguments(data="train.csv", eval_data=str(tmp_path / "test.csv"))
+    assert own.data_facts(script) == {"dataset": "train.csv", "eval_split": "test.csv"}
+
+
+def test_a_card_without_data_does_not_point_at_it():
+    card = render_card(CardFacts(name="a/b", kind="full", metrics=SCORED))
+    assert "data above" not in card
+    assert "that were scored, which nobody named" in card
+
+
+def test_scores_of_one_of_several_data_sets_are_named(tmp_path):
+    charts = drawn_charts()
+    parts = {"own": charts.select(range(3)), "other": charts.select(range(2))}
+    made = trainer(tmp_path, eval_dataset=parts)
+    made.evaluate()
+    made._write_facts(tmp_path, kind="full", token=None, include_images=False)
+    card = (tmp_path / "README.md").read_text()
+    assert "these are the scores on other." in card
+    assert ModelCard(card).data.eval_results[0].dataset_split == "other"
+    assert read_card(card)["n"] == 2
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert (report["eval_dataset"], report["eval_n"]) == ("other", 2)
+
+
+def test_what_is_no_number_is_null_in_the_report(tmp_path):
+    made = trainer(tmp_path, eval_dataset=drawn_charts().select(range(2)), compute_metrics=lambda _: {"own": math.nan})
+    made.evaluate()
+    made._write_facts(tmp_path, kind="full", token=None, include_images=False)
+    text = (tmp_path / "metrics.json").read_text()
+    assert json.loads(text)["eval_own"] is None
+    assert "NaN" not in text
+    write_report(tmp_path, ModelArguments(), {"eval_own": math.inf}, None)
+    assert json.loads((tmp_path / "metrics.json").read_text())["eval_own"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("/home/carol/data/q.csv", "q.csv"),
+        (["/home/carol/a", 1, None], ["a", 1, None]),
+        ({"x": {"y": "/home/carol/a"}}, {"x": {"y": "a"}}),
+        ("user/model", "user/model"),
+        ("/chart: {question}", "/chart: {question}"),
+        (str(Path.cwd() / "out" / "x"), "out/x"),
+    ],
+)
+def test_values_are_told_without_folders(value, told):
+    assert public_values(value) == told

@@ -55,7 +55,7 @@ def check_run(output: Path, questions: int, text: str) -> None:
     check_against_predictions(metrics, rows)
     history = json.loads((last_step(output) / "trainer_state.json").read_text())["log_history"]
     evaluations = {entry["step"]: entry for entry in history if "eval_relaxed_accuracy" in entry}
-    best = Path(metrics["best_checkpoint"])
+    best = output / metrics["best_checkpoint"]
     best_step = int(best.name.rpartition("-")[2])
     assert evaluations[best_step]["eval_relaxed_accuracy"] == max(
         entry["eval_relaxed_accuracy"] for entry in evaluations.values()
@@ -139,7 +139,7 @@ def test_drawn_charts_on_one_process_and_two_then_evaluated(tmp_path):
     )
     assert evaluated == final
     assert report(scores)["arguments"] == {**report(scores)["arguments"], "split": "val", "num_beams": 2}
-    assert report(one)["arguments"]["dataset_name"] == str(data)
+    assert report(one)["arguments"]["dataset_name"] == Path(data).name
     assert sorted(path.name for path in scores.iterdir()) == ["metrics.json", "predictions.jsonl"]
 
 

@@ -171,3 +171,22 @@ def test_an_adapter_on_a_base_that_the_hub_does_not_have_is_named(world, other, 
     assert caught.value.kind == "HubError"
     assert caught.value.message.startswith("bob/gone was not loaded: ")
     assert "bob/gone is the base model of the adapter bob/orphan" in caught.value.message
+
+
+def test_an_adapter_on_a_merged_adapter_says_that_peft_alone_cannot_load_it(world, other, base, tmp_path):
+    model, _, _ = load_checkpoint(base)
+    set_origin(model, Origin("bob/base", head(world, "v1")))
+    first = add_adapter(model, default_lora_config(model, r=2, init_lora_weights=False))
+    first.save_pretrained(tmp_path / "first", save_embedding_layers=False)
+    commit = world.hub.upload("bob/first", tmp_path / "first")
+    more = {"loading": {"merge": True}, "hub_model_id": "alice/second"}
+    sent = world.call(FLOWS + "adapt_and_push", tmp_path / "second", "bob/first", **more)
+    stored = adapter_config(world, "alice/second")
+    assert (stored["base_model_name_or_path"], stored["revision"]) == ("bob/first", commit)
+    assert other.call(FLOWS + "answers", "alice/second") == sent
+    card = world.hub.files("alice/second")["README.md"].decode()
+    assert "Its base model is stored as an adapter too" in card
+    assert "PeftModel" not in card
+    more = {"loading": {"trainable": True}, "hub_model_id": "alice/third"}
+    world.call(FLOWS + "adapt_and_push", tmp_path / "third", "alice/second", **more)
+    assert "Its base model is stored as an adapter too" in world.hub.files("alice/third")["README.md"].decode()
