@@ -6,12 +6,15 @@ import json
 import os
 from pathlib import Path
 
+from PIL import Image
+
+from chartqa_ft.charts import BACKGROUND
 from chartqa_ft.synthetic import synthetic_chartqa
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "chartqa"
 """A folder with `test/png/` and `test/test_human.json`; a clone of the project alone does not have it."""
-DRAWN_SIZE = 800
-"""Side of drawn charts in pixels: about that of the real ones."""
+DRAWN_SIZE = 600
+"""Height of drawn charts in pixels: about that of the real ones."""
 
 
 def write_charts(
@@ -21,20 +24,21 @@ def write_charts(
 
     Five charts of eight have two questions and the others one: 1.63 a chart, as in the real test split. Only `drawn`
     charts are drawn; further ones are hard links to them under names of their own, so that each is a file which is
-    opened and read.
+    opened and read. Each stands on a white sheet of 4:3, so that it does not fill the canvas of a model.
 
     Args:
-        size: side of the charts in pixels.
+        size: height of the charts in pixels.
         suffix: `".json"`, one list, or `".jsonl"`, a record a line.
     """
     charts: dict[str, list[tuple[str, str]]] = {}
     pictures = folder / "png"
     pictures.mkdir(parents=True)
     rows = synthetic_chartqa(drawn, seed=0, image_size=size, questions_per_chart={"value": 2, "count": 1})
-    for row, image in zip(rows.remove_columns("image"), rows.with_format("arrow")["image"], strict=True):
-        name = f"{len(charts)}.png" if row["chart_id"] not in charts else None
-        if name is not None:
-            (pictures / name).write_bytes(image["bytes"].as_py())
+    for row in rows:
+        if row["chart_id"] not in charts:
+            sheet = Image.new("RGB", (size * 4 // 3, size), BACKGROUND)
+            sheet.paste(row["image"])
+            sheet.save(pictures / f"{len(charts)}.png")
         charts.setdefault(row["chart_id"], []).append((row["question"], row["answer"]))
     questions = list(charts.values())
     lines: list[dict[str, str]] = []

@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks.records [--quick] [--runs 5]
 
-Drawn charts of 96 pixels, 1.63 questions on each. Sixty are drawn; the others are hard links to them under names of
+Drawn charts of 128 x 96 pixels, 1.63 questions on each. Sixty are drawn; the others are hard links under names of
 their own, so that every chart is a file that is opened and read (from the page cache). Every size is measured in a
 process of its own: a table from one list of records (`.json`) and a stream from a record a line (`.jsonl`). A stream
 is read to its end without decoding its charts; the batches of both are decoded, as in training. Times do not contain
