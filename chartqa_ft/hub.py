@@ -162,7 +162,11 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
         raise FileNotFoundError(
             f"{folder} has an adapter_config.json and no adapter_model.safetensors: fetch or save the adapter again"
         )
-    config = PeftConfig.from_pretrained(folder)
+    try:
+        config = PeftConfig.from_pretrained(folder)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        what = f"{folder}/adapter_config.json is damaged ({type(error).__name__}: {error})"
+        raise ValueError(f"{what}: fetch or save the adapter again") from error
     if not config.base_model_name_or_path:
         raise ValueError(
             f"{folder}/adapter_config.json does not name its base model (base_model_name_or_path): save "
@@ -217,9 +221,24 @@ def save_settings(
 
 
 def read_settings(folder: str | Path) -> dict[str, Any]:
-    """The content of `chartqa_config.json`, empty for a checkpoint that this library did not write."""
+    """The content of `chartqa_config.json`, empty for a checkpoint that this library did not write.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
     path = Path(folder) / SETTINGS_NAME
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): fetch or save the model again") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is damaged (no JSON object): fetch or save the model again")
+    for key, kind, words in (("prompt", str, "text"), ("compat", bool, "true or false")):
+        if not isinstance(settings.get(key), (kind, type(None))):
+            raise ValueError(f"{path}: {key} must be {words}, not {settings[key]!r}: mend it, or save the model again")
+    return settings
 
 
 def check_saveable(model: nn.Module) -> None:

@@ -81,8 +81,10 @@ def explained(
         kept = f" Nothing is lost: the files are kept in {keep}." if keep is not None else ""
         text = redact(f"{done}: {what}. {advice}{kept}", *known)
         # A cause is printed with its own words: it is left out if these hold a token.
-        words = "\n".join(map(str, _chain(error)))
-        cause = error if redact(words, *known) == words else None
+        # By their representation too: a UnicodeEncodeError shows there what could not be sent.
+        words = "\n".join(f"{one}\n{one!r}" for one in _chain(error))
+        written = [form for token in known for form in (token, repr(token)[1:-1], ascii(token)[1:-1])]
+        cause = error if redact(words, *written) == words else None
         raise HubError(text, status=_status(found), retry_after=_retry_after(found)) from cause
 
 
@@ -274,6 +276,10 @@ def _explain(error: BaseException, action: str, repo_id: str, repo_type: str, re
         return _Words(
             f"{repo_id!r} is no name of a {noun}",
             "A name is like owner/name, of letters, digits, '-', '_' and '.', and no longer than 96.",
+        )
+    if isinstance(error, UnicodeEncodeError) and status is None:
+        return _Words(
+            "the token holds a sign that no token has", f"Copy it again from {TOKENS_PAGE}: {_log_in(action)}"
         )
     if isinstance(error, ValueError) and status is None:
         return _Words(_one_line(error), "Mend what it names, and try again.")

@@ -138,7 +138,7 @@ def push_checkpoint(
     kept, action = (folder if keep is None else keep), ("propose" if create_pr else "push")
     with explained(action, repo_id, keep=kept, revision=revision, token=token):
         api = HfApi(token=token)
-        repo_id = _make_repository(api, repo_id, private, exist_ok)
+        repo_id = make_repository(api, repo_id, private, exist_ok)
         if revision not in (None, "main") and not revision.startswith("refs/"):
             retrying(
                 lambda: api.create_branch(repo_id, branch=revision, exist_ok=True),
@@ -173,8 +173,12 @@ def _warn_of_local_base(files: dict[str, Path]) -> None:
         )
 
 
-def _make_repository(api: HfApi, repo_id: str, private: bool | None, exist_ok: bool) -> str:
-    """Make it where it is missing; returns `owner/name`."""
+def make_repository(api: HfApi, repo_id: str, private: bool | None, exist_ok: bool = True) -> str:
+    """Make it where it is missing; returns `owner/name`.
+
+    Raises:
+        HubError: it exists and is public, and `private` is true. Other errors are those of huggingface_hub.
+    """
     made = retrying(
         lambda: api.create_repo(repo_id, private=private, exist_ok=exist_ok), what=f"making the repository {repo_id}"
     )

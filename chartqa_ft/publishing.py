@@ -23,11 +23,11 @@ from .adapters import Adapter, base_model
 from .adapters.examples import open_image
 from .base_card import base_licence
 from .card_facts import as_json
-from .hub_errors import HubError, explained, retrying
+from .hub_errors import HubError, explained
 from .images import to_rgb
 from .model_card import CardFacts, CardSample, write_card
 from .origin import origin_of, revision_of
-from .publish import push_checkpoint, stage
+from .publish import make_repository, push_checkpoint, stage
 from .saving import naming_a_full_disk, replaced_whole
 from .scores import Scores
 
@@ -217,9 +217,8 @@ class ModelPublishing(Seq2SeqTrainer):
             self.hub_model_id = name  # somebody else's
             return
         private = private if private is not None else self.args.hub_private_repo
-        with explained("push", name, token=token, keep=self.args.output_dir):
-            make = partial(HfApi(token=token).create_repo, name, private=private, exist_ok=True)
-            self.hub_model_id = retrying(make, what=f"making the repository {name}").repo_id
+        with explained("push", name, token=token):  # no word of files that are kept: there are none yet
+            self.hub_model_id = make_repository(HfApi(token=token), name, private)
 
     def push_to_hub(
         self,

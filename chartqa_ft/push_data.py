@@ -105,9 +105,15 @@ def push_dataset(
         if create_pr and not commit.pr_revision:
             return commit  # the branch holds these very records already: there is nothing to propose
         target = commit.pr_revision if create_pr else revision
-        last = retrying(lambda: _push_card(repo_id, target, token, counts, license), what=f"the card of {repo_id}")
-        # The commit of the card went to a pull request that is open already, and does not name it.
-        return commit if create_pr else last
+    try:
+        with explained("push", repo_id, repo_type="dataset", revision=target, token=token):
+            last = retrying(lambda: _push_card(repo_id, target, token, counts, license), what=f"the card of {repo_id}")
+    except HubError as error:
+        why = str(error).removeprefix(f"{repo_id} was not pushed: ")
+        told = f"the records of {repo_id} are pushed ({commit.pr_url or commit.commit_url}), but its card is not"
+        raise HubError(f"{told}: {why}", status=error.status, retry_after=error.retry_after) from error.__cause__
+    # The commit of the card went to a pull request that is open already, and does not name it.
+    return commit if create_pr else last
 
 
 def _checked(dataset: Any, split: str | None, load_kwargs: dict[str, Any]) -> tuple[DatasetDict, str | None]:

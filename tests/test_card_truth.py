@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from huggingface_hub import ModelCard
 
 from chartqa_ft.base_card import base_licence
 from chartqa_ft.command import public_values
+from chartqa_ft.hub import load_checkpoint, read_settings
 from chartqa_ft.metrics import relaxed_accuracy
 from chartqa_ft.model_card import CardFacts, read_card, render_card
 from chartqa_ft.scripts import ModelArguments, card_facts, write_report
 from chartqa_ft.tiny import tiny_unichart
 
 from .common import drawn_charts, trainer
+from .hub_client import ClientError
 from .launching import ROOT, example
 from .test_hub_data import as_m4
 from .test_hub_server import World
@@ -227,3 +230,46 @@ def test_what_is_no_number_is_null_in_the_report(tmp_path):
 )
 def test_values_are_told_without_folders(value, told):
     assert public_values(value) == told
+
+
+# ---------------------------------------------------------------- before there is anything to push
+def test_a_public_repository_is_no_private_one_before_training(world, tmp_path):
+    world.hub.create_repo("alice/public")
+    with pytest.raises(ClientError, match="everybody can read it, although private=True") as caught:
+        world.call(FLOWS + "init_alone", tmp_path, BASE, hub_model_id="alice/public", hub_private_repo=True)
+    assert caught.value.kind == "HubError"
+    world.call(FLOWS + "init_alone", tmp_path, BASE, hub_model_id="alice/hidden", hub_private_repo=True)
+    assert world.hub.is_private("alice/hidden")
+    world.call(FLOWS + "init_alone", tmp_path, BASE, hub_model_id="alice/hidden", hub_private_repo=True)
+
+
+def test_nothing_is_said_to_be_kept_before_there_is_anything(world, tmp_path):
+    with pytest.raises(ClientError) as caught:
+        world.call(FLOWS + "init_alone", tmp_path, BASE, hub_model_id="carol/model")
+    assert "the name is taken" in caught.value.message
+    assert "kept" not in caught.value.message
+
+
+# ---------------------------------------------------------------- damaged settings
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is damaged (Expecting property name"),
+        ("[1]", "is damaged (no JSON object): fetch or save the model again"),
+        ('{"prompt": 5}', ": prompt must be text, not 5: mend it, or save the model again"),
+        ('{"compat": "no"}', ": compat must be true or false, not 'no': mend it"),
+    ],
+)
+def test_damaged_settings_are_named(tmp_path, text, said):
+    path = tmp_path / "chartqa_config.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(f"{path} {said}".replace(" :", ":"))):
+        read_settings(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"peft_type": "NOPE"}', "{}"])
+def test_a_damaged_adapter_config_is_named(tmp_path, text):
+    (tmp_path / "adapter_config.json").write_text(text)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path}/adapter_config.json ")):
+        load_checkpoint(tmp_path)
