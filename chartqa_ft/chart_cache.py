@@ -77,8 +77,8 @@ class ChartCache:
     folder: Path
     max_bytes: int
     # Shared with the worker processes of a DataLoader: bytes known to be kept (-1: not known), bytes written since
-    # they were counted, whether no more is written, whether that was said.
-    _state: torch.Tensor = field(default_factory=lambda: _shared(-1, 0, 0, 0), repr=False, compare=False)
+    # they were counted, whether no more is written.
+    _state: torch.Tensor = field(default_factory=lambda: _shared(-1, 0, 0), repr=False, compare=False)
 
     def picture(self, settings: str, content: Iterable[bytes], make: Callable[[], np.ndarray]) -> np.ndarray:
         """A resized chart, uint8 of shape (height, width, 3): the one that is kept, or `make()`, which is then kept.
@@ -101,9 +101,8 @@ class ChartCache:
 
     def stop_writing(self, reason: object) -> None:
         """Keep no further charts, in this process and its workers, and say why once."""
-        self._state[2] = 1
-        if not self._state[3]:
-            self._state[3] = 1
+        said, self._state[2] = bool(self._state[2]), 1
+        if not said:
             logger.warning("resized charts are no longer kept in %s, training goes on: %s", self.folder, reason)
 
     def _write(self, path: Path, settings: str, picture: np.ndarray) -> None:

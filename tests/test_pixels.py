@@ -223,6 +223,7 @@ def test_a_training_has_the_same_losses_weights_and_answers(tmp_path, workers):
     batch = next(iter(raw.get_eval_dataloader()))
     assert batch["pixel_values"].dtype == torch.uint8
     assert next(iter(plain.get_eval_dataloader()))["pixel_values"].dtype == torch.float32
+    assert set(raw.get_train_dataloader().dataset.records[0]["image"]) == {"bytes", "path"}  # nothing is decoded twice
     losses = [[log["loss"] for log in run.state.log_history if "loss" in log] for run in (raw, plain)]
     assert len(losses[0]) == 3
     assert losses[0] == losses[1]
