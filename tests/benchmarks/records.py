@@ -133,10 +133,10 @@ def use_table(file: Path, batches: int) -> dict[str, float]:
     began = time.perf_counter()
     rows = sum(len(batch["labels"]) for batch, _ in zip(iterator, range(batches), strict=False))
     batched = time.perf_counter()
-    count = sum(1 for _ in loader.sampler)
+    order = [key.row for batch in loader.batch_sampler for key in batch]
     ordered = time.perf_counter()
-    if count != len(records) or len(first["labels"]) != BATCH_SIZE:
-        raise RuntimeError(f"{count} rows in the order of {len(records)}, {len(first['labels'])} in the first batch")
+    if sorted(order) != list(range(len(records))) or len(first["labels"]) != BATCH_SIZE:
+        raise RuntimeError(f"{len(order)} rows in the order of {len(records)}, {len(first['labels'])} in a batch")
     return {
         "loading": (loaded - start) / len(records),
         "index of charts": (indexed - made) / len(records),
