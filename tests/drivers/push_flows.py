@@ -160,6 +160,7 @@ def old_numbers(model: Any, processor: Any, adapter: Any, golden: str) -> dict[s
     import torch
     from PIL import Image
 
+    from chartqa_ft import compat
     from chartqa_ft.adapters import base_model
     from chartqa_ft.collator import ChartQACollator
 
@@ -177,9 +178,10 @@ def old_numbers(model: Any, processor: Any, adapter: Any, golden: str) -> dict[s
     padded = ChartQACollator(adapter, random_padding="global", group_by_chart=False)(rows)["pixel_values"]
     model.eval()
     beams: dict[str, list[Any]] = {"own": [], "plain": []}
+    own = {"custom_generate": compat.legacy_beam_search} if adapter.legacy else {}
     for batch in batches[:4]:
         prompt = batch["decoder_input_ids"][:, : adapter.prompt_lengths(batch)[0]]
-        for key, search in (("own", adapter.search(4)), ("plain", {})):
+        for key, search in (("own", own), ("plain", {})):
             with torch.no_grad():
                 found = model.generate(
                     pixel_values=batch["pixel_values"],
