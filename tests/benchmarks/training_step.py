@@ -178,24 +178,25 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="*", help="sides of the picture in pixels")
     parser.add_argument("--batch", type=int, nargs=2, help="rows and charts of a step")
     parser.add_argument("--limit", type=float, help="GiB that a step may hold, to see whether it fits (CPU)")
+    parser.add_argument("--ways", choices=list(RECOMPUTE)[1:], nargs="*", default=list(RECOMPUTE)[1:])
     parser.add_argument("--parts", choices=("time", "memory"), nargs="*", default=("time", "memory"))
     args = parser.parse_args(argv)
     use_all_cores()
     for size in args.sizes or ([64] if args.quick else list(BATCHES)):
         rows, charts = args.batch or BATCHES.get(size, (3, 2))
         if "time" in args.parts:
-            measure_time(Report("P1", args.out, args.quick), size, rows, charts, args.runs)
+            measure_time(Report("P1", args.out, args.quick), size, rows, charts, args.runs, args.ways)
         if "memory" in args.parts:
             measure_memory(Report("P2", args.out, args.quick), size, rows, charts, args.limit)
 
 
-def measure_time(out: Report, size: int, rows: int, charts: int, runs: int) -> None:
+def measure_time(out: Report, size: int, rows: int, charts: int, runs: int, ways: list[str]) -> None:
     sides = Sides(size, rows, charts, quick=out.quick)
     loss, gradient = sides.differences()
     out.note(f"{rows} rows on {charts} charts: losses differ by {loss:.1e}, gradients by {gradient:.1e} (relative)")
-    works = {side: sides.official if side == "official" else sides.ours for side in RECOMPUTE}
-    times = alternate(works, runs=runs, before=lambda side: sides.recompute(RECOMPUTE[side]))
-    for side in list(RECOMPUTE)[1:]:
+    works = {side: sides.official if side == "official" else sides.ours for side in ("official", *ways)}
+    times = alternate(works, runs=runs, warm_up=int(sides.cuda), before=lambda side: sides.recompute(RECOMPUTE[side]))
+    for side in ways:
         work = f"training step, {size} px, {rows} rows on {charts} charts ({side})"
         peers = ratio(times["official"], times[side])
         out.add(Row(work, times[side], rows, times["official"], peers, GOALS.get(size, "-")))
