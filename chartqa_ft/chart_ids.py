@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .real_paths import RealPaths
+
 # Of a digest of 128 bits; two of a million charts that all have one name agree with a probability below 1e-7.
 _MARK_LENGTH = 16
 
@@ -28,8 +30,13 @@ class ChartIds:
     def __init__(self, folders: Sequence[Path] = (), *, always_mark: bool = False) -> None:
         self.folders = tuple(dict.fromkeys(map(str, folders)))
         self.always_mark = always_mark
-        self._owners: dict[str, str] = {}  # id -> identity
-        self._of_files: dict[str, str] = {}  # path -> id
+        # The folders as paths in them begin, the deepest first; each a key of itself, so that all owners share one.
+        starts = sorted((os.path.join(folder, "") for folder in self.folders), key=len, reverse=True)
+        self._starts = {start: start for start in starts}
+        self._places = RealPaths()
+        # id -> identity. Of a file whose id is its path in a folder, only how paths in that folder begin: this is all
+        # that a long stream keeps of a chart.
+        self._owners: dict[str, str] = {}
         self._contents: dict[str, str] = {}  # path -> digest
 
     def fresh(self) -> ChartIds:
@@ -38,14 +45,12 @@ class ChartIds:
 
     def of_file(self, path: str) -> str:
         """The id of an image file (a resolved path): its path in the deepest of the folders around it."""
-        if path not in self._of_files:
-            home = max((folder for folder in self.folders if _is_inside(path, folder)), key=len, default="")
-            name = Path(os.path.relpath(path, home) if home else os.path.basename(path)).as_posix()
-            twins = {os.path.realpath(os.path.join(folder, name)) for folder in self.folders} - {path}
-            twins = {twin for twin in twins if os.path.isfile(twin) and any(_is_inside(twin, f) for f in self.folders)}
-            is_shared = any(self._content(twin) != self._content(path) for twin in twins)
-            self._of_files[path] = self._marked(name, path) if is_shared else name
-        return self.unique(self._of_files[path], path)
+        home = self._start_of(path)
+        name = (path[len(home) :] if home else os.path.basename(path)).replace(os.sep, "/")
+        found = (self._places.find(start, name) for start in self._starts if start != home)
+        twins = {twin for twin, is_file in found if is_file and twin != path and self._start_of(twin)}
+        is_shared = any(self._content(twin) != self._content(path) for twin in twins)
+        return self.unique(self._marked(name, path) if is_shared else name, path)
 
     def of_name(self, name: str, identity: str) -> str:
         """The id of an image that its record names: by a `chart_id`, or by a file name beside the bytes."""
@@ -54,10 +59,16 @@ class ChartIds:
     def unique(self, chart_id: str, identity: str) -> str:
         """`chart_id`, marked where another chart has it already."""
         while True:
-            owner = self._owners.setdefault(chart_id, identity)
+            start = identity[: -len(chart_id)] if chart_id and identity.endswith(chart_id) else ""
+            owner = self._owners.setdefault(chart_id, self._starts.get(start, identity))
+            owner = owner + chart_id if owner in self._starts else owner
             if owner == identity or self._content(owner) == self._content(identity):
                 return chart_id
             chart_id = self._marked(chart_id, identity, again=True)
+
+    def _start_of(self, path: str) -> str:
+        """How paths in the deepest of the folders around `path` begin, "" where there is none."""
+        return next((start for start in self._starts if path.startswith(start)), "")
 
     def _marked(self, name: str, identity: str, again: bool = False) -> str:
         mark = f"#{self._content(identity)[:_MARK_LENGTH]}"
@@ -82,7 +93,3 @@ def digest(data: bytes) -> str:
 
 def _blake() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=16)
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    return path.startswith(os.path.join(folder, ""))

@@ -85,9 +85,10 @@ def load_chartqa(
     `ahmed-masry/chartqa_without_images` with `image_dir`, ChartQAPro, an image folder with `metadata.csv` or
     `metadata.jsonl`, a folder of Parquet files, a folder written by `save_to_disk`.
 
-    Every record is checked in one pass that decodes no pixels and reads every image file once: see `RecordError`.
-    Damage inside the compressed pixels shows only when the row is read. A stream is checked while it is read; images
-    that a stream from the Hub only names there are fetched, and fail, when they are decoded.
+    Every record is checked in one pass that decodes no pixels: see `RecordError`. An image is looked at once, or again
+    where its next question comes thousands of charts later. Damage inside the compressed pixels shows only when the
+    row is read. A stream is checked while it is read; images that a stream from the Hub only names there are fetched,
+    and fail, when they are decoded.
 
     Args:
         source: A file or folder, a data set on the Hugging Face Hub, or a loaded `Dataset`, `DatasetDict`,

@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from .plain_png import plain_png_size
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -63,7 +65,11 @@ def check_pixels(image: Image.Image, max_pixels: int | None) -> None:
         ImageShapeError: No width or no height, or a longest side above `MAX_ASPECT_RATIO` times the shortest.
         ImageTooLargeError: More than `max_pixels` pixels.
     """
-    width, height = image.size
+    _check_size(image.size, max_pixels)
+
+
+def _check_size(size: tuple[int, int], max_pixels: int | None) -> None:
+    width, height = size
     if width < 1 or height < 1:
         raise ImageShapeError(f"the image has no pixels ({width} x {height})")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
@@ -197,14 +203,31 @@ def check_image(image: bytes | str | Path, max_pixels: int | None = DEFAULT_MAX_
         OSError: The path cannot be read.
     """
     if isinstance(image, bytes | bytearray):
-        return _check_buffer(io.BytesIO(image), bytes(image), max_pixels)
+        file = io.BytesIO(image)
+        return _check_plain(file, len(image), max_pixels) or _check_buffer(file, bytes(image), max_pixels)
     with open(image, "rb") as file:
-        if file.seek(0, io.SEEK_END) == 0:
+        length = file.seek(0, io.SEEK_END)
+        if length == 0:
             raise BrokenImageError("the file is empty")
-        file.seek(0)
+        size = _check_plain(file, length, max_pixels)
+        if size is not None:
+            return size
         # Mapped, not read: following a PNG touches a few bytes a chunk, and a huge file costs no memory.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _check_buffer(file, data, max_pixels)
+
+
+def _check_plain(file: BinaryIO, length: int, max_pixels: int | None) -> tuple[int, int] | None:
+    """The size of a plain PNG, checked without Pillow; None for everything else. Leaves `file` at its start."""
+    from PIL import Image
+
+    size = plain_png_size(file, length)
+    file.seek(0)
+    limit = Image.MAX_IMAGE_PIXELS
+    if size is None or (limit is not None and size[0] * size[1] > limit):  # beyond it Pillow has errors of its own
+        return None
+    _check_size(size, max_pixels)
+    return size
 
 
 def _check_buffer(file: BinaryIO, data: Buffer, max_pixels: int | None) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from typing import Any
 from .chart_ids import ChartIds, digest
 from .images import ImageShapeError, ImageTooLargeError, TruncatedImageError, check_image, check_pixels
 from .layouts import Columns
+from .real_paths import RealPaths
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,11 @@ ADVICE = {
 # A file on the Hub, or one in an archive there, as `datasets` writes it while streaming. Nothing else: in a chain of
 # addresses ("file:///home/x.png::hf://y") the first one decides what is opened.
 _HUB_FILE = re.compile(r"(?:(?:zip|tar|gzip|bz2|xz|lz4|zstd)://(?:(?!::).)*::){0,2}hf://(?:(?!::).)+")
+
+
+# How many images a reader remembers: the questions on a chart mostly stand near each other, and what is remembered of
+# every chart of a long stream would fill the memory. One that comes back later is checked again.
+_REMEMBERED = 8192
 
 
 class RecordProblem(Exception):
@@ -112,7 +118,7 @@ class ErrorPolicy:
 
 
 class RecordReader:
-    """Callable: a raw record -> a canonical record. Nothing is decoded; every chart is checked once.
+    """Callable: a raw record -> a canonical record. Nothing is decoded; a chart is checked once for records near by.
 
     Args:
         folders: Where image files may be, the best first. None trusts any path: the user's own loaded data set.
@@ -141,6 +147,7 @@ class RecordReader:
         self.from_hub = from_hub
         self._verdicts: dict[str, tuple[str, str] | None] = {}  # for each distinct image: reason and cause
         self._files: dict[str, tuple[str, str]] = {}  # name -> path, chart id
+        self._places = RealPaths()
 
     def __call__(self, raw: Mapping[str, Any] | str, columns: Columns, source: str = "unknown") -> dict[str, Any]:
         """The canonical record, its `image` as `{"bytes", "path"}`; `source` is for records that do not tell theirs.
@@ -242,32 +249,42 @@ class RecordReader:
         raise RecordProblem("unreadable image", f"the image is a {type(value).__name__}")
 
     def _file(self, name: str) -> tuple[dict[str, Any], str, str]:
-        if name not in self._files:
+        found = self._files.get(name)
+        if found is None:
             if self.folders is not None:
-                path = find_image(name, self.folders)
-                self._files[name] = path, self.ids.of_file(path)
+                path = find_image(name, self.folders, self._places)
+                found = path, self.ids.of_file(path)
             elif os.path.isfile(name):
                 # A path says more about the user's disk than about the chart, and base names repeat.
-                self._files[name] = os.path.abspath(name), digest(Path(name).read_bytes())
+                found = os.path.abspath(name), digest(Path(name).read_bytes())
             else:
                 raise RecordProblem("no image file", f"there is no file {_short(name)}", name)
-        path, chart_id = self._files[name]
+            _remember(self._files, name, found)
+        path, chart_id = found
         self._check(path, path, name)
         return {"bytes": None, "path": path}, path, chart_id
 
     def _check(self, key: str, image: bytes | str, name: str | None) -> None:
-        if key not in self._verdicts:
+        if key in self._verdicts:
+            verdict = self._verdicts[key]
+        else:
             try:
                 check_image(image, self.max_pixels)
-                self._verdicts[key] = None
+                verdict = None
             except (ValueError, OSError) as error:
-                self._verdicts[key] = _image_problem(error)
-        verdict = self._verdicts[key]
+                verdict = _image_problem(error)
+            _remember(self._verdicts, key, verdict)
         if verdict is not None:
             raise RecordProblem(*verdict, name)
 
 
-def find_image(name: str, folders: Sequence[Path]) -> str:
+def _remember(known: dict[str, Any], key: str, value: Any) -> None:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[key] = value
+
+
+def find_image(name: str, folders: Sequence[Path], places: RealPaths) -> str:
     """The path of the file `name` in the first of `folders` (resolved paths) that has it.
 
     Raises:
@@ -277,10 +294,11 @@ def find_image(name: str, folders: Sequence[Path]) -> str:
     left = bool(PureWindowsPath(name).drive)
     for folder in () if left else folders:
         try:
-            path = os.path.realpath(os.path.join(folder, relative))
-            if not path.startswith(os.path.join(folder, "")):
-                left = left or path != str(folder)
-            elif os.path.isfile(path):
+            home = os.fspath(folder)
+            path, is_file = places.find(home, relative)
+            if not path.startswith(os.path.join(home, "")):
+                left = left or path != home
+            elif is_file:
                 return path
         except (OSError, ValueError):  # a null byte, a name too long
             continue

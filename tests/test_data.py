@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 import pickle
 import random
 import struct
@@ -1150,6 +1151,51 @@ def test_every_chart_is_checked_once(folder, monkeypatch):
     write_records(folder / "train_augmented.json", RECORDS * 5)
     assert len(load_chartqa(folder, split="train")) == 30
     assert sorted(Path(path).name for path in checked) == ["a.png", "b.png"]
+
+
+def test_a_reader_that_forgets_charts_gives_the_same_records(tmp_path, streaming, monkeypatch):
+    from chartqa_ft import records
+
+    path = original(tmp_path, tables=False)
+    (path / "val" / "png" / "one.png").write_bytes(chart(99))  # the name of another chart: both are marked
+    wanted = plain(load_chartqa(path, split="test", streaming=streaming))
+    assert [row["chart_id"].split("#")[0] for row in wanted] == ["two.png", "one.png", "two.png"]
+    checked = []
+    real = records.check_image
+    monkeypatch.setattr(records, "_REMEMBERED", 1)
+    monkeypatch.setattr(records, "check_image", lambda image, limit: checked.append(image) or real(image, limit))
+    assert plain(load_chartqa(path, split="test", streaming=streaming)) == wanted
+    assert [Path(path).name for path in checked] == ["two.png", "one.png", "two.png"]
+
+
+def test_a_file_is_found_where_its_links_lead(tmp_path):
+    from chartqa_ft.real_paths import RealPaths
+
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    for folder in (inside / "deep", outside):
+        write_images(folder, a=10)
+    (inside / "folder").symlink_to(outside)
+    (inside / "link.png").symlink_to(outside / "a.png")
+    (inside / "broken.png").symlink_to(outside / "nothing.png")
+    (inside / "loop.png").symlink_to(inside / "loop.png")
+    names = ["deep/a.png", "./deep//a.png", "deep/../deep/a.png", "folder/a.png", "folder/../in/deep/a.png", "deep"]
+    names += ["link.png", "broken.png", "loop.png", "nothing/a.png", "deep/a.png/", "deep/..", ".", "", "/a.png"]
+    names += [str(outside / "a.png"), "deep/a.png/more.png", "x" * 300, "../out/a.png", "/", "//"]
+    places = RealPaths()
+    for _ in range(2):
+        for name in names:
+            path = os.path.realpath(inside / name)
+            assert places.find(str(inside), name) == (path, os.path.isfile(path)), name
+    assert [name for name in names if places.find(str(inside), name)[1]] == [
+        *names[:5],
+        "link.png",
+        "deep/a.png/",
+        str(outside / "a.png"),
+        "../out/a.png",
+    ]
+    for name in ("a\0.png", "\0/a.png"):
+        with pytest.raises(ValueError, match="null"):
+            places.find(str(inside), name)
 
 
 # ------------------------------------------------------------------------------------------------------------- streams

@@ -20,6 +20,7 @@ from chartqa_ft.images import (
     check_pixels,
     to_rgb,
 )
+from chartqa_ft.plain_png import plain_png_size
 
 
 def pixels(image: Image.Image) -> list[tuple[int, ...]]:
@@ -216,6 +217,73 @@ def test_a_file_cut_in_the_middle_is_called_truncated(kind):
     data = FILES[kind]()
     with pytest.raises(TruncatedImageError, match=f"cut off: its {len(data) // 2:,} bytes"):
         check_image(data[: len(data) // 2])
+
+
+GAMMA = png_chunk(b"gAMA", struct.pack(">I", 45455))
+
+
+def around_header(between: bytes = b"", header: bytes | None = None, end: bytes = b"") -> bytes:
+    header = struct.pack(">IIBBBBB", 23, 17, 8, 2, 0, 0, 0) if header is None else header
+    parts = [png_chunk(b"IHDR", header), between, png_chunk(b"IDAT", b"no pixels"), png_chunk(b"IEND", end)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+PLAIN_PNGS = {
+    "grey": encoded(noise("L"), "PNG"),
+    "grey with alpha": encoded(noise("LA"), "PNG"),
+    "colours with alpha": encoded(noise("RGBA"), "PNG"),
+    "resolution": encoded(noise(), "PNG", dpi=(100, 100)),
+    "gamma and colours": around_header(GAMMA + png_chunk(b"sRGB", b"\0")),
+    "interlaced": around_header(header=struct.pack(">IIBBBBB", 23, 17, 8, 6, 0, 0, 1)),
+    "trailing": around_header() + b"trailing",
+}
+PECULIAR_PNGS = {
+    "palette": encoded(noise("P"), "PNG"),
+    "two colours": encoded(noise("1"), "PNG"),
+    "16 bits": encoded(Image.new("I;16", (23, 17)), "PNG"),
+    "text": around_header(png_chunk(b"tEXt", b"Software\0me")),
+    "animation": FILES["apng"](),
+    "no png": FILES["jpeg"](),
+    "many chunks before the pixels": around_header(GAMMA * 40),
+    "empty": b"",
+    "damaged header": around_header().replace(struct.pack(">I", 23), struct.pack(">I", 24), 1),
+    "damaged gamma": around_header(GAMMA[:-1] + b"?"),
+    "short gamma": around_header(png_chunk(b"gAMA", b"\0")),
+    "no width": around_header(header=struct.pack(">IIBBBBB", 0, 17, 8, 2, 0, 0, 0)),
+    "unknown colours": around_header(header=struct.pack(">IIBBBBB", 23, 17, 8, 5, 0, 0, 0)),
+    "unknown filter": around_header(header=struct.pack(">IIBBBBB", 23, 17, 8, 2, 0, 1, 0)),
+    "unknown compression": around_header(header=struct.pack(">IIBBBBB", 23, 17, 8, 2, 1, 0, 0)),
+    "unknown interlacing": around_header(header=struct.pack(">IIBBBBB", 23, 17, 8, 2, 0, 0, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN_PNGS)
+def test_a_plain_png_is_told_without_pillow_when_it_is_whole(kind):
+    data = PLAIN_PNGS[kind]
+    assert plain_png_size(io.BytesIO(data), len(data)) == Image.open(io.BytesIO(data)).size == (23, 17)
+    whole = data.index(b"IEND") + 8
+    for end in range(whole):
+        assert plain_png_size(io.BytesIO(data[:end]), end) is None
+    for place in range(
+        data.index(b"IDAT") - 4
+    ):  # every byte before the pixels is held by a checksum or a wanted value
+        damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        assert plain_png_size(io.BytesIO(damaged), len(damaged)) is None
+
+
+@pytest.mark.parametrize("kind", PECULIAR_PNGS)
+def test_a_png_that_is_damaged_or_not_plain_is_left_to_pillow(kind):
+    data = PECULIAR_PNGS[kind]
+    assert plain_png_size(io.BytesIO(data), len(data)) is None
+
+
+def test_the_limit_of_pillow_itself_counts_for_a_plain_png(monkeypatch):
+    data = FILES["png"]()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 23 * 17 // 2 - 1)
+    with pytest.raises(ImageTooLargeError, match="MAX_IMAGE_PIXELS"):
+        check_image(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert check_image(data, None) == (23, 17)
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp", "bmp"])
