@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
+from .adapters.pixels import unchanged
 from .training_args import ChartQATrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,43 @@ def check_trainer(args: ChartQATrainingArguments, eval_dataset: Any, trainer_arg
                 raise ValueError("eval_subset needs a datasets.Dataset to choose from, not a list or a stream")
     if eval_dataset is not None and args.eval_strategy != "no" and args.metric_for_best_model is not None:
         check_best_metric(args.metric_for_best_model, eval_dataset, own_metrics)
+
+
+def packs_questions(trainer: Any, args: ChartQATrainingArguments, model: nn.Module, grouped: bool) -> bool:
+    """Whether training puts the questions of a chart into one sequence.
+
+    Raises:
+        ValueError: `pack_questions=True` where that would fail, or not be exact; the message says why.
+    """
+    adapter = trainer.adapter
+    configs = getattr(model, "peft_config", {}).values()
+    reason = next(
+        reason
+        for applies, reason in (
+            (not grouped, "group_by_chart is off, and then no questions of a chart meet"),
+            (
+                not adapter.packs_questions,
+                f"the adapter {adapter.name!r} cannot for this model, which must be decoder-only, with causal sdpa or "
+                "eager attention to all tokens and rotary positions of one dimension",
+            ),
+            (args.torch_compile, "torch_compile would compile again for other masks"),
+            (
+                args.include_num_input_tokens_seen == "non_padding",
+                "include_num_input_tokens_seen='non_padding' would count pairs of tokens",
+            ),
+            (
+                any(getattr(config, "is_prompt_learning", False) for config in configs),
+                "the PEFT adapter puts tokens of its own before every sequence, which the mask does not know",
+            ),
+            (True, ""),
+        )
+        if applies
+    )
+    if args.pack_questions and reason:
+        raise ValueError(f"pack_questions=True is not possible: {reason}. Leave it unset")
+    # A loss of a subclass may count on a row per question.
+    wanted = unchanged(trainer, ("compute_loss",)) if args.pack_questions is None else args.pack_questions
+    return wanted and not reason
 
 
 def check_trainable(model: nn.Module) -> None:

@@ -48,6 +48,8 @@ class ChartQACollator:
             it, bit for bit; a model that is called directly does not know it. Needs an adapter that
             `makes_raw_charts`.
         chart_cache: where resized charts are kept on disk, with `raw_charts` alone; `None`: nowhere.
+        pack_questions: put the questions of a chart into one sequence, for training alone: see
+            `adapters.packing.pack_questions`. A batch in which charts share nothing stays as it is.
 
     Raises:
         ValueError: an argument that the adapter cannot follow.
@@ -61,6 +63,7 @@ class ChartQACollator:
     keep_rows: bool = False
     raw_charts: bool = False
     chart_cache: ChartCache | None = None
+    pack_questions: bool = False
     _placed: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +87,11 @@ class ChartQACollator:
             )
         if self.chart_cache is not None and not self.raw_charts:
             raise ValueError("chart_cache keeps charts before rescaling: it needs raw_charts=True")
+        if self.pack_questions and not (self.adapter.packs_questions and self.group_by_chart and self.with_answers):
+            raise ValueError(
+                f"pack_questions=True needs group_by_chart, with_answers and an adapter with packs_questions=True: "
+                f"{self.adapter.name!r} has it {self.adapter.packs_questions}"
+            )
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch = self.encode(examples)
@@ -91,6 +99,8 @@ class ChartQACollator:
             for row, example in enumerate(examples):
                 if ROW_KEY in example and not example[ROW_KEY].counts:
                     batch["labels"][row] = IGNORE_INDEX
+        if self.pack_questions and "chart_index" in batch:
+            batch = self.adapter.packed(batch)
         if self.keep_rows:
             batch["rows"] = [row_texts(example) for example in examples]
         return batch

@@ -18,7 +18,7 @@ from . import hub
 from .adapters import SETTINGS_KEY, Adapter, adapter_for, base_model
 from .adapters.pixels import makes_raw_charts, unchanged
 from .callbacks import AdaptedWeights, AfterSave, EpochOrder, chart_cost
-from .checks import check_trainable, check_trainer
+from .checks import check_trainable, check_trainer, packs_questions
 from .collator import ChartQACollator
 from .evaluation import AnswerEvaluation
 from .loaders import chart_loader, has_answers
@@ -102,7 +102,7 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
         if args.ddp_find_unused_parameters is None:
             # Upstream says no with gradient checkpointing, for whose reentrant kind that was: LLaVA would stop.
             args.ddp_find_unused_parameters = not (self.adapter.uses_all_parameters or adapted)
-        self._collators = self._make_collators(args)
+        self._collators = self._make_collators(args, model)
         super().__init__(
             model=model,
             args=args,
@@ -125,7 +125,7 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
             self.add_callback(SHORT[type(callback)])
         logger.info("precision: %s; adapter: %s; prompt: %s", args.precision, self.adapter.name, self.adapter.prompt)
 
-    def _make_collators(self, args: ChartQATrainingArguments) -> dict[str, ChartQACollator]:
+    def _make_collators(self, args: ChartQATrainingArguments, model: nn.Module) -> dict[str, ChartQACollator]:
         group = self.adapter.groups_charts if args.group_by_chart is None else args.group_by_chart
         can_pad = getattr(self.adapter, "pads_charts", False)
         pad = can_pad if args.random_padding is None else args.random_padding
@@ -147,6 +147,7 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
                 random_padding="seeded" if pad else None,
                 seed=args.seed,
                 keep_rows=logger.isEnabledFor(logging.DEBUG),
+                pack_questions=packs_questions(self, args, model, group),
             ),
             "eval": make(keep_rows=True),
             "test": make(keep_rows=True, with_answers=False),

@@ -155,6 +155,15 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     """Batch the questions of a chart together and encode it once. `None`: where the model's adapter can. Such rows
     share the encoder's dropout mask and a batch holds fewer distinct charts than the recipe's; `False` restores it."""
 
+    pack_questions: bool | None = field(
+        default=None,
+        metadata=_switch("Train all questions of a chart in a batch as one sequence. Unset: where it is exact."),
+    )
+    """Train the questions of a chart as one sequence that holds it once, where none sees another: the same losses for
+    less time. `None`: with `group_by_chart`, for decoder-only models with causal attention to all tokens and rotary
+    positions of one dimension (LLaVA, Idefics3, SmolVLM, InternVL), without `torch_compile`. Evaluations have a row
+    per question always."""
+
     random_padding: bool | None = field(
         default=None,
         metadata=_switch("Place training charts at random on their canvas. Unset: where the processor pads."),

@@ -78,6 +78,9 @@ class Adapter(ABC):
     shares_vision: ClassVar[bool] = False
     """Whether questions on one chart can share the vision tower's pass, though text and chart are encoded together.
     Such a family's `attach` makes its forward pass take `chart_index`."""
+    packs_questions: bool = False
+    """Whether questions on one chart can share one sequence, in training, without seeing each other. Such a family
+    writes `packed`."""
     decodes_by_length: ClassVar[bool] = False
     """Whether only rows with prompts of equal length generate together, after their charts were encoded. Such a family
     writes `encoded_rows` and `rejoined`, by which rows of several batches meet (`two_stage.AnswerQueue`)."""
@@ -212,6 +215,11 @@ class Adapter(ABC):
     def rejoined(self, rows: Sequence[EncodedRow]) -> tuple[dict[str, torch.Tensor], Any]:
         """(batch, encoder outputs) for `generate` of rows of one `shape`, which may come from several batches."""
         raise NotImplementedError(f"{type(self).__name__} has decodes_by_length=True and must define rejoined")
+
+    def packed(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """A training batch with `labels` and `chart_index` as one with a sequence per chart, which has the same sum of
+        losses (`packing.pack_questions`); called when `packs_questions` is True."""
+        raise NotImplementedError(f"{type(self).__name__} has packs_questions=True and must define packed")
 
     def encode_text(
         self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True

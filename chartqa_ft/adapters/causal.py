@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..image_cost import image_kwargs
 from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, equal_lengths, pad_rows
 from .examples import describe
+from .packing import attention_of, can_pack, pack_questions
 from .shared_vision import share_vision
 
 _PROBE = "7"
@@ -49,6 +50,8 @@ class Causal(Adapter):
         self.positions = getattr(config.get_text_config(), "max_position_embeddings", None) or NO_LIMIT
         self.limit = min(self.limit, self.positions)
         self.image_ids = as_list(getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None))
+        self.packs_questions = bool(self.image_ids) and can_pack(config, self.forward_names, self.limit)
+        self.eager = attention_of(config) == "eager"
         self.image_token: str = getattr(self.processor, "image_token", None) or ""
         self.control_tokens |= {self.image_token} - {""}
         self.unseen_ids |= set(self.tokenizer.all_special_ids)
@@ -230,6 +233,9 @@ class Causal(Adapter):
 
     def image_tokens(self, batch: Mapping[str, torch.Tensor]) -> list[int]:
         return self.image_mask(batch).sum(dim=1).tolist()
+
+    def packed(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        return pack_questions(batch, self.image_mask(batch), padding=self.pad_token_id, additive=self.eager)
 
     # ------------------------------------------------------------------ forward
     def label_mask(self, labels: torch.LongTensor) -> torch.BoolTensor:
