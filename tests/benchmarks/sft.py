@@ -225,9 +225,10 @@ def differences(peer: Side, ours: Side) -> tuple[float, float]:
     Raises:
         RuntimeError: the two do not read the same tokens.
     """
+    rows = ours.adapter.encode(ours.records)  # before the questions of a chart are put into one sequence
     for key in ("input_ids", "labels", "attention_mask"):
-        if not torch.equal(peer.batch[key], ours.batch[key]):
-            raise RuntimeError(f"{key} differs: {peer.batch[key].tolist()} and {ours.batch[key].tolist()}")
+        if not torch.equal(peer.batch[key], rows[key]):
+            raise RuntimeError(f"{key} differs: {peer.batch[key].tolist()} and {rows[key].tolist()}")
     losses, gradients = [], []
     for side in (peer, ours):
         side.model.eval()
@@ -321,7 +322,8 @@ def measure_time(out: Report, rows: int, charts: int, mode: str, args: Any) -> N
     total, trained = (sum(p.numel() for p in ours.model.parameters() if p.requires_grad or not t) for t in (0, 1))
     out.note(
         f"{total / 1e6:.0f} M parameters, {trained / 1e6:.1f} M trained; {rows} rows on {charts} charts, "
-        f"{ours.batch['input_ids'].shape[1]} positions, {ours.tokens} answer tokens"
+        f"{ours.tokens} answer tokens; sequences and positions: {peer.name} {tuple(peer.batch['input_ids'].shape)}, "
+        f"{ours.name} {tuple(ours.batch['input_ids'].shape)}"
     )
     out.note(f"losses differ by {loss:.1e}, gradients by {gradient:.1e} (relative)")
     if loss > 1e-5:
