@@ -196,8 +196,8 @@ def test_a_loss_of_ones_own_gets_floats(tmp_path):
 class Losses(ChartQATrainer):
     """The trainer of today, whose collators make floats of decoded records."""
 
-    def _make_collators(self, args):
-        made = super()._make_collators(args)
+    def _make_collators(self, *args):
+        made = super()._make_collators(*args)
         for collator in made.values():
             collator.raw_charts, collator.chart_cache = False, None
         return made
