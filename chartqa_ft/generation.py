@@ -11,10 +11,11 @@ from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from .adapters import Adapter, adapter_for
+from .adapters import Adapter, adapter_for, base_model
 from .adapters.pixels import makes_raw_charts
 from .collator import ChartQACollator
 from .sampling import CHART_KEY
+from .swin import chunk_swin_blocks
 from .two_stage import WINDOW, AnswerQueue
 
 
@@ -76,6 +77,7 @@ def answer_questions(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if adapter is None:
         adapter = adapter_for(model, processor, prompt=prompt)
+    chunk_swin_blocks(base_model(model))
     collate = ChartQACollator(adapter, with_answers=False, raw_charts=makes_raw_charts(adapter))
     device = next(model.parameters()).device
     was_training = model.training

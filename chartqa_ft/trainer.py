@@ -28,6 +28,7 @@ from .progress import SHORT
 from .publishing import ModelPublishing
 from .recompute import checkpoint_blocks
 from .running_loss import RunningLoss, last_checkpoint
+from .swin import chunk_swin_blocks
 from .training_args import ChartQATrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
         adapted = hasattr(model, "peft_config")
         hub.check_saveable(model)
         self.adapter.attach(model)
+        chunk_swin_blocks(base_model(model), args.chunk_encoder)
         if args.activation_checkpointing:
             checkpoint_blocks(base_model(model))
         if args.ddp_find_unused_parameters is None:

@@ -7,6 +7,7 @@ import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Seq2SeqTrainingArguments
@@ -67,6 +68,11 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         default=None, metadata=_switch("Compute activations again in the backward pass: less memory, more time.")
     )
     """Compute activations again in the backward pass: less memory, more time. Upstream's own name from 5.23 on."""
+
+    activation_checkpointing_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Its settings as JSON, such as every_n_layers."}
+    )
+    """Its settings, such as `{"every_n_layers": 2}`; on the command line as JSON. Upstream's name from 5.23 on."""
 
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Must stay off: a run that went wrong shows NaN in its log."}
@@ -164,6 +170,13 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     positions of one dimension (LLaVA, Idefics3, SmolVLM, InternVL), without `torch_compile`. Evaluations have a row
     per question always."""
 
+    chunk_encoder: bool = field(
+        default=True,
+        metadata={"help": "Compute a Donut encoder's blocks a few windows at a time on a CPU: less memory and time."},
+    )
+    """Compute each block of a Donut encoder (UniChart) a few windows at a time where it runs on a CPU in 32 bits: half
+    the memory and less time for the same values and gradients to float precision. `False`: upstream's own way."""
+
     random_padding: bool | None = field(
         default=None,
         metadata=_switch("Place training charts at random on their canvas. Unset: where the processor pads."),
@@ -188,7 +201,9 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         self._refuse()
         if self.activation_checkpointing and not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
-            self.gradient_checkpointing = True  # its only name before transformers 5.23
+            # Their only names before transformers 5.23.
+            self.gradient_checkpointing = True
+            self.gradient_checkpointing_kwargs = self.activation_checkpointing_kwargs
         self._choose_schedule()
         self._choose_precision()
         wants_best = self.load_best_model_at_end or self.save_strategy == "best"

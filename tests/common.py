@@ -99,6 +99,11 @@ def relative_l2(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
+def checkpointing_enable(model):
+    """The method of a model that turns activation checkpointing on, which was renamed in transformers 5.23."""
+    return getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+
+
 def run_two_processes(script: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run a script on two CPU processes as a user would; fails the test with its output when it fails."""
     return run([*launcher(2), script, *arguments])

@@ -26,6 +26,7 @@ from transformers import (
 
 from chartqa_ft.adapters import Adapter, adapter_for
 from chartqa_ft.lora import add_tokens, check_gradients, default_lora_config, grow_vocabulary, quantized_loading
+from tests.common import checkpointing_enable
 from tests.families import FAMILIES, build, records
 
 torch.set_num_threads(1)
@@ -222,11 +223,6 @@ def test_dora_trains_and_merges(name):
         close(answer_logits(model.merge_and_unload(), adapter, batch), expected)
 
 
-def checkpointing(model):
-    """The method that turns it on, which was renamed in transformers 5.23."""
-    return getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-
-
 @pytest.mark.parametrize("name", ALL)
 def test_gradient_checkpointing_gives_the_same_gradients(name):
     model, processor = family(name)
@@ -238,7 +234,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(name):
     if not model.get_base_model().supports_gradient_checkpointing:
         assert name == "pix2struct"
         with pytest.raises(ValueError, match=r"does not support (gradient|activation) checkpointing"):
-            checkpointing(model)()
+            checkpointing_enable(model)()
         return
 
     def gradients() -> dict[str, torch.Tensor]:
@@ -251,7 +247,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(name):
     text = targets(wrapped(family(name)[0]))  # Florence-2's vision model keeps its activations
     for target in text:
         model.get_base_model().get_submodule(target).register_forward_pre_hook(lambda *_: calls.append(1))
-    checkpointing(model)({"use_reentrant": False})
+    checkpointing_enable(model)({"use_reentrant": False})
     got = gradients()
     assert len(calls) == 2 * len(text), "the text blocks were not computed again"
     for key, gradient in got.items():

@@ -9,7 +9,7 @@ import torch
 
 from chartqa_ft.recompute import checkpoint_blocks
 
-from .common import drawn_charts, tiny, trainer
+from .common import checkpointing_enable, drawn_charts, tiny, trainer
 
 SHAPE = {"image_size": 64, "depths": (2, 3), "window_size": 4, "drop_path_rate": 0.2, "dropout": 0.1}
 
@@ -46,7 +46,7 @@ def test_each_block_is_computed_again_alone_with_the_same_dropout():
     assert torch.equal(gradients(model)[0], loss)  # not switched on: nothing is computed again
     forward = ["0.blocks.0", "0.blocks.1", "1.blocks.0", "1.blocks.1", "1.blocks.2"]
     assert calls == forward
-    model.activation_checkpointing_enable()
+    checkpointing_enable(model)()
     calls.clear()
     again, found = gradients(model)
     assert calls == forward + forward[::-1]
@@ -60,7 +60,7 @@ def test_each_block_is_computed_again_alone_with_the_same_dropout():
 def test_upstream_computes_a_whole_stage_again():
     """Why the blocks: all of a stage are computed before the first of its activations goes."""
     model, _ = tiny(**SHAPE)
-    model.activation_checkpointing_enable()
+    checkpointing_enable(model)()
     calls = counted(model)
     gradients(model)
     assert calls[5:] == ["1.blocks.0", "1.blocks.1", "1.blocks.2", "0.blocks.0", "0.blocks.1"]

@@ -3,8 +3,9 @@
     python -m tests.benchmarks.training_step [--quick] [--sizes 960 480] [--runs 5]
 
 Both sides take the same weights and the same rows (real charts, 1.67 or 1.5 questions on each), forward, backward,
-gradients clipped at 1 and a step of AdamW, in float32 on a CPU and in bfloat16 autocast on a GPU. Preparing the batch
-is not counted (see `charts`). Before anything is timed the losses and gradients of both are compared.
+gradients clipped at 1 and a step of Adam (the recipe's `torch.optim.Adam`, our trainer's default), in float32 on a CPU
+and in bfloat16 autocast on a GPU. Preparing the batch is not counted (see `charts`). Before anything is timed the
+losses and gradients of both are compared.
 """
 
 from __future__ import annotations
@@ -19,21 +20,24 @@ import torch
 from torch import nn
 
 from chartqa_ft import ChartQATrainer, ChartQATrainingArguments
+from chartqa_ft.swin import chunk_swin_blocks
 
 from .measure import GIB, Report, Row, Sample, alternate, apart, arguments, ratio
 from .unichart_base import POSITIONS, OfficialRecipe, real_records, unichart, use_all_cores, with_rows
 
 BATCHES = {960: (3, 2), 480: (5, 3)}
 """Rows and charts of a step, by the side of the picture in pixels: what a CPU does in under two minutes."""
+LARGER = {960: (5, 3, 22.0)}
+"""Rows and charts of a step that shall fit a machine of 24 GiB, and what such a machine has for it (GiB, on a CPU)."""
 GOALS = {960: ">= 2.5x (GPU: >= 3x)", 480: ">= 3.5x (GPU: >= 3x)"}
 RECOMPUTE = {"official": 0, "ours": 0, "ours, recomputing half": 2, "ours, recomputing": 1}
 """The ways to take a step, and of which encoder blocks activations are computed again: of none, of every n-th."""
 
 
 class Sides:
-    """The two ways to take one step with one model; they share its optimizer."""
+    """The two ways to take one step with one model."""
 
-    def __init__(self, size: int, rows: int, charts: int, *, quick: bool = False, every: int = 0):
+    def __init__(self, size: int, rows: int, charts: int, *, quick: bool = False, side: str = "ours"):
         records = real_records(60)
         self.batch_records = with_rows(records, rows, charts)
         self.model, processor = unichart(size, records, quick=quick)
@@ -52,18 +56,21 @@ class Sides:
         self.trainer = ChartQATrainer(
             self.model, args, train_dataset=[dict(row) for row in self.batch_records], processing_class=processor
         )
-        self.recompute(every)
+        self.go(side)
         self.recipe = OfficialRecipe(self.model, processor, positions=64 if quick else POSITIONS)
         device = args.device
         self.official_batch = {key: value.to(device) for key, value in self.recipe.collate(self.batch_records).items()}
         batch = next(iter(self.trainer.get_train_dataloader()))
         self.batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
         self.tokens = int((self.batch["labels"] != -100).sum())
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, weight_decay=0.0, fused=self.cuda)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-5)
+        self.our_optimizer = self.trainer.create_optimizer()
         self.model.train()
 
-    def recompute(self, every: int) -> None:
-        """Compute the activations of every n-th block of the encoder again in the backward pass; 0: of none."""
+    def go(self, side: str) -> None:
+        """The encoder goes the way of `side`: a few windows at a time or not, and its activations are kept or not."""
+        chunk_swin_blocks(self.model, side != "official")
+        every = RECOMPUTE[side]
         self.model.activation_checkpointing_disable()
         if every:
             self.model.encoder.activation_checkpointing_enable(every_n_layers=every)
@@ -76,24 +83,25 @@ class Sides:
         with self.trainer.compute_loss_context_manager():
             return self.trainer.compute_loss(self.model, self.batch, num_items_in_batch=self.tokens)
 
-    def step(self, loss: Callable[[], torch.Tensor]) -> None:
-        self.optimizer.zero_grad()
+    def step(self, loss: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
         loss().backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        optimizer.step()
         if self.cuda:
             torch.cuda.synchronize()
 
     def official(self) -> None:
-        self.step(self.official_loss)
+        self.step(self.official_loss, self.optimizer)
 
     def ours(self) -> None:
-        self.step(self.our_loss)
+        self.step(self.our_loss, self.our_optimizer)
 
     def differences(self) -> tuple[float, float]:
         """Relative differences of the two losses, and of the gradients (L2) where both fit into memory."""
         losses, gradients = [], []
-        for loss in (self.official_loss, self.our_loss):
+        for side, loss in (("official", self.official_loss), ("ours", self.our_loss)):
+            self.go(side)
             self.optimizer.zero_grad()
             value = loss()
             value.backward()
@@ -141,7 +149,7 @@ def where_time_goes(sides: Sides) -> dict[str, float]:
     loss.backward()
     finished = now()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    sides.optimizer.step()
+    sides.our_optimizer.step()
     seconds["clip and optimizer"] = now() - finished
     for handle in handles:
         handle.remove()
@@ -168,7 +176,7 @@ def _two_steps(side: str, size: int, rows: int, charts: int, limit: float | None
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit * GIB), int(limit * GIB)))
-    sides = Sides(size, rows, charts, quick=quick, every=RECOMPUTE[side])
+    sides = Sides(size, rows, charts, quick=quick, side=side)
     for _ in range(2):
         sides.official() if side == "official" else sides.ours()
 
@@ -178,16 +186,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="*", help="sides of the picture in pixels")
     parser.add_argument("--batch", type=int, nargs=2, help="rows and charts of a step")
     parser.add_argument("--limit", type=float, help="GiB that a step may hold, to see whether it fits (CPU)")
-    parser.add_argument("--ways", choices=list(RECOMPUTE)[1:], nargs="*", default=list(RECOMPUTE)[1:])
+    parser.add_argument("--ways", choices=list(RECOMPUTE)[1:], nargs="*", default=["ours", "ours, recomputing"])
     parser.add_argument("--parts", choices=("time", "memory"), nargs="*", default=("time", "memory"))
     args = parser.parse_args(argv)
     use_all_cores()
-    for size in args.sizes or ([64] if args.quick else list(BATCHES)):
-        rows, charts = args.batch or BATCHES.get(size, (3, 2))
+    sizes = args.sizes or ([64] if args.quick else list(BATCHES))
+    batches = {size: tuple(args.batch or BATCHES.get(size, (3, 2))) for size in sizes}
+    if "memory" in args.parts:  # first, while this process has next to none itself
+        out = Report("P2", args.out, args.quick)
+        for size, batch in batches.items():
+            measure_memory(out, size, *batch, args.limit, args.ways)
+            if size in LARGER and args.batch is None:
+                measure_memory(out, size, *LARGER[size], args.ways)
+    for size, (rows, charts) in batches.items():
         if "time" in args.parts:
             measure_time(Report("P1", args.out, args.quick), size, rows, charts, args.runs, args.ways)
-        if "memory" in args.parts:
-            measure_memory(Report("P2", args.out, args.quick), size, rows, charts, args.limit)
 
 
 def measure_time(out: Report, size: int, rows: int, charts: int, runs: int, ways: list[str]) -> None:
@@ -195,20 +208,20 @@ def measure_time(out: Report, size: int, rows: int, charts: int, runs: int, ways
     loss, gradient = sides.differences()
     out.note(f"{rows} rows on {charts} charts: losses differ by {loss:.1e}, gradients by {gradient:.1e} (relative)")
     works = {side: sides.official if side == "official" else sides.ours for side in ("official", *ways)}
-    times = alternate(works, runs=runs, warm_up=int(sides.cuda), before=lambda side: sides.recompute(RECOMPUTE[side]))
+    times = alternate(works, runs=runs, warm_up=int(sides.cuda), before=sides.go)
     for side in ways:
         work = f"training step, {size} px, {rows} rows on {charts} charts ({side})"
         peers = ratio(times["official"], times[side])
         out.add(Row(work, times[side], rows, times["official"], peers, GOALS.get(size, "-")))
-    sides.recompute(0)
+    sides.go("ours")
     seconds = where_time_goes(sides)
     for name, value in sorted(seconds.items(), key=lambda item: -item[1]):
         out.note(f"{name:<20} {value:8.3f} s  {value / sum(seconds.values()):6.1%}")
 
 
-def measure_memory(out: Report, size: int, rows: int, charts: int, limit: float | None) -> None:
-    peaks = {side: memory_of(side, size, rows, charts, limit, out.quick) for side in RECOMPUTE}
-    for side in list(RECOMPUTE)[1:]:
+def measure_memory(out: Report, size: int, rows: int, charts: int, limit: float | None, ways: list[str]) -> None:
+    peaks = {side: memory_of(side, size, rows, charts, limit, out.quick) for side in ("official", *ways)}
+    for side in ways:
         if peaks[side] is not None:
             peer = peaks["official"]
             part = None if peer is None else ratio(peaks[side], peer)
