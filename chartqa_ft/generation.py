@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from .adapters import Adapter, adapter_for, base_model
+from .adapters import Adapter, adapter_for
 from .adapters.pixels import makes_raw_charts
 from .collator import ChartQACollator
 from .sampling import CHART_KEY
-from .swin import chunk_swin_blocks
+from .swin import chunked_swin_blocks
 from .two_stage import WINDOW, AnswerQueue
 
 
@@ -77,7 +78,6 @@ def answer_questions(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if adapter is None:
         adapter = adapter_for(model, processor, prompt=prompt)
-    chunk_swin_blocks(base_model(model))
     collate = ChartQACollator(adapter, with_answers=False, raw_charts=makes_raw_charts(adapter))
     device = next(model.parameters()).device
     was_training = model.training
@@ -96,7 +96,7 @@ def answer_questions(
         yield from queue.flush()
 
     try:
-        with bar:
+        with bar, chunked_swin_blocks(model) if device.type == "cpu" else nullcontext():
             for row, answer in answered():
                 answers[row] = answer
                 bar.update()

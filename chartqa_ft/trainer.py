@@ -98,7 +98,8 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
         adapted = hasattr(model, "peft_config")
         hub.check_saveable(model)
         self.adapter.attach(model)
-        chunk_swin_blocks(base_model(model), args.chunk_encoder)
+        if args.device.type == "cpu":
+            chunk_swin_blocks(base_model(model), args.chunk_encoder)
         if args.activation_checkpointing:
             checkpoint_blocks(base_model(model))
         if args.ddp_find_unused_parameters is None:

@@ -175,7 +175,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         metadata={"help": "Compute a Donut encoder's blocks a few windows at a time on a CPU: less memory and time."},
     )
     """Compute each block of a Donut encoder (UniChart) a few windows at a time where it runs on a CPU in 32 bits: half
-    the memory and less time for the same values and gradients to float precision. `False`: upstream's own way."""
+    the memory and less time for the same values and gradients to float precision. Second derivatives and `torch.func`
+    need `False`, upstream's own way."""
 
     random_padding: bool | None = field(
         default=None,
@@ -200,10 +201,12 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
 
     def __post_init__(self) -> None:
         self._refuse()
-        if self.activation_checkpointing and not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
+        if not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
             # Their only names before transformers 5.23.
-            self.gradient_checkpointing = True
-            self.gradient_checkpointing_kwargs = self.activation_checkpointing_kwargs
+            if self.activation_checkpointing:
+                self.gradient_checkpointing = True
+            if self.activation_checkpointing_kwargs is not None:
+                self.gradient_checkpointing_kwargs = self.activation_checkpointing_kwargs
         self._choose_schedule()
         self._choose_precision()
         wants_best = self.load_best_model_at_end or self.save_strategy == "best"

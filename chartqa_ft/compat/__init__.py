@@ -18,7 +18,8 @@ generation         decoder_start_token_id ... of a stale file            filled 
 
 A checkpoint is recognized by :func:`needs_compat`; what is saved says so (``chartqa_compat`` in config.json and
 processor_config.json), so a re-saved one behaves the same, and plain transformers still loads it. The encoder, the
-loss and greedy search need no help; training losses are bit-equal with ``attn_implementation="eager"``.
+loss and greedy search need no help; training losses are bit-equal with ``attn_implementation="eager"``, on a CPU also
+with ``chunk_encoder=False``.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ def _backward(
     w, (pictures, length, channels) = weights, states.shape
     rows, by_output = states.reshape(-1, channels), gradient.reshape(-1, channels)
     by_rows = torch.empty_like(rows)
-    by = Weights(*(torch.zeros_like(weight) for weight in weights))
+    totals = Weights(*(torch.zeros_like(weight) for weight in weights))
     norm_before = _leaf(w.norm_before_weight), _leaf(w.norm_before_bias)
     norm_after = _leaf(w.norm_after_weight), _leaf(w.norm_after_bias)
     position_bias = _leaf(w.position_bias)
@@ -184,12 +184,12 @@ def _backward(
             attended, hidden = _leaf(kept.attended[chunk.rows]), _leaf(kept.hidden[chunk.rows])
             active = F.gelu(hidden)
             normed = F.layer_norm(attended, (channels,), *norm_after, geometry.eps_after)
-        by_active = _through(by_after, active, w.contract_weight, by.contract_weight, by.contract_bias)
+        by_active = _through(by_after, active, w.contract_weight, totals.contract_weight, totals.contract_bias)
         (by_hidden,) = torch.autograd.grad(active, hidden, by_active)
-        by_normed = _through(by_hidden, normed, w.expand_weight, by.expand_weight, by.expand_bias)
+        by_normed = _through(by_hidden, normed, w.expand_weight, totals.expand_weight, totals.expand_bias)
         del active, by_active, by_hidden
         by_attended, *by_norm = torch.autograd.grad(normed, (attended, *norm_after), by_normed)
-        _add((by.norm_after_weight, by.norm_after_bias), by_norm)
+        _add((totals.norm_after_weight, totals.norm_after_bias), by_norm)
         by_attended.add_(by_after)
 
         with torch.enable_grad():
@@ -198,21 +198,21 @@ def _backward(
         by_project = by_attended
         if attention_scale is not None:
             by_project = by_attended * attention_scale[chunk.tokens // length].unsqueeze(1)
-        by_context = _through(by_project, context, w.project_weight, by.project_weight, by.project_bias)
+        by_context = _through(by_project, context, w.project_weight, totals.project_weight, totals.project_bias)
         *by_qkv, by_bias = torch.autograd.grad(context, (*qkv, position_bias), by_context)
         del context, by_context
-        by.position_bias.add_(by_bias)
+        totals.position_bias.add_(by_bias)
 
         with torch.enable_grad():
             before = _leaf(rows.index_select(0, chunk.tokens))
             normed = F.layer_norm(before, (channels,), *norm_before, geometry.eps_before)
         by_places = torch.stack(by_qkv).permute(1, 3, 0, 2, 4).reshape(-1, 3 * channels)
-        by.qkv_bias.add_(by_places.sum(dim=0))  # padding has the bias alone
-        by_normed = _through(_at_tokens(by_places, chunk), normed, w.qkv_weight, by.qkv_weight)
+        totals.qkv_bias.add_(by_places.sum(dim=0))  # padding has the bias alone
+        by_normed = _through(_at_tokens(by_places, chunk), normed, w.qkv_weight, totals.qkv_weight)
         by_before, *by_norm = torch.autograd.grad(normed, (before, *norm_before), by_normed)
-        _add((by.norm_before_weight, by.norm_before_bias), by_norm)
+        _add((totals.norm_before_weight, totals.norm_before_bias), by_norm)
         by_rows.index_copy_(0, chunk.tokens, by_before.add_(by_attended))
-    return by_rows.view_as(states), *by
+    return by_rows.view_as(states), *totals
 
 
 def _by_head(rows: torch.Tensor, bias: torch.Tensor, chunk: Chunk, geometry: Geometry) -> torch.Tensor:

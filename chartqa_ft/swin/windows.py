@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -49,6 +49,13 @@ def chunks_of(pictures: int, grid: tuple[int, int], window: int, shift: int, per
         shift: by how many tokens a picture is rolled up and to the left before it is cut into windows.
         per_chunk: the most windows of a chunk; the chunks get about the same number each.
     """
+    # What is kept serves other callers: under inference mode or another default device it could not.
+    with torch.inference_mode(False), torch.device("cpu"):
+        return tuple(_cut(pictures, grid, window, shift, per_chunk))
+
+
+def _cut(pictures: int, grid: tuple[int, int], window: int, shift: int, per_chunk: int) -> Iterator[Chunk]:
+    """The chunks of `chunks_of`, each with index tensors of its own."""
     height, width = (-(-side // window) * window for side in grid)
     place = torch.full((height, width), -1)
     place[: grid[0], : grid[1]] = torch.arange(grid[0] * grid[1]).view(grid)
@@ -61,23 +68,20 @@ def chunks_of(pictures: int, grid: tuple[int, int], window: int, shift: int, per
     starts = torch.arange(pictures).repeat_interleave(len(place)) * grid[0] * grid[1]
     place, region = place.repeat(pictures, 1) + starts.unsqueeze(1), region.repeat(pictures, 1)
     torn = (region != region[:, :1]).any(dim=1)
-    found, window_end, row_end = [], 0, 0
+    window_end = row_end = 0
     for numbers in torch.arange(len(place)).tensor_split(-(-len(place) // per_chunk)):
         windows = slice(window_end, window_end := window_end + len(numbers))
         tokens = place[windows][filled[windows]]
         whole = len(tokens) == filled[windows].numel()
         apart = torn[windows].nonzero().flatten()
-        found.append(
-            Chunk(
-                windows=windows,
-                rows=slice(row_end, row_end := row_end + len(tokens)),
-                tokens=tokens,
-                places=None if whole else filled[windows].flatten().nonzero().flatten(),
-                torn=apart,
-                regions=region[windows][apart],
-            )
+        yield Chunk(
+            windows=windows,
+            rows=slice(row_end, row_end := row_end + len(tokens)),
+            tokens=tokens,
+            places=None if whole else filled[windows].flatten().nonzero().flatten(),
+            torn=apart,
+            regions=region[windows][apart],
         )
-    return tuple(found)
 
 
 def _bands(side: int, window: int, shift: int) -> torch.LongTensor:
