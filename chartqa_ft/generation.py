@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from .adapters import Adapter, adapter_for
 from .adapters.pixels import makes_raw_charts
 from .collator import ChartQACollator
-from .sampling import CHART_KEY
+from .sampling import CHART_KEY, ChartSampler
 from .swin import chunked_swin_blocks
 from .two_stage import WINDOW, AnswerQueue
 
@@ -42,7 +42,8 @@ def answer_questions(
         images: one image per question (a list, a column of a `datasets.Dataset` or another sequence), or a single one
             for all of them. An image is a PIL image, the path of a file, or an array of uint8.
         questions: the questions, as a sequence of str.
-        batch_size: questions that are encoded, and at most decoded, together; it changes the speed and no answer.
+        batch_size: at most so many questions are decoded, and charts encoded, together; it changes the speed and no
+            answer. In a list of images, questions on one object or path are answered together, wherever they stand.
         num_beams: 1 for greedy decoding, more for beam search.
         max_new_tokens: the longest answer, in tokens.
         prompt: how a question is put, with the field `{question}`; `None`: the model's own.
@@ -89,8 +90,7 @@ def answer_questions(
     bar = tqdm(total=len(questions), desc="Answering", unit="question", disable=hidden)
 
     def answered() -> Iterator[tuple[int, str]]:
-        for start in range(0, len(questions), batch_size):
-            rows = range(start, min(start + batch_size, len(questions)))
+        for rows in _batches(images, batch_size, whole=queue.waits):
             batch = collate([_example(images[row], questions[row]) for row in rows])
             yield from queue.add(model, {key: value.to(device) for key, value in batch.items()}, rows)
         yield from queue.flush()
@@ -105,15 +105,42 @@ def answer_questions(
     return answers
 
 
+def _batches(images: Sequence[Any], batch_size: int, *, whole: bool) -> Iterator[list[int]]:
+    """The rows of each batch, questions on one chart together; in their order where only decoding tells the images.
+
+    Args:
+        whole: a chart is never split, so that it is encoded once; of a chart with more questions a batch is larger.
+    """
+    charts = [_chart(image) for image in images] if isinstance(images, (list, tuple)) else range(len(images))
+    if not whole:
+        sampler = ChartSampler(
+            len(images), charts=charts, batch_size=batch_size, step_size=batch_size * WINDOW, shuffle=False
+        )
+        order = [key.row for key in sampler]
+        yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+        return
+    rows_of: dict[Any, list[int]] = {}
+    for row, chart in enumerate(charts):
+        rows_of.setdefault(chart, []).append(row)
+    batch: list[int] = []
+    for rows in rows_of.values():
+        if batch and len(batch) + len(rows) > batch_size:
+            yield batch
+            batch = []
+        batch = batch + rows
+    if batch:
+        yield batch
+
+
 def _is_single(images: Any) -> bool:
     """Whether this is one image: an array of two or three dimensions is, one of four is a stack of images."""
     return isinstance(images, (Image.Image, str, Path)) or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
 
 
 def _example(image: Any, question: str) -> dict[str, Any]:
-    """A record; questions on one image object, or on one path, share a chart."""
-    return {
-        "image": image,
-        "question": question,
-        CHART_KEY: str(image) if isinstance(image, (str, Path)) else id(image),
-    }
+    return {"image": image, "question": question, CHART_KEY: _chart(image)}
+
+
+def _chart(image: Any) -> str | int:
+    """Equal for one image object, and for one path."""
+    return str(image) if isinstance(image, (str, Path)) else id(image)

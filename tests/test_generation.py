@@ -10,7 +10,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from chartqa_ft.adapters import adapter_for
 from chartqa_ft.collator import ChartQACollator
-from chartqa_ft.generation import answer_questions
+from chartqa_ft.generation import _batches, answer_questions
 
 from .common import drawn_charts, tiny, trainer
 from .test_adapters import PAIRS, pair
@@ -297,3 +297,38 @@ def test_lone_surrogates_in_texts_are_replaced(confident):
     same = adapter_for(model, processor).encode([{**record, "question": "\ufffd?", "answer": "a\ufffd"}])
     assert torch.equal(batch["labels"], same["labels"])
     assert torch.equal(batch["decoder_input_ids"], same["decoder_input_ids"])
+
+
+@pytest.mark.parametrize("as_paths", [True, False])
+def test_every_chart_is_encoded_once_wherever_its_questions_stand(confident, tmp_path, as_paths):
+    records = questions()
+    charts = [records[row]["image"] for row in (0, 4, 9)]
+    if as_paths:
+        for number, chart in enumerate(charts):
+            chart.save(tmp_path / f"{number}.png")
+        charts = [tmp_path / f"{number}.png" for number in range(3)]
+    images, texts = charts * 5, [record["question"] for record in records[:15]]
+    alone = [
+        answer_questions(*confident, image, [text], max_new_tokens=NEW_TOKENS)[0]
+        for image, text in zip(images, texts, strict=True)
+    ]
+    seen: list[int] = []
+    handle = confident[0].encoder.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
+    )
+    try:
+        together = answer_questions(*confident, images, texts, batch_size=4, max_new_tokens=NEW_TOKENS)
+    finally:
+        handle.remove()
+    assert together == alone
+    assert len(set(alone)) > 5
+    assert seen == [1, 1, 1]
+
+
+def test_batches_hold_the_questions_of_a_chart_together():
+    images = ["a", "b", "a", "c", "b", "a", "d", "a", "a"]
+    assert list(_batches(images, 3, whole=True)) == [[0, 2, 5, 7, 8], [1, 4, 3], [6]]
+    assert list(_batches(images, 3, whole=False)) == [[1, 4, 3], [6, 0, 2], [5, 7, 8]]
+    columns = drawn_charts()["image"]  # a list that decodes an image whenever it is asked: nobody asks
+    assert list(_batches(columns, 8, whole=True)) == [list(range(8)), list(range(8, 16)), [16, 17, 18, 19]]
+    assert list(_batches([], 3, whole=True)) == list(_batches([], 3, whole=False)) == []
