@@ -10,6 +10,8 @@ import torch
 from datasets import Dataset
 from torch import nn
 
+from .adapters import base_model
+from .adapters.packing import PROVEN
 from .adapters.pixels import unchanged
 from .training_args import ChartQATrainingArguments
 
@@ -75,8 +77,10 @@ def packs_questions(trainer: Any, args: ChartQATrainingArguments, model: nn.Modu
     )
     if args.pack_questions and reason:
         raise ValueError(f"pack_questions=True is not possible: {reason}. Leave it unset")
-    # A loss of a subclass may count on a row per question.
-    wanted = unchanged(trainer, ("compute_loss",)) if args.pack_questions is None else args.pack_questions
+    wanted = args.pack_questions
+    if wanted is None:
+        # A loss of a subclass may count on a row per question.
+        wanted = base_model(model).config.model_type in PROVEN and unchanged(trainer, ("compute_loss",))
     return wanted and not reason
 
 

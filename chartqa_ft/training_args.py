@@ -166,9 +166,9 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         metadata=_switch("Train all questions of a chart in a batch as one sequence. Unset: where it is exact."),
     )
     """Train the questions of a chart as one sequence that holds it once, where none sees another: the same losses for
-    less time. `None`: with `group_by_chart`, for decoder-only models with causal attention to all tokens and rotary
-    positions of one dimension (LLaVA, Idefics3, SmolVLM, InternVL), without `torch_compile`. Evaluations have a row
-    per question always."""
+    less time. `None`: with `group_by_chart`, for LLaVA 1.5, LLaVA-Next, Idefics3, SmolVLM and InternVL, whose losses
+    tests compare, without `torch_compile`. `True`: for any decoder-only model with causal attention to all tokens and
+    rotary positions of one dimension. Evaluations have a row per question always."""
 
     chunk_encoder: bool = field(
         default=True,

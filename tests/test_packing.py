@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, PromptTuningConfig
 
 from chartqa_ft.adapters import adapter_for
+from chartqa_ft.adapters.packing import PROVEN
 from chartqa_ft.collator import ChartQACollator
 from chartqa_ft.losses import token_losses
 from chartqa_ft.sampling import ROW_KEY, RowKey
@@ -75,6 +76,7 @@ def test_only_families_that_stay_exact_pack():
     models = [ready(name) for name in FAMILIES]
     can = [name for name, (_, adapter) in zip(FAMILIES, models, strict=True) if adapter.packs_questions]
     assert sorted(can) == sorted(PACKING)
+    assert {model.config.model_type for model, adapter in models if adapter.packs_questions} == PROVEN
     for name in set(KINDS) - set(PACKING):
         with pytest.raises(ValueError, match="pack_questions=True needs group_by_chart"):
             ChartQACollator(ready(name)[1], pack_questions=True)
@@ -256,6 +258,15 @@ def test_packing_is_refused_where_it_is_not_possible_and_off_where_nobody_asked(
     model, adapter = ready(name)
     run = run_of(tmp_path, model, adapter, examples(), **changes)
     assert not run._collators["train"].pack_questions
+
+
+def test_a_model_type_that_nobody_tested_is_packed_on_request_alone(tmp_path):
+    model, adapter = ready("llava")
+    args = run_of(tmp_path, model, adapter, examples()).args
+    model.config.model_type = "vipllava"
+    for asked, expected in [(None, False), (True, True)]:
+        run = ChartQATrainer(model, replace(args, pack_questions=asked), train_dataset=examples(), adapter=adapter)
+        assert run._collators["train"].pack_questions is expected
 
 
 def test_a_loss_of_ones_own_gets_a_row_per_question(tmp_path):

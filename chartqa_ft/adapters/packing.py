@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from .base import IGNORE_INDEX
+from .texts import IGNORE_INDEX
 
 _OTHER_POSITIONS = {
     "token_type_ids",
@@ -19,6 +19,11 @@ _OTHER_POSITIONS = {
     "image_grid_thw",
 }
 """Arguments of forward passes that make a mask or positions of their own for every token."""
+
+
+PROVEN = frozenset({"idefics3", "internvl", "llava", "llava_next", "smolvlm"})
+"""The model types whose packed sequences tests hold to the losses and gradients of separate rows. Others that
+`can_pack` admits have nothing but their configuration to say for themselves."""
 
 
 def can_pack(config: Any, forward_names: frozenset[str], longest: int) -> bool:
