@@ -471,7 +471,14 @@ def test_checkpointed_blocks_have_the_same_gradients(chunk_first, calls):
         chunk_swin_blocks(chunked, False)
     checkpoint_blocks(chunked)
     chunk_swin_blocks(chunked)
+    kept = results(chunked, pixels())
+    calls.clear()
     checkpointing_enable(chunked)()
+    states, gradients = results(chunked, pixels())
+    assert len(calls) == 10
+    assert torch.equal(states, kept[0])
+    assert all(torch.equal(gradients[name], gradient) for name, gradient in kept[1].items())
+    calls.clear()
     assert_same(chunked, plain, pixels(), 1e-12)
     assert len(calls) == 10
     assert len(chunk_swin_blocks(chunked, False)) == 5
