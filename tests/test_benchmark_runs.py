@@ -1,17 +1,27 @@
-"""The benchmarks of charts, records and predictions run in tiny sizes, and each figure is of what its row says."""
+"""The benchmarks run in tiny sizes, and each figure is of what its row says."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from chartqa_ft import load_chartqa
-from tests.benchmarks import charts, predictions, records
+from chartqa_ft.swin import layer
+from tests.benchmarks import charts, evaluation, predictions, records, training_step
 from tests.benchmarks.chart_files import write_charts
 from tests.benchmarks.measure import MIB, Apart, Report, read_rows
 from tests.test_benchmarks import Clock
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Benchmarks take all cores; the tests after them run on one again."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
@@ -136,3 +146,50 @@ def test_waiting_is_what_passes_between_steps():
         waits.on_step_end()
     assert waits.waits == [50.0, 1.0, 5.0, 0.0]
     assert waits.shares().values == (10.0, 25.0, 0.0)  # without the first
+
+
+def test_the_benchmark_of_a_step_runs(tmp_path, monkeypatch, capsys):
+    here = Here()
+    monkeypatch.setattr(training_step, "apart", here)
+    training_step.main(["--quick", "--runs", "2", "--batch", "3", "2", "--out", str(tmp_path)])
+    assert [call[:2] for call in here.calls] == [
+        ("_two_steps", side) for side in ("official", "ours", "ours, recomputing")
+    ]
+    ((_, found),) = read_rows(tmp_path, quick=True).items()
+    memory, time = "memory of a step, 64 px, 3 rows on 2 charts", "training step, 64 px, 3 rows on 2 charts"
+    assert [row.work for _, row in found] == [
+        f"{what} ({side})" for what in (time, memory) for side in ("ours", "ours, recomputing")
+    ]
+    rows = {row.work: row for _, row in found}
+    assert len(rows[f"{time} (ours)"].ratio.values) == 2
+    assert rows[f"{memory} (ours)"].ratio.values == (1.0,)
+    printed = capsys.readouterr().out
+    loss, gradient = map(float, re.search(r"losses differ by (\S+), gradients by (\S+) ", printed).groups())
+    assert loss <= 1e-5
+    assert gradient <= 1e-4
+    shares = re.search(r"of our step at 64 px: (.*)", printed).group(1)
+    assert 0 < sum(float(share) for share in re.findall(r"([\d.]+)%", shares)) <= 100.5
+
+
+def test_the_official_side_of_a_step_goes_upstreams_way(monkeypatch):
+    sides = training_step.Sides(64, 3, 2, quick=True)
+    chunked = []
+    true = layer.swin_block
+    monkeypatch.setattr(layer, "swin_block", lambda *args: chunked.append(1) or true(*args))
+    sides.go("official")
+    sides.official()
+    assert not chunked
+    sides.go("ours")
+    sides.ours()
+    assert len(chunked) == 4
+
+
+def test_the_benchmark_of_validation_runs(tmp_path, capsys):
+    evaluation.main(["--quick", "--runs", "1", "--out", str(tmp_path)])
+    ((_, ((_, row),)),) = read_rows(tmp_path, quick=True).items()
+    assert row.work.startswith("validation, 64 px, ")
+    different, rows, distinct = map(
+        int, re.search(r"(\d+) of (\d+) answers differ; (\d+) differ from", capsys.readouterr().out).groups()
+    )
+    assert (different, rows) == (0, row.rows)
+    assert distinct > 0

@@ -30,6 +30,7 @@ BATCHES = {960: (3, 2), 480: (5, 3)}
 LARGER = {960: (5, 3, 22.0)}
 """Rows and charts of a step that shall fit a machine of 24 GiB, and what such a machine has for it (GiB, on a CPU)."""
 GOALS = {960: ">= 2.5x (GPU: >= 3x)", 480: ">= 3.5x (GPU: >= 3x)"}
+PARTS = ("time", "memory", "operations")
 RECOMPUTE = {"official": 0, "ours": 0, "ours, recomputing half": 2, "ours, recomputing": 1}
 """The ways to take a step, and of which encoder blocks activations are computed again: of none, of every n-th."""
 
@@ -160,6 +161,22 @@ def where_time_goes(sides: Sides) -> dict[str, float]:
     return seconds
 
 
+def operations(sides: Sides) -> dict[str, float]:
+    """The share of one of our steps that each operation of torch takes on the CPU itself, the largest first."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+        sides.ours()
+    seconds = {row.key: row.self_cpu_time_total for row in found.key_averages()}
+    whole = sum(seconds.values())
+    return {name: value / whole for name, value in sorted(seconds.items(), key=lambda item: -item[1])}
+
+
+def product_rate() -> float:
+    """Floating-point operations a second of one matrix product, as large as those of the encoder's third stage."""
+    rows, weight = torch.randn(2400, 512), torch.randn(512, 2048)
+    times = alternate({"product": lambda: torch.mm(rows, weight)}, runs=20)
+    return 2 * 2400 * 512 * 2048 / times["product"].median
+
+
 def memory_of(side: str, size: int, rows: int, charts: int, limit: float | None, quick: bool) -> Sample | None:
     """Peak bytes of two steps of one side, in a process of its own; `None` where they do not fit `limit` GiB."""
     try:
@@ -187,7 +204,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, nargs=2, help="rows and charts of a step")
     parser.add_argument("--limit", type=float, help="GiB that a step may hold, to see whether it fits (CPU)")
     parser.add_argument("--ways", choices=list(RECOMPUTE)[1:], nargs="*", default=["ours", "ours, recomputing"])
-    parser.add_argument("--parts", choices=("time", "memory"), nargs="*", default=("time", "memory"))
+    parser.add_argument("--parts", choices=PARTS, nargs="*", default=PARTS)
     args = parser.parse_args(argv)
     use_all_cores()
     sizes = args.sizes or ([64] if args.quick else list(BATCHES))
@@ -201,6 +218,14 @@ def main(argv: list[str] | None = None) -> None:
     for size, (rows, charts) in batches.items():
         if "time" in args.parts:
             measure_time(Report("P1", args.out, args.quick), size, rows, charts, args.runs, args.ways)
+        if "operations" in args.parts and not torch.cuda.is_available():
+            out = Report("P1", args.out, args.quick)
+            shares = operations(Sides(size, rows, charts, quick=args.quick))
+            out.note(
+                f"of our step at {size} px: "
+                + ", ".join(f"{key} {share:.1%}" for key, share in [*shares.items()][:12])
+            )
+            out.note(f"a plain matrix product: {product_rate() / 1e9:.0f} GFLOP/s")
 
 
 def measure_time(out: Report, size: int, rows: int, charts: int, runs: int, ways: list[str]) -> None:
