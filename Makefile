@@ -39,8 +39,8 @@ test-oldest: $(INSTALLED_OLDEST)  ## run it on the oldest packages that setup.cf
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal tests
 
 families: $(INSTALLED)  ## test the fifteen families alone and write their table into the README
-	$(PYTHON) -m pytest -n 2 --dist worksteal tests/test_families*.py --junitxml=out/families.xml
-	$(PYTHON) -m tests.family_table out/families.xml README.md
+	$(PYTHON) -m pytest -n 2 --dist worksteal tests/families --junitxml=out/families.xml
+	$(PYTHON) -m tests.support.family_table out/families.xml README.md
 
 bench: $(INSTALLED_BENCH)  ## measure time and memory beside the peers and print the table (BENCHMARKS="charts ..." for some)
 	$(foreach benchmark,$(BENCHMARKS),$(PYTHON) -m tests.benchmarks.$(benchmark) &&) $(PYTHON) -m tests.benchmarks.table

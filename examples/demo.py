@@ -28,8 +28,8 @@ from chartqa_ft import (
     synthetic_chartqa,
     tiny_unichart,
 )
-from chartqa_ft.report import draw_answers
-from chartqa_ft.tiny import DEMO_CHARTS_PER_STEP, DEMO_TRAIN_CHARTS, DEMO_TRAINING
+from chartqa_ft.models.tiny import DEMO_CHARTS_PER_STEP, DEMO_TRAIN_CHARTS, DEMO_TRAINING
+from chartqa_ft.reporting import draw_answers
 
 TRAIN_SEED, HELD_OUT_SEED = 0, 1
 

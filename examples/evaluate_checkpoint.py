@@ -28,15 +28,8 @@ from chartqa_ft import (
     load_checkpoint,
     stratified_subset,
 )
-from chartqa_ft.scripts import (
-    HelpFormatter,
-    ScriptParser,
-    naming,
-    one_line_errors,
-    parse_mapping,
-    run_script,
-    write_report,
-)
+from chartqa_ft.evaluation.report import write_report
+from chartqa_ft.scripts import HelpFormatter, ScriptParser, naming, one_line_errors, parse_mapping, run_script
 
 
 @dataclass

@@ -38,7 +38,8 @@ from pathlib import Path
 from datasets import Dataset
 
 from chartqa_ft import ChartQATrainer, RecordError, default_lora_config, load_chartqa, read_predictions
-from chartqa_ft.report import draw_answers
+from chartqa_ft.data import split_by_chart
+from chartqa_ft.reporting import draw_answers
 from chartqa_ft.scripts import (
     ModelArguments,
     checkpoint_to_resume,
@@ -51,7 +52,6 @@ from chartqa_ft.scripts import (
     train_and_score,
     trainable_share,
 )
-from chartqa_ft.splits import split_by_chart
 
 logger = logging.getLogger("chartqa_ft.finetune")
 DEFAULTS = {

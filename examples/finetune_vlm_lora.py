@@ -37,7 +37,7 @@ import sys
 from dataclasses import dataclass, field
 
 from chartqa_ft import ChartQATrainer, default_lora_config, quantized_loading
-from chartqa_ft.lora import ALPHA, DROPOUT, RANK
+from chartqa_ft.models.lora import ALPHA, DROPOUT, RANK
 from chartqa_ft.scripts import (
     DataArguments,
     ModelArguments,

@@ -22,9 +22,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from .hub import contents, objects, repositories  # noqa: F401  (they register their endpoints)
-from .hub.exchange import HOW, Fault, Listener, Request, Shared
-from .hub.store import KINDS, Commit, Repository, Store
+from .hub_server_parts import (
+    contents,  # noqa: F401  (they register their endpoints)
+    objects,  # noqa: F401  (they register their endpoints)
+    repositories,  # noqa: F401  (they register their endpoints)
+)
+from .hub_server_parts.exchange import HOW, Fault, Listener, Request, Shared
+from .hub_server_parts.store import KINDS, Commit, Repository, Store
 
 ROOT = Path(__file__).resolve().parents[1]
 __all__ = ["HubServer", "Request", "environment"]

@@ -14,13 +14,13 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
-from ..images import to_rgb
-from .encoded_rows import EncodedRow
-from .examples import describe, open_image
-from .generate_settings import answer_config, split_settings
+from ..images.opening import open_image
+from ..images.rgb import to_rgb
+from .generation_settings import answer_config, split_settings
 from .prompts import CHAT_PROMPT, PROMPTS
-from .shared_vision import share_vision, sharing_vision
-from .texts import IGNORE_INDEX, TextSide
+from .sharing.encoded_rows import EncodedRow
+from .sharing.vision import share_vision, sharing_vision
+from .text import IGNORE_INDEX, TextSide, describe
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Adapter(TextSide, ABC):
     published ChartQA prompt where there is one (`adapters.prompts`)."""
     other_prompt: ClassVar[str] = CHAT_PROMPT
     """The prompt of model types that are not listed there."""
-    shares_charts: ClassVar[bool] = False
+    shares_encoder: ClassVar[bool] = False
     """Whether questions on one chart can share one encoder pass. Such a family writes `encode_text` and
     `encode_images`, of which the collator makes its batches, and reads `chart_index` in its forward pass."""
     shares_vision: ClassVar[bool] = False
@@ -79,7 +79,7 @@ class Adapter(TextSide, ABC):
     packs_questions: bool = False
     """Whether questions on one chart can share one sequence, in training, without seeing each other. Such a family
     writes `packed`."""
-    decodes_by_length: ClassVar[bool] = False
+    needs_equal_prompts: ClassVar[bool] = False
     """Whether only rows with prompts of equal length generate together, after their charts were encoded. Such a family
     writes `encoded_rows` and `rejoined`, by which rows of several batches meet (`two_stage.AnswerQueue`)."""
     pads_charts: bool = False
@@ -122,7 +122,7 @@ class Adapter(TextSide, ABC):
         specials = ("bos", "unk", "cls", "sep", "mask")
         special_ids = (getattr(self.tokenizer, f"{name}_token_id", None) for name in specials)
         self.unknown: int | None = getattr(self.tokenizer, "unk_token_id", None)
-        self.unseen_ids = {self.pad_token_id, *(i for i in special_ids if i is not None)}
+        self.skipped_ids = {self.pad_token_id, *(i for i in special_ids if i is not None)}
         added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
         special = {*getattr(self.tokenizer, "all_special_tokens", ()), *(t.content for t in added if t.special)}
         self.control_tokens: set[str] = special - {getattr(self.tokenizer, "unk_token", None), ""}
@@ -207,12 +207,12 @@ class Adapter(TextSide, ABC):
         return {**inputs, **arguments}
 
     def encoded_rows(self, batch: Mapping[str, torch.Tensor], encoder_outputs: Any) -> list[EncodedRow]:
-        """The rows of a batch with what `encode_charts` made of it; called when `decodes_by_length` is True."""
-        raise NotImplementedError(f"{type(self).__name__} has decodes_by_length=True and must define encoded_rows")
+        """The rows of a batch with what `encode_charts` made of it; called when `needs_equal_prompts` is True."""
+        raise NotImplementedError(f"{type(self).__name__} has needs_equal_prompts=True and must define encoded_rows")
 
     def rejoined(self, rows: Sequence[EncodedRow]) -> tuple[dict[str, torch.Tensor], Any]:
         """(batch, encoder outputs) for `generate` of rows of one `shape`, which may come from several batches."""
-        raise NotImplementedError(f"{type(self).__name__} has decodes_by_length=True and must define rejoined")
+        raise NotImplementedError(f"{type(self).__name__} has needs_equal_prompts=True and must define rejoined")
 
     def packed(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         """A training batch with `labels` and `chart_index` as one with a sequence per chart, which has the same sum of
@@ -224,21 +224,21 @@ class Adapter(TextSide, ABC):
     ) -> dict[str, torch.Tensor]:
         """The part of `encode` that has one row per example, a row tensor first; images are not looked at.
 
-        The collator calls it when `shares_charts` is True, and adds `encode_images` of the distinct charts and, where
+        The collator calls it when `shares_encoder` is True, and adds `encode_images` of the distinct charts and, where
         rows share them, `chart_index` (int64 of shape (rows,)): the number of each row's chart.
         """
-        raise NotImplementedError(f"{type(self).__name__} has shares_charts=True and must define encode_text")
+        raise NotImplementedError(f"{type(self).__name__} has shares_encoder=True and must define encode_text")
 
     def encode_images(
         self, images: Sequence[Any], *, draws: Sequence[PaddingDraw] | None = None
     ) -> dict[str, torch.Tensor]:
-        """The tensors of charts, the first dimension of each their number; called when `shares_charts` is True.
+        """The tensors of charts, the first dimension of each their number; called when `shares_encoder` is True.
 
         Args:
             images: RGB charts, as `images` returns them.
             draws: per image, where on its canvas the chart goes; only where `pads_charts` is True.
         """
-        raise NotImplementedError(f"{type(self).__name__} has shares_charts=True and must define encode_images")
+        raise NotImplementedError(f"{type(self).__name__} has shares_encoder=True and must define encode_images")
 
     def encode_charts(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> Any:
         """What loss and generation of one batch can share, computed once; `None` when the family shares nothing."""
@@ -319,7 +319,7 @@ class Adapter(TextSide, ABC):
     @property
     def groups_charts(self) -> bool:
         """Whether questions on one chart should meet in a batch."""
-        return self.shares_charts or self.shares_vision
+        return self.shares_encoder or self.shares_vision
 
     def generation_config(
         self, model: nn.Module, max_new_tokens: int, num_beams: int, settings: Mapping[str, Any]

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ..image_cost import image_kwargs
 from .base import ANSWER_ROOM, IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, equal_lengths, pad_rows
-from .examples import describe
-from .packing import attention_of, can_pack, pack_questions
-from .shared_vision import share_vision
+from .image_cost import image_kwargs
+from .sharing.packing import attention_of, can_pack, pack_questions
+from .sharing.vision import share_vision
+from .text import describe
 
 _PROBE = "7"
 
@@ -54,7 +54,7 @@ class Causal(Adapter):
         self.eager = attention_of(config) == "eager"
         self.image_token: str = getattr(self.processor, "image_token", None) or ""
         self.control_tokens |= {self.image_token} - {""}
-        self.unseen_ids |= set(self.tokenizer.all_special_ids)
+        self.skipped_ids |= set(self.tokenizer.all_special_ids)
         self.chat_template = getattr(self.processor, "chat_template", None) or getattr(
             self.tokenizer, "chat_template", None
         )

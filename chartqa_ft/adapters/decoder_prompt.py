@@ -10,7 +10,8 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
-from .. import compat
+from ..images.resizing import canvas_of
+from . import compat
 from .base import (
     ANSWER_ROOM,
     IGNORE_INDEX,
@@ -23,10 +24,10 @@ from .base import (
     logger,
     pad_rows,
 )
-from .cross_cache import shared_cross_cache, takes_cross_cache
-from .encoded_rows import EncodedRow, join_rows, split_rows
-from .hooks import as_sequence, share_charts
-from .pixels import RawCharts, canvas_of
+from .pixels import RawCharts
+from .sharing.charts import as_sequence, share_charts
+from .sharing.cross_attention import shared_cross_cache, takes_cross_cache
+from .sharing.encoded_rows import EncodedRow, join_rows, split_rows
 from .vocabulary import add_tokens
 
 MARKERS = ("<chartqa>", "<s_answer>")
@@ -47,8 +48,8 @@ class DecoderPrompt(RawCharts, Adapter):
     name = "decoder-prompt"
     stream = "decoder_input_ids"
     default_prompt = f"{MARKERS[0]} {{question}} {MARKERS[1]}"
-    shares_charts = True
-    decodes_by_length = True
+    shares_encoder = True
+    needs_equal_prompts = True
 
     def setup(self, model: nn.Module) -> None:
         config = base_model(model).config
@@ -85,7 +86,7 @@ class DecoderPrompt(RawCharts, Adapter):
             for token, i in self.tokenizer.get_added_vocab().items()
             if token[0] in "<[" and token in self.prompt
         }
-        self.unseen_ids |= {*markers.values(), *added.values()}
+        self.skipped_ids |= {*markers.values(), *added.values()}
         self.control_tokens |= {*markers, *added}
         self.end_of_prompt = markers.get(MARKERS[1])
         self.positions = getattr(config.decoder, "max_position_embeddings", None) or NO_LIMIT

@@ -13,10 +13,10 @@ import torch
 from PIL import Image, ImageFont
 from torch import nn
 
-from ..image_cost import image_kwargs
 from .base import IGNORE_INDEX, NO_LIMIT, Adapter, as_list, base_model, logger, pad_rows
-from .examples import describe
-from .shared_vision import share_vision
+from .image_cost import image_kwargs
+from .sharing.vision import share_vision
+from .text import describe
 
 
 class EncoderPrompt(Adapter):
@@ -50,7 +50,7 @@ class EncoderPrompt(Adapter):
         self.positions = getattr(text, "max_position_embeddings", None) or NO_LIMIT
         self.limit = min(self.limit, self.positions)
         self.image_ids = as_list(getattr(config, "image_token_id", None))
-        self.unseen_ids |= {*self.tokenizer.all_special_ids, *self.start}
+        self.skipped_ids |= {*self.tokenizer.all_special_ids, *self.start}
 
     def answer_prefix(self) -> list[int]:
         """What the tokenizer puts before every text that a decoder shall write."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from chartqa_ft.charts import BACKGROUND
-from chartqa_ft.synthetic import synthetic_chartqa
+from chartqa_ft.data.synthetic.drawing import BACKGROUND
+from chartqa_ft.data.synthetic.questions import synthetic_chartqa
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "chartqa"
 """A folder with `test/png/` and `test/test_human.json`; a clone of the project alone does not have it."""

@@ -28,8 +28,8 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from chartqa_ft import ChartQATrainer, ChartQATrainingArguments, load_chartqa
-from chartqa_ft.adapters.examples import open_image
-from chartqa_ft.images import to_rgb
+from chartqa_ft.images.opening import open_image
+from chartqa_ft.images.rgb import to_rgb
 
 from .chart_files import REAL, questions_on, write_charts
 from .measure import Report, Row, Sample, alternate, arguments, digits, ratio, wait_for_device

@@ -58,7 +58,7 @@ def memory(runs: list[Apart], size: int, parts: tuple[str, ...]) -> str:
 
 def answered_rows(number: int) -> list[dict[str, Any]]:
     """Rows as an evaluation has them before they are scored."""
-    from chartqa_ft.synthetic import synthetic_chartqa
+    from chartqa_ft.data.synthetic.questions import synthetic_chartqa
 
     texts = synthetic_chartqa(50, seed=0).remove_columns("image").to_list()
     rows = []
@@ -85,8 +85,8 @@ def answered_rows(number: int) -> list[dict[str, Any]]:
 
 def score_and_write(number: int) -> dict[str, float]:
     """Seconds of each part, and by how many bytes it raised the peak above what was resident before it."""
-    from chartqa_ft.predictions import read_predictions, write_predictions
-    from chartqa_ft.scoring import score_rows
+    from chartqa_ft.evaluation.scoring import score_rows
+    from chartqa_ft.metrics.predictions import read_predictions, write_predictions
 
     score_rows(answered_rows(8), variant="pix2struct")
     found: dict[str, float] = {}

@@ -87,7 +87,7 @@ def add_peaks(report: Report, streams: dict[int, list[Apart]]) -> None:
 
 def _trainer(records: Any) -> Any:
     from chartqa_ft import ChartQATrainer, ChartQATrainingArguments
-    from chartqa_ft.tiny import tiny_unichart
+    from chartqa_ft.models.tiny import tiny_unichart
 
     model, processor = tiny_unichart("test", image_size=PICTURE)
     args = ChartQATrainingArguments(

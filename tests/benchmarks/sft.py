@@ -26,7 +26,7 @@ from torch import nn
 from chartqa_ft import ChartQATrainer, ChartQATrainingArguments, default_lora_config
 from chartqa_ft.adapters import adapter_for, base_model
 
-from ..families import build, set_generation, token_ids
+from ..support.families import build, set_generation, token_ids
 from .measure import GIB, Report, Row, Sample, alternate, apart, arguments, ratio, resident
 from .unichart_base import real_records, use_all_cores, with_rows
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from chartqa_ft import ChartQATrainer, ChartQATrainingArguments
-from chartqa_ft.swin import chunk_swin_blocks
+from chartqa_ft.models.swin import chunk_swin_blocks
 
 from .measure import GIB, Report, Row, Sample, alternate, apart, arguments, ratio
 from .unichart_base import POSITIONS, OfficialRecipe, real_records, unichart, use_all_cores, with_rows

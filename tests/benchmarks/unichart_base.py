@@ -18,10 +18,10 @@ from torch import nn
 from transformers import DonutImageProcessorPil, DonutProcessor
 
 from chartqa_ft import load_chartqa
-from chartqa_ft.adapters.examples import open_image
-from chartqa_ft.images import to_rgb
-from chartqa_ft.synthetic import synthetic_chartqa
-from chartqa_ft.tiny import tiny_unichart
+from chartqa_ft.data.synthetic.questions import synthetic_chartqa
+from chartqa_ft.images.opening import open_image
+from chartqa_ft.images.rgb import to_rgb
+from chartqa_ft.models.tiny import tiny_unichart
 
 CHARTS = Path(__file__).resolve().parents[3] / "shared" / "chartqa" / "test"
 VOCABULARY = 57_546

@@ -15,8 +15,8 @@ import torch  # noqa: E402
 from transformers.utils import is_torchvision_available  # noqa: E402
 
 from chartqa_ft import load_checkpoint  # noqa: E402
-from tests.families import records  # noqa: E402
-from tests.family_cases import answer_logits  # noqa: E402
+from tests.support.families import records  # noqa: E402
+from tests.support.family_cases import answer_logits  # noqa: E402
 
 
 @torch.no_grad()

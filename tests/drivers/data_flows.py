@@ -19,7 +19,7 @@ def push(folder: str, name: str, *, only: str | None = None, **settings: Any) ->
     """Push the data set that `save_to_disk` left in a folder; returns the address of the commit or pull request."""
     from datasets import load_from_disk
 
-    from chartqa_ft.push_data import push_dataset
+    from chartqa_ft.data.push_dataset import push_dataset
 
     dataset = load_from_disk(folder)
     commit = push_dataset(dataset[only] if only else dataset, name, **settings)

@@ -13,9 +13,9 @@ import json
 import sys
 from pathlib import Path
 
-from tests.common import ROOT
-from tests.launching import as_command_line, last_step, report, save_tiny
-from tests.test_resume import DROPOUT, SETTINGS, kill_and_resume
+from tests.support.common import ROOT
+from tests.support.launching import as_command_line, last_step, report, save_tiny
+from tests.training.test_resume import DROPOUT, SETTINGS, kill_and_resume
 
 QUESTIONS = 863
 EVERY = {"logging_steps": 10, "eval_steps": 20, "save_steps": 20, "eval_subset": 40, "load_best_model_at_end": True}

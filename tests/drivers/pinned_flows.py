@@ -18,7 +18,7 @@ def adapt_and_push(
 ) -> list[str]:
     """Train two steps on a checkpoint, by LoRA unless told otherwise, and push; returns what is answered then."""
     from chartqa_ft import ChartQATrainer, default_lora_config, load_checkpoint
-    from tests.common import arguments
+    from tests.support.common import arguments
 
     model, processor, adapter = load_checkpoint(base, **(loading or {}))
     config = default_lora_config(model, r=2) if lora and not hasattr(model, "peft_config") else None
@@ -40,6 +40,6 @@ def answers(name: str, **loading: Any) -> list[str]:
 def trainer_by_name(folder: str, base: str, **changes: Any) -> None:
     """Let a trainer load its model itself."""
     from chartqa_ft import ChartQATrainer
-    from tests.common import arguments
+    from tests.support.common import arguments
 
     ChartQATrainer(base, arguments(folder, **changes), records())

@@ -27,7 +27,7 @@ def load(name: str, *, trust_remote_code: bool = False, **settings: Any) -> dict
 
 def fetch(name: str, **settings: Any) -> dict[str, Any]:
     """The folder's name and files after `fetch_checkpoint`, and its warnings."""
-    from chartqa_ft.fetch import fetch_checkpoint
+    from chartqa_ft.hub.download import fetch_checkpoint
 
     said = _Warnings()
     logging.getLogger("chartqa_ft").addHandler(said)
@@ -48,8 +48,8 @@ def cache_one_file(name: str, file: str) -> None:
 
 def processor_of(name: str) -> str:
     """The class of the processor in a checkpoint, loaded without trust."""
-    from chartqa_ft.fetch import fetch_checkpoint
-    from chartqa_ft.processors import load_processor
+    from chartqa_ft.adapters.processors import load_processor
+    from chartqa_ft.hub.download import fetch_checkpoint
 
     return type(load_processor(fetch_checkpoint(name))).__name__
 

@@ -26,7 +26,7 @@ GENERATION = (
 
 def records(labels: list[str] | None = None, n: int = 4) -> list[dict[str, Any]]:
     """Drawn charts with their own answers, or with those of `labels`."""
-    from tests import families
+    from tests.support import families
 
     rows = families.records(n)
     return rows if labels is None else [{**row, "answer": label} for row, label in zip(rows, labels, strict=True)]
@@ -35,7 +35,7 @@ def records(labels: list[str] | None = None, n: int = 4) -> list[dict[str, Any]]
 def trainer(folder: str, base: str, *, lora: bool = False, loading: dict[str, Any] | None = None, **changes: Any):
     """A trainer of two steps on a checkpoint of the Hub."""
     from chartqa_ft import ChartQATrainer, default_lora_config, load_checkpoint
-    from tests.common import arguments
+    from tests.support.common import arguments
 
     model, processor, adapter = load_checkpoint(base, **(loading or {}))
     config = default_lora_config(model, r=2) if lora else None
@@ -138,7 +138,7 @@ def pull(
 ) -> dict[str, Any]:
     """What a checkpoint of the Hub answers and scores."""
     from chartqa_ft import ChartQATrainer, load_checkpoint
-    from tests.common import arguments
+    from tests.support.common import arguments
 
     model, processor, adapter = load_checkpoint(name, **loading)
     answers = answers_of(model, processor, adapter, num_beams)
@@ -160,9 +160,8 @@ def old_numbers(model: Any, processor: Any, adapter: Any, golden: str) -> dict[s
     import torch
     from PIL import Image
 
-    from chartqa_ft import compat
-    from chartqa_ft.adapters import base_model
-    from chartqa_ft.collator import ChartQACollator
+    from chartqa_ft.adapters import base_model, compat
+    from chartqa_ft.batching.collator import ChartQACollator
 
     values = json.loads((Path(golden) / "golden.json").read_text(encoding="utf-8"))
     rows = [
@@ -260,7 +259,8 @@ def init_alone(folder: str, base: str, **changes: Any) -> None:
 
 def train_as_script(folder: str, base: str, **changes: Any) -> dict[str, Any]:
     """What the example scripts do with a trainer."""
-    from chartqa_ft.scripts import DataArguments, ModelArguments, train_and_score
+    from chartqa_ft.scripts.arguments import DataArguments, ModelArguments
+    from chartqa_ft.scripts.running import train_and_score
 
     @dataclass
     class Arguments(DataArguments, ModelArguments):

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
-from tests import families
-from tests.common import Gradients, drawn_charts, trainer
-from tests.family_cases import ready
+from tests.support import families
+from tests.support.common import Gradients, drawn_charts, trainer
+from tests.support.family_cases import ready
 
 
 class AllGradients(TrainerCallback):

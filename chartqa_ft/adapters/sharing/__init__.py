@@ -1,0 +1,1 @@
+"""Ways to pay once for a chart that several questions share."""

@@ -1,0 +1,173 @@
+"""From records to a batch: a thin layer over an adapter that encodes every chart once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+from ..adapters import compat
+from ..adapters.base import IGNORE_INDEX, Adapter
+from ..adapters.pixels import makes_raw_charts
+from ..data.chart_groups import digest, has_chart
+from ..images.cache import ChartCache
+from .rows import CHART_KEY, ROW_KEY
+
+
+@dataclass
+class ChartQACollator:
+    """Makes one batch out of records with `image`, `question` and `answer`; the same batch serves loss and generation.
+
+    Questions on one chart (equal `chart_id` and equal image) share one encoder pass where the family allows it:
+    encoding the chart is most of a step's cost. They then share its dropout mask too, and a batch holds fewer distinct
+    charts; with `group_by_chart=False` every row is encoded by itself, as in the official recipe.
+
+    The collator holds no model and changes no record. Rows that come from the trainer carry their row number, epoch
+    and verified chart (`sampling.ROW_KEY`, `CHART_KEY`); other rows of one `chart_id` share a chart when they hold the
+    same image object or the same pixels. The random padding of the trainer's rows is drawn from (seed, epoch, row), so
+    that a resumed run sees the same pixels with any number of workers; that of other rows from the seed and how many
+    charts this collator has placed before, in each worker process by itself.
+
+    Args:
+        adapter: the family's encoder, from `adapter_for`.
+        with_answers: leave out the answers and the labels (`False`), for generation alone.
+        group_by_chart: `None` shares charts where the adapter supports it.
+        random_padding: place charts at random on their canvas (the official training augmentation): `"seeded"`;
+            `"global"` draws from numpy's global generator as transformers 4.28.1 did, which no resumed run or second
+            worker can repeat; `None` centres them.
+        seed: of the random padding.
+        keep_rows: add `rows`, a list with one dict of texts and row number per row, for evaluation.
+        raw_charts: leave rescaling and normalizing to the device: `pixel_values` is uint8, a quarter of the memory.
+            The adapter's `model_inputs` and `encode_charts`, and so its `generate`, make the processor's own floats of
+            it, bit for bit; a model that is called directly does not know it. Needs an adapter that
+            `makes_raw_charts`.
+        chart_cache: where resized charts are kept on disk, with `raw_charts` alone; `None`: nowhere.
+        pack_questions: put the questions of a chart into one sequence, for training alone: see
+            `adapters.packing.pack_questions`. A batch in which charts share nothing stays as it is.
+
+    Raises:
+        ValueError: an argument that the adapter cannot follow.
+    """
+
+    adapter: Adapter
+    with_answers: bool = True
+    group_by_chart: bool | None = None
+    random_padding: str | None = None
+    seed: int = 0
+    keep_rows: bool = False
+    raw_charts: bool = False
+    chart_cache: ChartCache | None = None
+    pack_questions: bool = False
+    _placed: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.group_by_chart is None:
+            self.group_by_chart = self.adapter.groups_charts
+        if self.group_by_chart and not self.adapter.groups_charts:
+            raise ValueError(f"the adapter {self.adapter.name!r} cannot share charts: use group_by_chart=False")
+        if self.random_padding not in (None, "seeded", "global"):
+            raise ValueError(f"random_padding must be None, 'seeded' or 'global', got {self.random_padding!r}")
+        if self.random_padding and not self.adapter.pads_charts:
+            raise ValueError("random_padding needs an image processor that pads charts to a fixed canvas (do_pad)")
+        if self.random_padding and not self.adapter.shares_encoder:
+            raise ValueError(
+                f"random_padding needs encode_images(draws=...), which only adapters with shares_encoder=True have: "
+                f"{self.adapter.name!r} has it False"
+            )
+        if self.raw_charts and not makes_raw_charts(self.adapter):
+            raise ValueError(
+                f"raw_charts=True needs an image processor that resizes, pads, rescales and normalizes, and an "
+                f"adapter that leaves its images alone: {self.adapter.name!r} has not. Leave it False"
+            )
+        if self.chart_cache is not None and not self.raw_charts:
+            raise ValueError("chart_cache keeps charts before rescaling: it needs raw_charts=True")
+        if self.pack_questions and not (self.adapter.packs_questions and self.group_by_chart and self.with_answers):
+            raise ValueError(
+                f"pack_questions=True needs group_by_chart, with_answers and an adapter with packs_questions=True: "
+                f"{self.adapter.name!r} has it {self.adapter.packs_questions}"
+            )
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        batch = self.encode(examples)
+        if "labels" in batch:
+            for row, example in enumerate(examples):
+                if ROW_KEY in example and not example[ROW_KEY].counts:
+                    batch["labels"][row] = IGNORE_INDEX
+        if self.pack_questions and "chart_index" in batch:
+            batch = self.adapter.packed(batch)
+        if self.keep_rows:
+            batch["rows"] = [row_texts(example) for example in examples]
+        return batch
+
+    def encode(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        chart_of_row, charts = self.distinct_charts(examples)
+        if not self.adapter.shares_encoder:
+            batch = dict(self.adapter.encode(examples, with_answers=self.with_answers))
+            if self.adapter.shares_vision and len(charts) < len(examples):
+                batch["chart_index"] = torch.tensor(chart_of_row)
+            return batch
+        draws = None if self.random_padding is None else [self.draw(chart) for chart in charts]
+        batch = self.adapter.encode_text(examples, with_answers=self.with_answers)
+        if self.raw_charts:
+            batch.update(self.adapter.raw_tensors(charts, draws=draws, cache=self.chart_cache))
+        else:
+            batch.update(self.adapter.chart_tensors(charts, draws=draws))
+        if len(charts) < len(examples):
+            batch["chart_index"] = torch.tensor(chart_of_row)
+        return batch
+
+    def distinct_charts(self, examples: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[Mapping[str, Any]]]:
+        """For every row the number of its chart, and for every chart the first record that shows it."""
+        ids = Counter(example.get("chart_id") for example in examples) if self.group_by_chart else {}
+        numbers: dict[Any, int] = {}
+        pixels: dict[int, Any] = {}
+        chart_of_row, charts = [], []
+        for row, example in enumerate(examples):
+            key: Any = ("row", row)
+            if self.group_by_chart and CHART_KEY in example:
+                key = ("group", example[CHART_KEY])
+            elif self.group_by_chart and has_chart(example.get("chart_id")) and ids[example["chart_id"]] > 1:
+                # Put-together data sets may use one id for different charts: the pixels decide.
+                image = id(example["image"])
+                if image not in pixels:
+                    pixels[image] = _pixels_key(self.adapter.image(example))
+                key = ("chart", example["chart_id"], pixels[image])
+            number = numbers.setdefault(key, len(charts))
+            chart_of_row.append(number)
+            if number == len(charts):
+                charts.append(example)
+        return chart_of_row, charts
+
+    def draw(self, example: Mapping[str, Any]) -> Callable[[int, int], tuple[int, int]]:
+        if self.random_padding == "global":
+            return compat.legacy_random_offsets
+        key = example.get(ROW_KEY)
+        if key is not None:
+            return partial(_seeded_offsets, (self.seed, key.epoch, key.row))
+        worker = get_worker_info()
+        self._placed += 1
+        return partial(_seeded_offsets, (self.seed, worker.seed if worker else 0, self._placed - 1))
+
+
+def _pixels_key(image: Any) -> tuple[tuple[int, int], bytes]:
+    return image.size, digest([image.tobytes()])
+
+
+def _seeded_offsets(seed: tuple[int, int, int], free_rows: int, free_columns: int) -> tuple[int, int]:
+    top, left = np.random.default_rng(seed).integers(0, (free_rows + 1, free_columns + 1))
+    return int(top), int(left)
+
+
+def row_texts(example: Mapping[str, Any]) -> dict[str, Any]:
+    """What an evaluation reports of a record: `index` (-1 without a row number or for a filler row), its texts, and
+    what else a metric reads where the record has it: `question_type` and `year_flags`."""
+    key = example.get(ROW_KEY)
+    texts = {name: example.get(name) for name in ("chart_id", "question", "answer", "source")}
+    more = {name: example[name] for name in ("question_type", "year_flags") if name in example}
+    return {"index": key.row if key is not None and key.counts else -1, **texts, **more}

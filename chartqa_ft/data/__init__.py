@@ -1,0 +1,18 @@
+"""Any copy of ChartQA, or your own files, become checked records of one schema."""
+
+from .columns import LayoutError
+from .load import load_chartqa
+from .push_dataset import push_dataset
+from .records import RecordError
+from .splitting import split_by_chart, stratified_subset
+from .synthetic import synthetic_chartqa
+
+__all__ = [
+    "LayoutError",
+    "RecordError",
+    "load_chartqa",
+    "push_dataset",
+    "split_by_chart",
+    "stratified_subset",
+    "synthetic_chartqa",
+]

@@ -1,0 +1,165 @@
+"""Data sets of the Hub: the very revision that was asked for, from the Hub or this machine's cache."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..hub.errors import HubError, explained
+from ..hub.retry import retrying
+from .columns import LayoutError
+
+logger = logging.getLogger(__name__)
+
+# What does not change which records a data set has: other arguments make a cache entry of their own.
+_NEUTRAL = {"token", "cache_dir", "name", "num_proc"}
+
+
+class MissingDatasetError(HubError, FileNotFoundError):
+    """The Hub has no such data set, or does not show it to this user."""
+
+
+def load_hub_dataset(name: str, *, revision: str | None, streaming: bool, **load_kwargs: Any) -> Mapping[str, Any]:
+    """`datasets.load_dataset` of all splits; what fails on the way is tried again, then explained.
+
+    When the Hub cannot be asked, `datasets` alone takes the newest copy in its cache, whatever its revision. This
+    takes the copy of the commit that `revision` was when the Hub was last asked, or none.
+
+    Args:
+        name: `owner/name` on the Hub.
+        revision: branch, tag or commit; None is `main`.
+        streaming: read over the network instead of storing it first. Offline, from the cache.
+        load_kwargs: for `load_dataset`.
+
+    Raises:
+        MissingDatasetError: there is no such data set, or not for this user.
+        HubError: the Hub refused it or cannot be reached, or the cache does not hold it offline.
+        LayoutError: the data set is a script, which is never run.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    token = load_kwargs.get("token")
+    try:
+        with explained("load", name, repo_type="dataset", revision=revision, token=token):
+            if constants.HF_HUB_OFFLINE and (folder := _find(name, revision, load_kwargs)):
+                return _read(folder, name, streaming, load_kwargs)
+            return _load(name, revision, streaming, load_kwargs)
+    except HubError as error:
+        if isinstance(error.__cause__, RepositoryNotFoundError) and not isinstance(error.__cause__, GatedRepoError):
+            raise MissingDatasetError(str(error), status=error.status, retry_after=error.retry_after) from error
+        raise
+
+
+def explained_reading(records: Iterable[Any], name: str) -> Iterator[Any]:
+    """The records of a stream; what breaks while they are read is explained as in `load_hub_dataset`."""
+    records = iter(records)
+    while True:
+        with explained("load", name, repo_type="dataset"):
+            try:
+                record = next(records)
+            except StopIteration:
+                return
+        yield record
+
+
+def _load(name: str, revision: str | None, streaming: bool, load_kwargs: dict[str, Any]) -> Mapping[str, Any]:
+    import datasets
+    from huggingface_hub import HfApi, constants
+
+    if streaming:  # an empty cache, so that `datasets` cannot take a copy of some other revision from it
+        load_kwargs = {**load_kwargs, "cache_dir": str(Path(datasets.config.HF_DATASETS_CACHE) / "streams")}
+    what = f"loading the data set {name}"
+    try:
+        loaded = retrying(
+            lambda: datasets.load_dataset(name, revision=revision, streaming=streaming, **load_kwargs), what=what
+        )
+    except (ConnectionError, datasets.exceptions.DatasetNotFoundError):
+        if constants.HF_HUB_OFFLINE:
+            raise MissingDatasetError(
+                f"{name} was not loaded: HF_HUB_OFFLINE=1 forbids asking the Hub, and revision {revision or 'main'!r} "
+                "of the data set is not in this machine's cache. Load it once with the network (without streaming, "
+                "which stores nothing) and without HF_HUB_OFFLINE."
+            ) from None
+        # `datasets` keeps the reason to itself: the Hub tells it once more.
+        token = load_kwargs.get("token")
+        retrying(lambda: HfApi(token=token).dataset_info(name, revision=revision), what=what)
+        raise
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+        raise LayoutError(
+            f"{name} comes with a script that makes its records, and code from the Hub is never run ({error}). Take "
+            "the Hub's own copy of it in Parquet, if there is one: revision='refs/convert/parquet'."
+        ) from error
+    used, wanted = commit_of(loaded), _known_commit(name, revision)
+    if used is None or used == wanted or (wanted is None and not constants.HF_HUB_OFFLINE):
+        return loaded
+    # The Hub could not be asked, and `datasets` took what it found in its cache.
+    folder = _find(name, revision, load_kwargs)
+    if folder is None:
+        raise HubError(
+            f"{name} was not loaded: the Hub cannot be asked, and this machine's cache does not hold revision "
+            f"{revision or 'main'!r} of the data set, but commit {used}. Load it once with the network and without "
+            "HF_HUB_OFFLINE, or pass that commit as revision."
+        )
+    logger.warning("the Hub cannot be asked for %s; taking commit %s of it from this machine's cache", name, wanted)
+    return _read(folder, name, streaming, load_kwargs)
+
+
+# --------------------------------------------------------------------------------------------------------- the cache
+
+
+def commit_of(loaded: Any) -> str | None:
+    """The commit that tables come from: `datasets` names the folder in its cache after it."""
+    parts = loaded.values() if isinstance(loaded, Mapping) else [loaded]
+    files = [file["filename"] for part in parts for file in getattr(part, "cache_files", None) or ()]
+    commit = Path(files[0]).parent.name if files else ""
+    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
+
+
+def _known_commit(name: str, revision: str | None) -> str | None:
+    """What `revision` was when the Hub was last asked for it."""
+    from huggingface_hub import constants
+
+    if revision and re.fullmatch("[0-9a-f]{40}", revision):
+        return revision
+    if revision and ".." in revision:
+        return None
+    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs"
+    path = folder / (revision or "main")
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
+def _find(name: str, revision: str | None, load_kwargs: Mapping[str, Any]) -> Path | None:
+    """The folder with the tables that were made when this revision was last loaded."""
+    from datasets import config
+    from datasets.naming import camelcase_to_snakecase
+
+    commit, subset = _known_commit(name, revision), load_kwargs.get("name")
+    if commit is None or set(load_kwargs) - _NEUTRAL:
+        return None
+    owner, _, short = name.rpartition("/")
+    top = Path(load_kwargs.get("cache_dir") or config.HF_DATASETS_CACHE).expanduser()
+    top /= "___".join([*([owner] if owner else []), camelcase_to_snakecase(short)])
+    found = sorted(path for path in top.glob(f"{subset or '*'}/*/{commit}") if path.is_dir())
+    if len(found) > 1:
+        found = [path for path in found if path.parents[1].name == "default"]
+    return found[0] if found else None
+
+
+def _read(folder: Path, name: str, streaming: bool, load_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    from datasets.packaged_modules.cache.cache import Cache
+
+    builder = Cache(
+        cache_dir=load_kwargs.get("cache_dir"),
+        dataset_name=name.rpartition("/")[2],
+        repo_id=name,
+        config_name=folder.parents[1].name,
+        version=folder.parent.name,
+        hash=folder.name,
+    )
+    return builder.as_streaming_dataset() if streaming else builder.as_dataset()

@@ -1,0 +1,147 @@
+"""Questions in, answers out: batched, and every answer the one that its question gets alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import nn
+from tqdm.auto import tqdm
+
+from ..adapters import Adapter, adapter_for
+from ..adapters.pixels import makes_raw_charts
+from ..batching.collator import ChartQACollator
+from ..batching.rows import CHART_KEY
+from ..batching.sampler import ChartSampler
+from ..models.swin import chunked_swin_blocks
+from .answer_queue import WINDOW, AnswerQueue
+
+
+def answer_questions(
+    model: nn.Module,
+    processor: Any,
+    images: Any,
+    questions: Sequence[str],
+    *,
+    batch_size: int = 8,
+    num_beams: int = 1,
+    max_new_tokens: int = 128,
+    prompt: str | None = None,
+    adapter: Adapter | None = None,
+    progress: bool | None = None,
+    **generation_kwargs: Any,
+) -> list[str]:
+    """Answer questions on charts.
+
+    Args:
+        model: a loaded model; it answers on the device it is on, and is back in its mode (train/eval) afterwards.
+        processor: its processor.
+        images: one image per question (a list, a column of a `datasets.Dataset` or another sequence), or a single one
+            for all of them. An image is a PIL image, the path of a file, or an array of uint8.
+        questions: the questions, as a sequence of str.
+        batch_size: at most so many questions are decoded, and charts encoded, together; it changes the speed and no
+            answer. In a list of images, questions on one object or path are answered together, wherever they stand.
+        num_beams: 1 for greedy decoding, more for beam search.
+        max_new_tokens: the longest answer, in tokens.
+        prompt: how a question is put, with the field `{question}`; `None`: the model's own.
+        adapter: an adapter made before, in place of `adapter_for(model, processor, prompt=prompt)`.
+        progress: show a progress bar; `None`: when there is more than one batch.
+        generation_kwargs: further fields of the generation config, such as `length_penalty`, or arguments of
+            `model.generate`, such as `logits_processor`.
+
+    Returns:
+        The answers, in the order of the questions.
+
+    Raises:
+        TypeError: a setting that generation does not know.
+        ValueError: images and questions differ in number, a question is no str, or an image cannot be decoded.
+    """
+    if isinstance(questions, str):
+        raise ValueError("questions is a single str: pass a list of questions, [question] for one")
+    questions = list(questions)
+    for position, question in enumerate(questions):
+        if not isinstance(question, str):
+            raise ValueError(f"questions[{position}] is {question!r}, not a str")
+    if prompt is not None and adapter is not None:
+        raise ValueError("prompt= would be ignored beside adapter=: pass adapter_for(model, processor, prompt=...)")
+    if _is_single(images):
+        images = [images] * len(questions)
+    elif not isinstance(images, Sequence):
+        images = list(images)
+    if len(images) != len(questions):
+        raise ValueError(
+            f"{len(images)} images for {len(questions)} questions: pass one image per question, or one image"
+        )
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if adapter is None:
+        adapter = adapter_for(model, processor, prompt=prompt)
+    collate = ChartQACollator(adapter, with_answers=False, raw_charts=makes_raw_charts(adapter))
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    decoding = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, **generation_kwargs}
+    queue = AnswerQueue(adapter, rows_per_call=batch_size, window=WINDOW, **decoding)
+    answers = [""] * len(questions)
+    hidden = len(questions) <= batch_size if progress is None else not progress
+    bar = tqdm(total=len(questions), desc="Answering", unit="question", disable=hidden)
+
+    def answered() -> Iterator[tuple[int, str]]:
+        for rows in _batches(images, batch_size, whole=queue.waits):
+            batch = collate([_example(images[row], questions[row]) for row in rows])
+            yield from queue.add(model, {key: value.to(device) for key, value in batch.items()}, rows)
+        yield from queue.flush()
+
+    try:
+        with bar, chunked_swin_blocks(model) if device.type == "cpu" else nullcontext():
+            for row, answer in answered():
+                answers[row] = answer
+                bar.update()
+    finally:
+        model.train(was_training)
+    return answers
+
+
+def _batches(images: Sequence[Any], batch_size: int, *, whole: bool) -> Iterator[list[int]]:
+    """The rows of each batch, questions on one chart together; in their order where only decoding tells the images.
+
+    Args:
+        whole: a chart is never split, so that it is encoded once; of a chart with more questions a batch is larger.
+    """
+    charts = [_chart(image) for image in images] if isinstance(images, (list, tuple)) else range(len(images))
+    if not whole:
+        sampler = ChartSampler(
+            len(images), charts=charts, batch_size=batch_size, step_size=batch_size * WINDOW, shuffle=False
+        )
+        order = [key.row for key in sampler]
+        yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+        return
+    rows_of: dict[Any, list[int]] = {}
+    for row, chart in enumerate(charts):
+        rows_of.setdefault(chart, []).append(row)
+    batch: list[int] = []
+    for rows in rows_of.values():
+        if batch and len(batch) + len(rows) > batch_size:
+            yield batch
+            batch = []
+        batch = batch + rows
+    if batch:
+        yield batch
+
+
+def _is_single(images: Any) -> bool:
+    """Whether this is one image: an array of two or three dimensions is, one of four is a stack of images."""
+    return isinstance(images, (Image.Image, str, Path)) or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
+
+
+def _example(image: Any, question: str) -> dict[str, Any]:
+    return {"image": image, "question": question, CHART_KEY: _chart(image)}
+
+
+def _chart(image: Any) -> str | int:
+    """Equal for one image object, and for one path."""
+    return str(image) if isinstance(image, (str, Path)) else id(image)

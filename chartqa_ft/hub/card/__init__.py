@@ -1,0 +1,1 @@
+"""The model card: its facts, its metadata and its text."""

@@ -1,0 +1,73 @@
+"""The licence that a fine-tuned model carries over from its base model's card."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ..errors import HubError, explained
+from ..retry import retrying
+
+logger = logging.getLogger(__name__)
+
+_FIELDS = {"license": "licence", "license_name": "licence_name", "license_link": "licence_link"}
+
+
+def base_licence(base: str | None, token: str | bool | None = None, *, revision: str | None = None) -> dict[str, Any]:
+    """What a model's card shall say about the licence of its base model: fields of `CardFacts`.
+
+    Args:
+        base: a local folder or the name of a model on the Hub; `None`: there is none.
+        token: Hub token; `None` takes the one that is logged in.
+        revision: branch, tag or commit of a model on the Hub.
+
+    Returns:
+        `licence`, `licence_name` and `licence_link`, as far as the card gives them, empty where it gives none;
+        `{"licence_unread": True}` after a warning where it could not be read. A card alone is no reason to fail.
+    """
+    if not base:
+        return {}
+    try:
+        card = _local_card(Path(base)) if Path(base).is_dir() else _hub_card(base, token, revision)
+    except _UnreadCardError as error:
+        logger.warning("the licence of the base model is unknown, and the card says so: %s", error)
+        return {"licence_unread": True}
+    found = {ours: getattr(card, theirs, None) for theirs, ours in _FIELDS.items()}
+    return {name: _as_text(value) for name, value in found.items() if value}
+
+
+class _UnreadCardError(Exception):
+    pass
+
+
+def _local_card(folder: Path) -> Any:
+    from huggingface_hub import ModelCard
+    from yaml import YAMLError
+
+    path = folder / "README.md"
+    if not path.is_file():
+        return None
+    try:
+        return ModelCard.load(path, ignore_metadata_errors=True).data
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)  # counted from 0, without the line of dashes
+        place = "" if mark is None else f" (line {mark.line + 2} of it)"
+        raise _UnreadCardError(f"the head of {path} is no YAML{place}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise _UnreadCardError(f"{path} cannot be read ({error})") from error
+
+
+def _hub_card(base: str, token: str | bool | None, revision: str | None) -> Any:
+    from huggingface_hub import HfApi
+
+    try:
+        with explained("load", base, revision=revision, token=token):
+            api = HfApi(token=token)
+            return retrying(lambda: api.model_info(base, revision=revision), what=f"the card of {base}").card_data
+    except (HubError, ValueError) as error:
+        raise _UnreadCardError(f"{error} Push again to mend the card.") from error
+
+
+def _as_text(value: Any) -> str | list[str]:
+    return [str(item) for item in value] if isinstance(value, (list, tuple)) else str(value)

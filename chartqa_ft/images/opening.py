@@ -1,0 +1,68 @@
+"""Open the image of a record: a PIL image, a path, bytes, an array, or what `datasets` stores."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .check import FORMATS
+
+
+def open_image(image: Any) -> Any:
+    """A PIL image as it is, or made of what else may stand for one; a file is opened and not yet decoded.
+
+    Args:
+        image: a PIL image, the path of a file, an array of uint8, or what a `datasets.Image` stores: a dict of `bytes`
+            and `path`, one of which may be `None`.
+
+    Raises:
+        OSError: a file cannot be read.
+        TypeError: no image, path or array, or an array that no picture has.
+    """
+    if _is_stored(image):
+        return _open_stored(image)
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"expected a PIL image, a path or an array of uint8, got {type(image).__name__}")
+    return image
+
+
+def stored_bytes(image: Any) -> bytes | None:
+    """The content of the file that an image is stored in; `None` for an image that is not, or cannot be read."""
+    try:
+        return _content(image) if _is_stored(image) else None
+    except OSError:
+        return None  # whoever opens it says so, and names the record
+
+
+def _is_stored(image: Any) -> bool:
+    return isinstance(image, (str, Path)) or (isinstance(image, Mapping) and ("bytes" in image or "path" in image))
+
+
+def _content(image: Any) -> bytes:
+    path = image
+    if isinstance(image, Mapping):
+        if image.get("bytes") is not None:
+            return image["bytes"]
+        path = image.get("path")
+    if path is None:
+        raise OSError("it has neither bytes nor a path")
+    return Path(path).read_bytes()
+
+
+def _open_stored(image: Any) -> Any:
+    # From memory: an image that is still read from its file would keep it open.
+    content = io.BytesIO(_content(image))
+    try:
+        Image.init()  # a Pillow without AVIF or JPEG 2000 raises KeyError when it is asked for them
+        return Image.open(content, formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError:
+        path = image.get("path") if isinstance(image, Mapping) else image
+        name = "the stored image" if path is None else path
+        raise OSError(f"{name} is no image file of the formats {', '.join(FORMATS)}") from None

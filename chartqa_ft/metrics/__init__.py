@@ -1,0 +1,39 @@
+"""Is an answer right, how good is a model, and how sure is that?
+
+Scores are fractions between 0 and 1 in every dict, and percent in tables only.
+"""
+
+from typing import Any
+
+from .accuracy import per_example_correctness, relaxed_accuracy
+from .comparison import compare_predictions
+from .correctness import ALIASES, VARIANTS, anls, relaxed_correctness
+from .intervals import mcnemar_exact, newcombe_paired_interval, paired_comparison, wilson_interval
+from .predictions import read_predictions
+from .table import format_table
+
+__all__ = [
+    "ALIASES",
+    "VARIANTS",
+    "RelaxedAccuracy",
+    "anls",
+    "compare_predictions",
+    "format_table",
+    "mcnemar_exact",
+    "newcombe_paired_interval",
+    "paired_comparison",
+    "per_example_correctness",
+    "read_predictions",
+    "relaxed_accuracy",
+    "relaxed_correctness",
+    "wilson_interval",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Importing `evaluate` takes seconds, and only its Metric class needs it.
+    if name == "RelaxedAccuracy":
+        from .hf_metric import RelaxedAccuracy
+
+        return RelaxedAccuracy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

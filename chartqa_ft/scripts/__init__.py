@@ -1,0 +1,32 @@
+"""What the example scripts share: a command line or YAML file as dataclasses, set-up, loading and the final report."""
+
+from importlib import import_module
+from typing import Any
+
+# Loaded on first use: most of them import torch and transformers.
+_HOMES = {
+    "DataArguments": "arguments",
+    "ModelArguments": "arguments",
+    "HelpFormatter": "parsing",
+    "ScriptParser": "parsing",
+    "parse": "parsing",
+    "parse_mapping": "parsing",
+    "checkpoint_to_resume": "running",
+    "load_model": "running",
+    "load_records": "running",
+    "naming": "running",
+    "one_line_errors": "running",
+    "run_script": "running",
+    "set_up_logging": "running",
+    "train_and_score": "running",
+    "trainable_share": "running",
+    "write_report": "running",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

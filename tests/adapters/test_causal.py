@@ -1,0 +1,263 @@
+"""Decoder-only families: where the answer begins and ends, what is refused, and what an own family takes to write."""
+
+from __future__ import annotations
+
+import pickle
+import re
+
+import pytest
+import torch
+
+from chartqa_ft.adapters import Causal, adapter_for
+from chartqa_ft.adapters import registry as adapter_registry
+from chartqa_ft.adapters.prompts import PROMPTS
+from chartqa_ft.evaluation.answering import answer_questions
+
+from ..support.common import ROOT
+from ..support.families import FAMILIES, KINDS, build, records
+
+CAUSAL = [name for name in FAMILIES if KINDS[name] == "causal"]
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A registry that a test may add to."""
+    monkeypatch.setattr(adapter_registry, "_REGISTRY", dict(adapter_registry._REGISTRY))
+
+
+# ---------------------------------------------------------------------- where an answer begins and ends
+@pytest.mark.parametrize(
+    ("name", "lead", "end"),
+    [
+        ("llava", " ", "</s>"),
+        ("qwen2_5_vl", "", "<|im_end|>"),
+        ("idefics3", " ", "<end_of_utterance>"),
+        ("gemma3", "", "<end_of_turn>"),
+        ("paligemma", "", "<eos>"),
+        ("kosmos2", " ", "</s>"),
+    ],
+)
+def test_answers_begin_and_end_as_the_chat_template_has_it(name, lead, end):
+    model, processor = build(name)
+    adapter = adapter_for(model, processor, prompt="{question}")
+    assert (adapter.lead, processor.tokenizer.convert_ids_to_tokens(adapter.eos)) == (lead, end)
+    (ids,) = adapter.answer_rows([{"question": "How tall?", "answer": "12.5 %"}])
+    assert processor.tokenizer.decode(ids) == f"{lead}12.5 %{end}"
+    assert adapter.eos in adapter.eos_token_ids
+
+
+def test_a_turn_that_ends_with_another_token_than_the_tokenizers_eos_ends_generation_too():
+    model, processor = build("qwen2_5_vl")
+    processor.tokenizer.eos_token = "<|endoftext|>"
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    adapter = adapter_for(model, processor)
+    tokens = processor.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert adapter.eos == tokens[0]
+    assert adapter.eos_token_ids == set(tokens)
+    assert adapter.decode([[*processor.tokenizer("7")["input_ids"], tokens[0], 50]]) == ["7"]
+
+
+def test_an_empty_line_of_thought_is_prompt_and_no_answer():
+    """Thinking templates put it between the mark and the answer; learnt and scored, no answer would be right."""
+    model, processor = build("qwen3_vl")
+    processor.tokenizer.add_tokens(["<think>", "</think>"])
+    model.resize_token_embeddings(len(processor.tokenizer), mean_resizing=False)
+    processor.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+        "{% for c in m.content %}{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+        "{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    adapter = adapter_for(model, processor, prompt="{question}")
+    rows = records(3)
+    batch = adapter.encode(rows)
+    assert adapter.decode(batch["labels"]) == [row["answer"] for row in rows]
+    text = processor.tokenizer.decode(batch["input_ids"][0])
+    assert text.count("assistant\n<think>\n\n</think>\n\n7<|im_end|>") == 1
+    prompts = adapter.encode(rows, with_answers=False)
+    assert processor.tokenizer.decode(prompts["input_ids"][1][prompts["attention_mask"][1].bool()]).endswith(
+        "assistant\n<think>\n\n</think>\n\n"
+    )
+    assert torch.equal(
+        adapter.generate(model, batch, max_new_tokens=4), adapter.generate(model, prompts, max_new_tokens=4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}", "fails for a chart .*TypeError"),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "shows no chart or no question"),
+        ("{% for m in messages %}{{ m.content[-1].text }}{% endfor %}", "shows no chart or no question"),
+    ],
+)
+def test_templates_that_cannot_take_a_chart_are_refused(template, message):
+    model, processor = build("llava")
+    processor.chat_template = template
+    with pytest.raises(ValueError, match=rf"(?s)has a chat template that {message}.*@register_adapter\('llava'\)"):
+        adapter_for(model, processor)
+
+
+def test_penalties_of_a_checkpoint_change_no_answer():
+    """Florence-2 comes with a ban on repeated trigrams and Qwen with a penalty: the likeliest answers stay."""
+    for name in ("florence2", "qwen2_5_vl", "trocr"):
+        model, processor = build(name)
+        adapter = adapter_for(model, processor, prompt="{question}")
+        batch = adapter.encode(records(4))
+        answers = {}
+        for penalty, ngram in ((1.0, 0), (1.5, 1)):
+            model.generation_config.update(repetition_penalty=penalty, no_repeat_ngram_size=ngram)
+            answers[penalty] = adapter.generate(model, batch, max_new_tokens=8)
+        assert torch.equal(answers[1.0], answers[1.5])
+        asked = adapter.generate(model, batch, max_new_tokens=8, no_repeat_ngram_size=1)
+        assert all(
+            len(set(row)) == len(row) for row in ([i for i in r if i != adapter.pad_token_id] for r in asked.tolist())
+        )
+
+
+def test_templates_that_rewrite_past_answers_fall_back_to_the_plain_answer():
+    model, processor = build("qwen3_vl")
+    processor.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    adapter = adapter_for(model, processor)
+    assert adapter.lead == ""
+    batch = adapter.encode(records(1))
+    assert processor.tokenizer.decode(batch["input_ids"][0]).endswith("assistant\n<think>\n7<|im_end|>")
+
+
+# ---------------------------------------------------------------------- prompts
+@pytest.mark.parametrize("name", CAUSAL)
+def test_the_published_prompt_is_the_default_and_another_wins(name):
+    model, processor = build(name)
+    adapter = adapter_for(model, processor)
+    assert adapter.prompt == PROMPTS[model.config.model_type]
+    question = records(1)[0]["question"]
+    assert adapter.prompt.replace("{question}", question) in adapter.prompt_text(question)
+    assert "Q: How {x}? A:" in adapter_for(model, processor, prompt="Q: {question} A:").prompt_text("How {x}?")
+
+
+def test_a_question_that_holds_the_place_of_a_chart_is_named():
+    model, processor = build("llava")
+    adapter = adapter_for(model, processor)
+    record = {**records(1)[0], "question": "What does <image> show?"}
+    with pytest.raises(ValueError, match=r"chart_id='bars-0-0'.*the question holds '<image>'"):
+        adapter.encode([record])
+
+
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [("llava", "</s>"), ("florence2", "</s>"), ("unichart", "<s_answer>"), ("gemma3", "<end_of_turn>")],
+)
+def test_a_question_that_spells_a_control_token_is_named(name, token):
+    model, processor = build(name)
+    record = {**records(1)[0], "question": f"How tall? {token}7"}
+    with pytest.raises(ValueError, match=rf"the question holds '{token}', which is a control token of this model"):
+        adapter_for(model, processor).encode([record], with_answers=False)
+
+
+@pytest.mark.parametrize("answer", ["7</s>", "<s>7"])
+def test_an_answer_that_spells_a_special_token_is_named(answer):
+    model, processor = build("llava")
+    with pytest.raises(ValueError, match=r"the answer .* holds '</?s>', which no answer can hold"):
+        adapter_for(model, processor).encode([{**records(1)[0], "answer": answer + " x"}])
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers():
+    model, processor = build("llava")
+    adapter = adapter_for(model, processor, prompt="{question}", max_length=64)
+    fits, long = records(1)[0], {**records(1)[0], "question": "How? " * 40}
+    batch = adapter.encode([fits])
+    length = int((batch["labels"] == -100).sum())
+    assert length <= 48
+    with pytest.raises(ValueError) as error:
+        adapter.encode([fits, long])
+    numbers = re.search(
+        r"the prompt takes (\d+) tokens \((\d+) for the chart, (\d+) for the text\), and 64 must hold it and 16",
+        str(error.value),
+    )
+    total, chart, text = map(int, numbers.groups())
+    assert chart == 16
+    assert total == chart + text
+    whole = adapter_for(model, processor, prompt="{question}").encode([long])
+    assert total == int((whole["input_ids"] != 0).sum() - (whole["labels"] != -100).sum())
+    assert f"as the model goes ({model.config.text_config.max_position_embeddings})" in str(error.value)
+
+
+def test_long_answers_are_named_or_cut():
+    model, processor = build("llava")
+    record = {**records(1)[0], "answer": "one two three four five six seven eight nine ten eleven twelve"}
+    settings = {"prompt": "{question}", "max_length": 64}
+    with pytest.raises(ValueError, match=r"the answer takes \d+ tokens, \d+ are left of max_length=64"):
+        adapter_for(model, processor, **settings).encode([record])
+    batch = adapter_for(model, processor, on_long_answer="warn", **settings).encode([record])
+    assert batch["input_ids"].shape == (1, 64)
+
+
+# ---------------------------------------------------------------------- kinds
+@pytest.mark.parametrize("name", CAUSAL)
+def test_adapters_travel_to_spawned_workers(name):
+    model, processor = build(name)
+    adapter = pickle.loads(pickle.dumps(adapter_for(model, processor, prompt="{question}")))
+    batch, again = adapter.encode(records(3)), adapter_for(model, processor, prompt="{question}").encode(records(3))
+    assert all(torch.equal(batch[key], again[key]) for key in again)
+
+
+def test_an_unknown_model_with_a_chat_template_works_as_it_is():
+    model, processor = build("llava")
+    model.config.model_type = "unheard-of"
+    adapter = adapter_for(model, processor)
+    assert type(adapter) is Causal
+    assert adapter.prompt == "{question}\nAnswer the question with a single word."
+    rows = records(2)
+    answers = answer_questions(model, processor, [r["image"] for r in rows], [r["question"] for r in rows])
+    assert len(answers) == 2
+
+
+def test_the_lines_of_the_error_make_an_unknown_model_without_a_template_work(registry):
+    model, processor = build("llava")
+    model.config.model_type = "unheard-of"
+    processor.chat_template = processor.tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="has no chat template") as error:
+        adapter_for(model, processor)
+    lines = str(error.value).split("Causal):\n", 1)[1]
+    assert len(lines.splitlines()) == 3
+    exec(lines, {"register_adapter": adapter_registry.register_adapter, "Causal": Causal})
+    adapter = adapter_for(model, processor)
+    batch = adapter.encode([{**records(1)[0], "question": "How tall?", "answer": "7"}])
+    text = processor.tokenizer.decode(batch["input_ids"][0])
+    assert text == "<s>" + "<image>" * 16 + "How tall?\nAnswer the question with a single word. 7</s>"
+    assert adapter.generate(model, batch, max_new_tokens=3).shape == (1, 3)
+
+
+def test_the_own_family_of_the_readme_works(registry):
+    (code,) = re.findall(
+        r"```python\n(from chartqa_ft import [^`]*@register_adapter[^`]*)```", (ROOT / "README.md").read_text()
+    )
+    assert len(code.splitlines()) <= 20
+    scope: dict = {}
+    exec(code, scope)
+    model, processor = build("llava")
+    model.config.model_type = "my-vlm"
+    adapter = adapter_for(model, processor)
+    assert type(adapter) is scope["MyFamily"]
+    rows = records(3)
+    batch = adapter.encode(rows)
+    assert adapter.decode(batch["labels"]) == [row["answer"] for row in rows]
+    alone = [adapter.generate(model, adapter.encode([row]), max_new_tokens=4) for row in rows]
+    assert adapter.generate(model, batch, max_new_tokens=4).equal(torch.cat(alone))
+
+
+def test_kosmos_loses_the_grounding_of_an_answer():
+    model, processor = build("kosmos2")
+    adapter = adapter_for(model, processor)
+    assert adapter.clean(" <phrase>7</phrase><object><patch_index_0001><patch_index_0009></object>") == "7"
+
+
+def test_generation_settings_that_would_change_what_is_returned_are_refused():
+    model, processor = build("llava")
+    adapter = adapter_for(model, processor)
+    batch = adapter.encode(records(1))
+    with pytest.raises(ValueError, match="takes no max_length=9"):
+        adapter.generate(model, batch, max_new_tokens=2, max_length=9)
+    with pytest.raises(TypeError, match="unknown arguments: beams"):
+        adapter.generate(model, batch, max_new_tokens=2, beams=3)

@@ -1,0 +1,78 @@
+"""The table of families in the README is made from a test run, and lists every family and every test."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from ..support.common import ROOT
+from ..support.families import FAMILIES
+from ..support.family_table import BEGIN, COLUMNS, END, FAILED, NOT_RUN, PASSED, outcomes, table, write_table
+
+CASE = '<testcase classname="tests.families.test_families" name="{}">{}</testcase>'
+
+
+def xml(*cases: tuple[str, str]) -> str:
+    return f"<testsuites><testsuite>{''.join(CASE.format(*case) for case in cases)}</testsuite></testsuites>"
+
+
+def marks(text: str, family: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| `{family}` |")]
+    return [cell.strip() for cell in line.strip("|").split("|")][2:]
+
+
+def test_a_mark_needs_all_cases_of_all_tests():
+    beams = "test_batched_answers_equal_single_ones"
+    good = xml(
+        ("test_batch_reads_back[llava]", ""),
+        ("test_batch_reads_back[llava_next]", "<failure/>"),
+        ("test_training_logits_equal_generation_logits[llava]", ""),
+        (f"{beams}[llava-1]", ""),
+        (f"{beams}[llava-3]", ""),
+        ("test_beam_scores_are_those_of_the_forward_pass[llava]", ""),
+        ("test_training_logits_equal_generation_logits[gemma3]", ""),
+        (f"{beams}[gemma3-1]", ""),
+        (f"{beams}[3-gemma3]", "<error/>"),
+        ("test_update_equality[kosmos2]", "<skipped/>"),
+        ("test_of_something_else", ""),
+    )
+    found = outcomes(good)
+    assert found["test_batch_reads_back", "llava"] is True
+    made = table(found)
+    assert marks(made, "llava") == [PASSED, NOT_RUN, PASSED, NOT_RUN, NOT_RUN, NOT_RUN]
+    assert marks(made, "llava_next") == [FAILED, *[NOT_RUN] * 5]
+    assert marks(made, "gemma3") == [NOT_RUN, NOT_RUN, FAILED, *[NOT_RUN] * 3]
+    assert marks(made, "kosmos2") == [NOT_RUN] * 3 + [FAILED] + [NOT_RUN] * 2
+    assert marks(made, "unichart") == [NOT_RUN] * 6
+
+
+def test_the_table_goes_between_its_markers(tmp_path: Path):
+    results, document = tmp_path / "results.xml", tmp_path / "README.md"
+    results.write_text(xml(("test_batch_reads_back[llava]", "")), encoding="utf-8")
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    for _ in range(2):
+        write_table(results, document)
+        text = document.read_text(encoding="utf-8")
+        assert text.startswith(f"before\n{BEGIN}\n| family | kind |")
+        assert text.endswith(f"|\n{END}\nafter\n")
+        assert "old" not in text
+    document.write_text("no markers", encoding="utf-8")
+    with pytest.raises(ValueError, match="needs the lines <!-- family table -->"):
+        write_table(results, document)
+
+
+def test_every_column_stands_for_tests_of_all_families():
+    code = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "families").glob("test_families*.py")
+    )
+    for name in itertools.chain(*COLUMNS.values()):
+        assert re.search(rf'@pytest\.mark\.parametrize\("name", ALL\)\ndef {name}\(', code), name
+
+
+def test_the_readme_lists_every_family_as_passed():
+    made = (ROOT / "README.md").read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
+    everything = {(test, family): True for test in itertools.chain(*COLUMNS.values()) for family in FAMILIES}
+    assert made == table(everything)

@@ -1,0 +1,97 @@
+"""No word of an error, of a log or of an object tells a token."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+
+from chartqa_ft import ChartQATrainingArguments
+from chartqa_ft.hub.errors import HubError, explained
+from chartqa_ft.scripts import parse
+from chartqa_ft.scripts.arguments import DataArguments, ModelArguments
+
+TOKEN = "hf_" + "abcdefghij" * 3
+OPAQUE = "opaque-secret-0123"
+
+
+@dataclass
+class Script(DataArguments, ModelArguments):
+    pass
+
+
+def refused(capsys, *line: str) -> str:
+    """What the command line says of arguments that it does not take."""
+    with pytest.raises(SystemExit) as stopped:
+        parse(line, Script, description="")
+    assert stopped.value.code == 2
+    return capsys.readouterr().err.rpartition("error: ")[2].strip()
+
+
+# ---------------------------------------------------------------- arguments
+@dataclass
+class Derived(ChartQATrainingArguments):
+    more: int = 1
+
+
+@pytest.mark.parametrize("kind", [ChartQATrainingArguments, Derived])
+def test_arguments_show_no_token(kind, tmp_path):
+    args = kind(output_dir=str(tmp_path), hub_token=OPAQUE, use_cpu=True, report_to="none")
+    assert args.hub_token == OPAQUE
+    assert "learning_rate=5e-05" in repr(args)
+    for text in (repr(args), str(args), f"{[args]}", str(args.to_sanitized_arguments())):
+        assert OPAQUE not in text
+
+
+# ---------------------------------------------------------------- command line and YAML
+def test_a_misspelt_argument_is_named_without_its_value(capsys):
+    line = ["--output_dir", "out", "--hub_tokn", OPAQUE, f"--hub_tkn={OPAQUE}", "--use_cpu"]
+    assert refused(capsys, *line) == "unknown arguments: --hub_tokn, --hub_tkn"
+
+
+def test_values_in_a_wrong_place_are_no_tokens(capsys, monkeypatch):
+    assert (
+        refused(capsys, "--max_steps", TOKEN) == "argument --max_steps/--max-steps: invalid int value: 'TOKEN_REMOVED'"
+    )
+    line = ["--output_dir", "out", "--use_cpu"]
+    assert refused(capsys, TOKEN, *line) == "no argument's value: TOKEN_REMOVED"
+    assert refused(capsys, "train.csv", *line) == "no argument's value: train.csv"
+    assert TOKEN not in refused(capsys, *line, "--push_to_hub", TOKEN)
+    monkeypatch.setenv("HF_TOKEN", OPAQUE)
+    assert OPAQUE not in refused(capsys, *line, "--metric_variant", OPAQUE)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f'hub_model_id: a/b\nhub_token: "{OPAQUE}\n', "line 2, column 12 to line 3, column 1"),
+        (f"hub_token: *{OPAQUE}\n", "line 1, column 12"),
+        (f"hub_token: !{OPAQUE} x\n", "line 1, column 12"),
+        (f"hub_token: [{OPAQUE}\nseed: 1", "line 1, column 12 to line 2, column 5"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_told_by_its_place(capsys, tmp_path, text, place):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    said = refused(capsys, str(file))
+    assert said == f"{file} cannot be read: it is no YAML: see {place}"
+
+
+def test_a_misspelt_argument_in_yaml_is_named_without_its_value(capsys, tmp_path):
+    file = Path(tmp_path) / "run.yaml"
+    file.write_text(f"output_dir: out\nhub_tokn: {OPAQUE}\nuse_cpu: true\n")
+    assert refused(capsys, str(file)) == "unknown arguments: --hub_tokn"
+
+
+# ---------------------------------------------------------------- errors of the Hub's client
+@pytest.mark.parametrize("token", ["hf_t\u00f6ken-secret", "hf_secret\u2028more"])
+def test_a_token_that_cannot_be_sent_is_in_no_part_of_the_error(token):
+    with pytest.raises(HubError) as caught, explained("load", "alice/model", token=token):
+        HfApi(token=token, endpoint="http://127.0.0.1:9").model_info("alice/model")
+    error = caught.value
+    assert str(error).startswith("alice/model was not loaded: the token holds a sign that no token has. Copy it again")
+    shown = "".join(traceback.format_exception(error)) + repr(error) + repr(error.__cause__)
+    assert "secret" not in shown

@@ -1,0 +1,305 @@
+"""What the README tells a user to run, taken from it as it stands, against a hub on loopback with the real names."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import dataclasses
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.commands.launch import launch_command_parser
+from datasets import Dataset, Image
+
+from chartqa_ft import ChartQATrainingArguments, format_table
+
+from ..data.test_hub_datasets import as_m4
+from ..hub_client import Client
+from ..hub_server import HubServer, environment
+from ..scripts.test_examples_lora import LORA, OWN
+from ..support import families
+from ..support.common import ROOT
+from ..support.launching import EVALUATE, FINETUNE, TIMEOUT, answers, example, report
+
+LARGER = "--learning_rate 0.001 --warmup_steps 0"
+"""With this, two steps change the answers of the tiny Qwen2.5-VL, and leave different ones to different questions."""
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+FLOWS = "tests.drivers.readme_flows."
+NOT_RUN = {
+    "make demo": "tests/scripts/test_demo.py runs its script",
+    "make test": "runs this very test",
+    "--multi_gpu": "its ... stands for the reader's own arguments; test_examples.py starts the script so",
+    "--quantize 4": "bitsandbytes wants a CUDA GPU; tests/scripts/test_examples_lora.py parses it",
+}
+RUN = {"finetune_unichart.py --model", "evaluate_checkpoint.py", "Qwen/", "--use_dora", "--full", "own_data.py"}
+"""What stands in one command alone: each of them is run below."""
+BLOCKS = {'trainer = ChartQATrainer("', "peft_config", "register_adapter", "push_dataset"}
+"""The same of the blocks of Python."""
+
+
+def blocks(language: str = "") -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
+    return [block for name, block in found if name == language]
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks() for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line]
+
+
+def command(mark: str) -> str:
+    assert mark in RUN
+    (found,) = (line for line in commands() if mark in line and not any(part in line for part in NOT_RUN))
+    return found
+
+
+def python(mark: str) -> str:
+    assert mark in BLOCKS
+    (found,) = (block for block in blocks("python") if mark in block)
+    return found
+
+
+def pushing() -> str:
+    """The arguments that push, which the README adds to any command."""
+    (found,) = re.findall(r"`(--push_to_hub --hub_model_id [^`]+)`", TEXT)
+    return found
+
+
+# ---------------------------------------------------------------- a hub, a user, a folder
+
+
+class World:
+    """A hub with what users start from under its real names, and a user who is logged in."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.hub = folder, HubServer(folder / "hub")
+        self.token = self.hub.add_user("user")
+
+    def variables(self, home: str) -> dict[str, str]:
+        """Those of a shell with the project's Python in front, HF_ENDPOINT and HF_TOKEN set, and no GPU."""
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return environment(self.hub, self.folder / home, token=self.token) | {"PATH": path, "CUDA_VISIBLE_DEVICES": ""}
+
+    def shell(self, folder: Path, line: str, *more: str, home: str = "home") -> str:
+        """Run a line in `folder`, with more arguments; what it says on stdout."""
+        line, variables = " ".join([line, *more]), self.variables(home)
+        done = subprocess.run(
+            line, shell=True, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=TIMEOUT
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("readme"))
+    qwen, paligemma, matcha = families.build("qwen2_5_vl"), families.build("paligemma"), families.build("pix2struct")
+    served = {
+        "Qwen/Qwen2.5-VL-3B-Instruct": qwen,
+        "google/paligemma-3b-pt-448": paligemma,
+        "google/matcha-base": (with_positions(matcha[0], 1024), matcha[1]),
+    }
+    with world.hub as hub:
+        for name, parts in served.items():
+            for part in parts:
+                part.save_pretrained(world.folder / "served" / name)
+            hub.upload(name, world.folder / "served" / name)
+        # In the layout of the published checkpoint, that of transformers 4.28.1.
+        hub.upload("ahmed-masry/unichart-base-960", ROOT / "tests" / "golden" / "modern" / "checkpoint")
+        # The validation questions are those of the test split, so that both are scored alike.
+        charts = Dataset.from_list(families.records(16)).cast_column("image", Image())
+        splits = {"train": charts, "val": charts.select(range(6)), "test": charts.select(range(6))}
+        files = {f"data/{split}-00000-of-00001.parquet": as_m4(rows) for split, rows in splits.items()}
+        hub.upload("HuggingFaceM4/ChartQA", files, repo_type="dataset")
+        yield world
+    written = [path for path in world.folder.rglob("*") if path.is_file()]
+    assert not [path for path in written if world.token.encode() in path.read_bytes()]
+    assert not [path for path in written if path.name == "training_args.bin"]
+
+
+def with_positions(model: Any, positions: int) -> Any:
+    """A Pix2Struct of the same sizes, with other weights, that takes so many patches."""
+    model.config.vision_config.seq_len = positions
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        larger = type(model)(model.config)
+    larger.generation_config = model.generation_config
+    return larger
+
+
+@pytest.fixture(scope="module")
+def client(world) -> Iterator[Client]:
+    """A process that runs one thing after another: importing takes longer than most of them."""
+    with Client(world.variables("client"), world.folder / "client.log") as client:
+        yield client
+
+
+@pytest.fixture
+def folder(world, request) -> Path:
+    """Where a user stands: nothing but `examples`."""
+    folder = world.folder / "runs" / request.node.name
+    folder.mkdir(parents=True)
+    (folder / "examples").symlink_to(ROOT / "examples")
+    return folder
+
+
+def write_own_charts(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Images in `charts`, their questions in questions.csv and charts.json."""
+    (folder / "charts").mkdir()
+    for row in rows:
+        row["image"].save(folder / "charts" / f"{row['chart_id']}.png")
+    named = [{**row, "image": f"{row['chart_id']}.png"} for row in rows]
+    with open(folder / "questions.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["image", "question", "answer"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(named)
+    told = [{**row, "image": f"charts/{row['image']}"} for row in named]
+    (folder / "charts.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def scores(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metrics.items() if key.startswith(("eval_loss", "eval_n", "eval_relaxed"))}
+
+
+# ---------------------------------------------------------------- commands
+
+
+def test_every_command_and_block_is_run_or_has_its_reason():
+    left_out = [line for line in commands() if any(mark in line for mark in NOT_RUN)]
+    assert sorted([*map(command, RUN), *left_out]) == sorted(commands())
+    assert len(left_out) == len(NOT_RUN)
+    assert sorted(map(python, BLOCKS)) == sorted(blocks("python"))
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {line.split()[1] for line in left_out if line.startswith("make ")} <= set(targets)
+
+
+def test_every_argument_in_the_text_is_one_of_a_script():
+    modules = [example(path) for path in (FINETUNE, LORA, OWN)]
+    classes = [ChartQATrainingArguments, example(EVALUATE).EvaluationArguments]
+    classes += [module.ScriptArguments for module in modules]
+    known = {"help", *(field.name for one in classes for field in dataclasses.fields(one))}
+    known |= set(vars(launch_command_parser().parse_args(["script.py"])))
+    named = {name for span in re.findall(r"`(--[^`]+)`", TEXT) for name in re.findall(r"--(\w+)", span)}
+    assert len(named) > 10
+    assert named <= known, named - known
+
+
+def test_every_test_that_the_text_names_is_there():
+    """`::test_name` stands for one in the file that was named last in its row."""
+    named, module = [], ""
+    for span in re.findall(r"`(\S*test_[^`\s]*)`", TEXT):
+        file, _, name = span.partition("::")
+        module = file.removeprefix("tests/") or module
+        named.append((module, name))
+    assert len(named) > 15
+    for module, name in named:
+        code = (ROOT / "tests" / module).read_text(encoding="utf-8")
+        assert (f"def {name}(" if name else "def test_") in code, (module, name)
+
+
+def test_unichart_is_trained_and_scored(world, folder):
+    """Appended is `--max_steps 2`, in place of 40,000."""
+    world.shell(folder, command("finetune_unichart.py --model"), "--max_steps 2")
+    said = world.shell(folder, command("evaluate_checkpoint.py"))
+    assert answers(folder / "scores") == answers(folder / "out")
+    assert scores(report(folder / "scores")) == scores(report(folder / "out"))
+    assert report(folder / "out")["eval_n"] == 6
+    assert format_table(report(folder / "scores"), prefix="eval_") in said
+
+
+def test_an_adapter_comes_back_from_the_hub(world, folder):
+    """Appended are arguments for larger steps, and that the answers are greedy, as those of the training are."""
+    said = world.shell(folder, command("Qwen/"), pushing(), LARGER)
+    (name,) = re.findall(r"--hub_model_id (\S+)", pushing())
+    (commit,) = world.hub.commits(name)[:-1]
+    assert f"pushed: {world.hub.url}/{name}/commit/{commit.sha}" in said
+    out, sent = folder / "out", world.hub.files(name)
+    assert sent["adapter_model.safetensors"] == (out / "adapter_model.safetensors").read_bytes()
+    assert not [path for path in (*sent, *os.listdir(out)) if path == "model.safetensors"]
+    pulled = f"--model_name_or_path {name} --num_beams 1"
+    world.shell(folder, command("evaluate_checkpoint.py"), pulled, home="fresh")
+    assert answers(folder / "scores") == answers(out)
+    assert len({row["prediction"] for row in answers(out)}) > 1
+    assert scores(report(folder / "scores")) == scores(report(out)) == scores(json.loads(sent["metrics.json"]))
+
+
+@pytest.mark.parametrize("mark", ["--use_dora", "--full"])
+def test_other_families(client, folder, mark):
+    _, _, *arguments = shlex.split(command(mark))
+    client.call(FLOWS + "launch", arguments, folder)
+    adapter = (folder / "out" / "adapter_config.json").is_file()
+    assert adapter == (mark == "--use_dora")
+    if adapter:
+        assert json.loads((folder / "out" / "adapter_config.json").read_text())["use_dora"] is True
+    assert report(folder / "out")["eval_n"] == len(answers(folder / "out")) == 6
+
+
+def test_own_charts(client, folder):
+    rows = families.records(12)
+    write_own_charts(folder, rows)
+    _, _, *arguments = shlex.split(command("own_data.py"))
+    client.call(FLOWS + "launch", arguments, folder)
+    asked = [row["question"] for row in answers(folder / "out")]
+    assert 0 < len(asked) == report(folder / "out")["eval_n"] < len(rows)
+    assert set(asked) <= {row["question"] for row in rows}
+
+
+# ---------------------------------------------------------------- Python
+
+
+def shortened(code: str, *settings: str) -> str:
+    """The block with these settings of its training, `name=value`, in place of its own."""
+    for setting in settings:
+        code = re.sub(rf"\b{setting.partition('=')[0]}=[^\s,]+,? ?", "", code)
+    code, n = re.subn(r"ChartQATrainingArguments\(", rf"\g<0>{', '.join(settings)}, ", code)
+    assert n == 1, code
+    return code
+
+
+def test_python_blocks(world, client, folder):
+    """One after another in one process; the trainings are cut from 40,000 steps to 2, the adapter's with larger steps.
+
+    `user/model`, which the block on pulling loads, is what the block on LoRA trained.
+    """
+    said = client.call(FLOWS + "block", shortened(python('trainer = ChartQATrainer("'), "max_steps=2"), folder)
+    (answer,) = ast.literal_eval(said.splitlines()[-1])
+    assert isinstance(answer, str)
+    trained = client.call(FLOWS + "trained")
+    assert trained["steps"] == 2
+    assert client.call(FLOWS + "answers", "out") == trained["answers"]
+
+    (folder / "lora").mkdir()
+    settings = ["max_steps=2", "learning_rate=0.001", "warmup_steps=0", "hub_model_id='user/model'"]
+    client.call(FLOWS + "block", shortened(python("peft_config"), *settings), folder / "lora")
+    assert not (folder / "lora" / "out" / "model.safetensors").exists()
+    trained = client.call(FLOWS + "trained")
+    assert trained["steps"] == 2
+    assert client.call(FLOWS + "answers", "out") == client.call(FLOWS + "answers", "out", merge=True)
+    assert client.call(FLOWS + "answers", "out") == trained["answers"]
+    assert len(set(trained["answers"])) > 1
+    assert trained["answers"] != client.call(FLOWS + "answers", "Qwen/Qwen2.5-VL-3B-Instruct")
+    client.call(FLOWS + "push", "v1")
+
+    client.call(FLOWS + "block", python("register_adapter"), folder)  # used by tests/adapters/test_causal.py
+
+    rows = families.records(8)
+    write_own_charts(folder, rows)
+    hub, name = world.hub, "user/charts"
+    hub.create_repo(name, repo_type="dataset", private=True)
+    charts = Dataset.from_list(rows[:3]).cast_column("image", Image())
+    hub.upload(name, {"data/test-00000-of-00001.parquet": as_m4(charts)}, repo_type="dataset", revision="v1")
+    client.call(FLOWS + "block", python("push_dataset"), folder)
+    assert client.call(FLOWS + "answers") == trained["answers"]
+    assert client.call(FLOWS + "streamed") == {"test": [[row["question"], row["answer"]] for row in rows[:3]]}
+    files = hub.files(name, repo_type="dataset")
+    assert "license: cc-by-4.0" in files["README.md"].decode()
+    assert [path for path in files if path.endswith(".parquet")] == ["data/train-00000-of-00001.parquet"]

@@ -1,0 +1,125 @@
+"""What several test modules share: a tiny model, drawn charts, a trainer without surprises, captured gradients."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from chartqa_ft.data.synthetic.questions import synthetic_chartqa
+from chartqa_ft.models.tiny import tiny_unichart
+from chartqa_ft.training.arguments import ChartQATrainingArguments
+from chartqa_ft.training.trainer import ChartQATrainer
+
+ROOT = Path(__file__).resolve().parents[2]
+torch.set_num_threads(1)
+
+
+@cache
+def drawn_charts(n_charts: int = 8, seed: int = 5):
+    """Drawn charts as a data set with two or three questions per chart, so that batches mix charts."""
+    dataset = synthetic_chartqa(n_charts, seed=seed)
+    seen: dict[str, int] = {}
+    rows = []
+    for index, chart in enumerate(dataset["chart_id"]):
+        seen[chart] = seen.get(chart, 0) + 1
+        if seen[chart] <= 2 + len(seen) % 2:
+            rows.append(index)
+    return dataset.select(rows)
+
+
+@cache
+def _tiny(sizes: tuple):
+    return tiny_unichart("test", **dict(sizes))
+
+
+def tiny(**sizes: Any):
+    """A fresh copy of the tiny test model, and its processor. Small weights keep float32 rounding small."""
+    model, processor = _tiny(tuple(sorted({"init_std": 0.02, **sizes}.items())))
+    return copy.deepcopy(model), processor
+
+
+def arguments(folder: Path | str, **changes: Any) -> ChartQATrainingArguments:
+    """Arguments of a short run on the CPU: one optimizer step unless told otherwise."""
+    settings = {
+        "max_steps": 1,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-3,
+        "warmup_steps": 0,
+        "max_grad_norm": 0.0,
+        "random_padding": False,
+        "generation_num_beams": 1,
+        "generation_max_new_tokens": 6,
+        "use_cpu": True,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
+    return ChartQATrainingArguments(output_dir=str(folder), **{**settings, **changes})
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of the last optimizer step, as one float64 vector."""
+
+    def __init__(self):
+        self.vector: torch.Tensor | None = None
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        parts = [p.grad.detach().double().flatten() for p in model.parameters() if p.grad is not None]
+        self.vector = torch.cat(parts)
+
+
+def trainer(folder: Path | str, model=None, records=None, **changes: Any) -> ChartQATrainer:
+    """A trainer of the tiny model on drawn charts; `changes` go to the arguments or to the trainer."""
+    own = {
+        key: changes.pop(key)
+        for key in ("eval_dataset", "callbacks", "adapter", "compute_metrics", "peft_config")
+        if key in changes
+    }
+    fresh, processor = tiny()
+    return ChartQATrainer(
+        fresh if model is None else model,
+        arguments(folder, **changes),
+        train_dataset=drawn_charts() if records is None else records,
+        processing_class=own["adapter"].processor if "adapter" in own else processor,
+        **own,
+    )
+
+
+def relative_l2(a: torch.Tensor, b: torch.Tensor) -> float:
+    """|a - b| / |b|."""
+    return float((a - b).norm() / b.norm())
+
+
+def checkpointing_enable(model):
+    """The method of a model that turns activation checkpointing on, which was renamed in transformers 5.23."""
+    return getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+
+
+def run_two_processes(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a script on two CPU processes as a user would; fails the test with its output when it fails."""
+    return run([*launcher(2), script, *arguments])
+
+
+def launcher(processes: int) -> list[str]:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_cpu_threads_per_process", "1"]
+    several = ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+    return command + (several if processes > 1 else ["--num_processes", "1"])
+
+
+def run(command: list[str], **kwargs: Any) -> subprocess.CompletedProcess:
+    result = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, **kwargs)
+    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout[-3000:]}\n{result.stderr[-6000:]}"
+    return result
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}

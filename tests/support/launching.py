@@ -1,0 +1,147 @@
+"""What the tests that start the examples as a user does share: material on disk, started scripts, what they left."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+
+from chartqa_ft.metrics.predictions import FIELDS, read_predictions
+from chartqa_ft.models.tiny import tiny_unichart
+from chartqa_ft.training.running_loss import last_checkpoint
+
+from .common import ROOT, environment, launcher, run
+
+FINETUNE = ROOT / "examples" / "finetune_unichart.py"
+EVALUATE = ROOT / "examples" / "evaluate_checkpoint.py"
+TIMEOUT = 400
+"""Seconds after which a started script counts as hanging."""
+
+
+def example(path: Path) -> ModuleType:
+    """An example as a module, for what needs no process of its own."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def save_tiny(folder: Path, **sizes: Any) -> Path:
+    """The tiny test model and its processor as a checkpoint."""
+    model, processor = tiny_unichart("test", **sizes)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def write_original_layout(folder: Path, **splits: Any) -> Path:
+    """Records as the folder that ChartQA comes in: per split `png/*.png` and a JSON file of each source."""
+    for split, records in splits.items():
+        (folder / split / "png").mkdir(parents=True)
+        questions: dict[str, list[dict[str, str]]] = {"human": [], "augmented": []}
+        for record in records:
+            name = f"{record['chart_id']}.png"
+            record["image"].save(folder / split / "png" / name)
+            questions[record["source"]].append(
+                {"imgname": name, "query": record["question"], "label": record["answer"]}
+            )
+        for source, rows in questions.items():
+            (folder / split / f"{split}_{source}.json").write_text(json.dumps(rows), encoding="utf-8")
+    return folder
+
+
+def as_command_line(settings: dict[str, Any]) -> list[str]:
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+def start(script: Path, settings: dict[str, Any], processes: int = 1) -> subprocess.CompletedProcess:
+    """`accelerate launch script --key=value ...` to its end; fails the test with its output when it fails."""
+    return run([*launcher(processes), str(script), *as_command_line(settings)], timeout=TIMEOUT)
+
+
+def start_and_kill(
+    script: Path, settings: dict[str, Any], processes: int, *, after_step: int, log: Path
+) -> tuple[str, int]:
+    """Start training, kill all its processes (SIGKILL) once a whole checkpoint later than `after_step` exists.
+
+    Returns:
+        What it had written to stdout and stderr, and the step of the last whole checkpoint.
+    """
+    output = Path(settings["output_dir"])
+    with open(log, "w") as file:
+        launched = subprocess.Popen(
+            [*launcher(processes), str(script), *as_command_line(settings)],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + TIMEOUT
+        while not any(step > after_step for step in whole_checkpoints(output)):
+            assert launched.poll() is None, f"ended before it was killed:\n{log.read_text()[-4000:]}"
+            if time.monotonic() > deadline:
+                kill_all(launched)
+                raise AssertionError(f"no checkpoint after step {after_step}:\n{log.read_text()[-4000:]}")
+            time.sleep(0.005)
+        kill_all(launched)
+    assert launched.returncode == -signal.SIGKILL
+    return log.read_text(), int(last_checkpoint(output).rpartition("-")[2])
+
+
+def whole_checkpoints(output: Path) -> list[int]:
+    return [int(file.parent.name.rpartition("-")[2]) for file in output.glob("checkpoint-*/chartqa_state.json")]
+
+
+def last_step(output: Path) -> Path:
+    """The checkpoint of the last step that was saved."""
+    return max(output.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def kill_all(launched: subprocess.Popen) -> None:
+    """Kill a launcher with all its descendants: torchrun gives every rank a session of its own."""
+    family = [*psutil.Process(launched.pid).children(recursive=True), psutil.Process(launched.pid)]
+    for process in family[::-1]:
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    launched.wait(timeout=60)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
+
+
+def rows_by_step(text: str) -> dict[tuple[int, int], list[str]]:
+    """(optimizer step, rank) -> the row lists of its batches in order, from the log at level debug."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for step, rank, rows in re.findall(r"step (\d+) rank (\d+) rows \[([-\d, ]+)\]", text):
+        found.setdefault((int(step), int(rank)), []).append(rows)
+    return found
+
+
+def report(output: Path) -> dict[str, Any]:
+    return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+
+
+def answers(output: Path) -> list[dict[str, Any]]:
+    rows = read_predictions(output / "predictions.jsonl")
+    assert all(tuple(row) == FIELDS for row in rows)
+    return rows
+
+
+def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in metrics.items()
+        if not key.endswith(("_runtime", "_per_second", "_preparation_time"))
+    }

@@ -1,0 +1,53 @@
+"""Charts stand on the card of a pushed model only when somebody said that they may be published."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from chartqa_ft.adapters import adapter_for
+from chartqa_ft.training import publishing
+from chartqa_ft.training.trainer import ChartQATrainer
+
+from ..support.common import arguments
+from ..support.families import build, records
+
+
+@pytest.fixture
+def evaluated(tmp_path, monkeypatch):
+    """A trainer that has evaluated, and whose push ends at the door."""
+    monkeypatch.setattr(publishing, "push_checkpoint", lambda folder, *_, **__: folder)
+    model, processor = build("llava")
+    trainer = ChartQATrainer(
+        model,
+        arguments(tmp_path / "out", max_steps=1),
+        train_dataset=records(4),
+        eval_dataset=records(4),
+        processing_class=processor,
+        adapter=adapter_for(model, processor, prompt="{question}"),
+    )
+    trainer.train()
+    trainer.evaluate()
+    trainer.hub_model_id = "user/model"
+    return trainer
+
+
+def test_no_chart_is_published_unless_asked_for(evaluated):
+    folder = evaluated.push_to_hub()
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert records(1)[0]["question"] in card
+    assert "sample_" not in card
+    assert not list((folder / "assets").glob("sample_*"))
+
+
+@pytest.mark.parametrize("how", ["argument of the push", "argument of the training"])
+def test_the_charts_of_the_evaluation_are_shown_when_they_may_be(evaluated, how):
+    evaluated.args.push_images = how == "argument of the training"
+    folder = evaluated.push_to_hub(**({"include_images": True} if how == "argument of the push" else {}))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for number, record in enumerate(records(3), start=1):
+        assert f"assets/sample_{number}.png" in card
+        with Image.open(folder / "assets" / f"sample_{number}.png") as shown:
+            assert shown.width / shown.height == pytest.approx(
+                record["image"].width / record["image"].height, rel=0.05
+            )
