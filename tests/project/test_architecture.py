@@ -68,7 +68,7 @@ def wrong_arrows(found: dict[str, set[str]], rooms: dict[str, set[str]]) -> list
         room = module.partition(".")[0]
         for target in sorted(targets):
             other = target.partition(".")[0]
-            if room in rooms and other != room and other != "files" and other not in rooms[room]:
+            if room in rooms and other not in (room, "files") and other not in rooms[room]:
                 wrong.append(f"{module} -> {target or 'chartqa_ft'}")
     return wrong
 
