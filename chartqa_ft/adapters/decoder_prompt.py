@@ -24,6 +24,7 @@ from .base import (
     logger,
     pad_rows,
 )
+from .cache_name import CACHE
 from .pixels import RawCharts
 from .sharing.charts import as_sequence, share_charts
 from .sharing.cross_attention import shared_cross_cache, takes_cross_cache
@@ -255,7 +256,7 @@ class DecoderPrompt(RawCharts, Adapter):
             token = int(inputs["decoder_input_ids"][0, 0])
             cache = shared_cross_cache(model, states, chart_of_row, beams=config.num_beams, token=token)
             if cache is not None:
-                inputs["past_key_values"] = cache
+                inputs[CACHE] = cache
         if self.legacy and config.num_beams > 1:
             # Checkpoints of transformers 4.28.1 keep the beam scores of that version.
             inputs["custom_generate"] = compat.legacy_beam_search

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.generation.utils import GenerateBeamEncoderDecoderOutput
 
+from ..cache_name import CACHE
+
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 
@@ -81,7 +83,7 @@ def legacy_beam_search(
         )
         origins = (origins + first_beam).view(-1)
         input_ids = torch.cat([input_ids[origins], tokens.view(-1, 1)], dim=1)
-        if (cache := model_kwargs.get("past_key_values")) is not None:
+        if (cache := model_kwargs.get(CACHE)) is not None:
             # The beams of a row look at the same chart: the large cache of cross-attention stays as it is.
             getattr(cache, "self_attention_cache", cache).reorder_cache(origins)
 
@@ -185,11 +187,11 @@ def _check(config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
 
 def _next_logits(model: PreTrainedModel, input_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> torch.Tensor:
     """Logits of the next token, of shape (rows * beams, vocabulary); moves the cache in ``model_kwargs`` on."""
-    cache = model_kwargs.get("past_key_values")
+    cache = model_kwargs.get(CACHE)
     unseen = input_ids if cache is None else input_ids[:, cache.get_seq_length() :]
     output = model(decoder_input_ids=unseen, **model_kwargs, return_dict=True)
     if model_kwargs.get("use_cache"):
-        model_kwargs["past_key_values"] = output.past_key_values
+        model_kwargs[CACHE] = output.get(CACHE)
     return output.logits[:, -1, :]
 
 

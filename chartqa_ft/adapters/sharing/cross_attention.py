@@ -9,7 +9,9 @@ import torch
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-OTHER_LOOPS = ("assistant_model", "custom_generate", "past_key_values")
+from ..cache_name import CACHE
+
+OTHER_LOOPS = ("assistant_model", "custom_generate", CACHE)
 """Arguments of `model.generate` with which somebody else takes care of the cache."""
 
 
@@ -46,7 +48,7 @@ def shared_cross_cache(
         return None
     tokens = torch.full((len(used), 1), token, device=states.device)
     charts = BaseModelOutput(last_hidden_state=states.index_select(0, used))
-    cache = model(encoder_outputs=charts, decoder_input_ids=tokens, use_cache=True, return_dict=True).past_key_values
+    cache = model(encoder_outputs=charts, decoder_input_ids=tokens, use_cache=True, return_dict=True).get(CACHE)
     if type(cache) is not EncoderDecoderCache:
         return None
     config = model.config.get_text_config(decoder=True)

@@ -10,6 +10,7 @@ import torch
 from transformers import EncoderDecoderCache, GenerationMixin
 
 from chartqa_ft.adapters import Adapter, adapter_for
+from chartqa_ft.adapters.cache_name import CACHE
 from chartqa_ft.adapters.sharing import cross_attention as cross_cache
 from chartqa_ft.adapters.sharing.cross_attention import SharedCrossCache, shared_cross_cache
 from chartqa_ft.batching.collator import ChartQACollator
@@ -44,7 +45,7 @@ def caches(monkeypatch) -> list[Any]:
 
     @functools.wraps(generate)
     def watched(self, *args: Any, **kwargs: Any) -> Any:
-        seen.append(kwargs.get("past_key_values"))
+        seen.append(kwargs.get(CACHE))
         return generate(self, *args, **kwargs)
 
     monkeypatch.setattr(GenerationMixin, "generate", watched)
@@ -101,11 +102,11 @@ def test_beam_search_leaves_the_keys_of_charts_where_they_are():
         out = model(
             encoder_outputs=(states[rows].repeat_interleave(3, dim=0),),
             decoder_input_ids=torch.arange(6)[:, None] + 5,
-            past_key_values=cache,
+            **{CACHE: cache},
             use_cache=True,
             return_dict=True,
         )
-        own = out.past_key_values.self_attention_cache.layers[0].keys.clone()
+        own = out[CACHE].self_attention_cache.layers[0].keys.clone()
         order = torch.tensor([2, 2, 0, 5, 3, 3])
         cache.reorder_cache(order)
     assert [layer.keys is keys for layer, keys in zip(cache.cross_attention_cache.layers, before, strict=True)] == [
