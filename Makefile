@@ -4,54 +4,67 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
 OLDEST := .venv-oldest
 INSTALLED_OLDEST := $(OLDEST)/.installed
+NEWEST := .venv-newest
+INSTALLED_NEWEST := $(NEWEST)/.installed
+
+CONSTRAINTS := tests/constraints
+INSTALL := -m pip install --quiet --disable-pip-version-check
+PYTEST := -m pytest -n 2 --dist worksteal
 
 BENCHMARKS := training_step evaluation sft charts records predictions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest families bench quality style clean
+.PHONY: help demo test test-newest test-oldest coverage families bench quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+$(INSTALLED): setup.cfg pyproject.toml $(CONSTRAINTS)/current.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,quality]'
+	$(PYTHON) $(INSTALL) -c $(CONSTRAINTS)/current.txt -e '.[test,quality]'
 	touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
+	$(PYTHON) $(INSTALL) -c $(CONSTRAINTS)/current.txt -e '.[test,bench]'
 	touch $@
 
-# From nothing each time, so that nothing newer stays behind.
-$(INSTALLED_OLDEST): setup.cfg pyproject.toml constraints-oldest.txt
-	rm -rf $(OLDEST)
-	python3 -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[test]'
+# From nothing each time, so that no package of an earlier installation stays behind.
+$(INSTALLED_OLDEST) $(INSTALLED_NEWEST): .venv-%/.installed: setup.cfg pyproject.toml $(CONSTRAINTS)/%.txt
+	rm -rf .venv-$*
+	python3 -m venv .venv-$*
+	.venv-$*/bin/python $(INSTALL) -c $(CONSTRAINTS)/$*.txt -e '.[test]'
 	touch $@
 
 demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (10 minutes on 2 cores), show its score and a picture
 	$(PYTHON) examples/demo.py
 
-test: $(INSTALLED)  ## run the whole test suite
-	$(PYTHON) -m pytest -n 2 --dist worksteal tests
+test: $(INSTALLED)  ## run all tests and the examples in docstrings
+	$(PYTHON) $(PYTEST)
 
-test-oldest: $(INSTALLED_OLDEST)  ## run it on the oldest packages that setup.cfg admits
-	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal tests
+test-newest: $(INSTALLED_NEWEST)  ## run them on the newest packages that setup.cfg admits (rm -r .venv-newest to get newer ones)
+	$(NEWEST)/bin/python $(PYTEST)
+
+test-oldest: $(INSTALLED_OLDEST)  ## run them on the oldest packages that setup.cfg admits
+	$(OLDEST)/bin/python $(PYTEST)
+
+coverage: $(INSTALLED)  ## run them and print how much of each module they reach, child processes included
+	$(PYTHON) $(PYTEST) --cov --cov-report=term
 
 families: $(INSTALLED)  ## test the fifteen families alone and write their table into the README
-	$(PYTHON) -m pytest -n 2 --dist worksteal tests/families --junitxml=out/families.xml
+	$(PYTHON) $(PYTEST) tests/families --junitxml=out/families.xml
 	$(PYTHON) -m tests.support.family_table out/families.xml README.md
 
 bench: $(INSTALLED_BENCH)  ## measure time and memory beside the peers and print the table (BENCHMARKS="charts ..." for some)
 	$(foreach benchmark,$(BENCHMARKS),$(PYTHON) -m tests.benchmarks.$(benchmark) &&) $(PYTHON) -m tests.benchmarks.table
 
-quality: $(INSTALLED)  ## check lint and format
+quality: $(INSTALLED)  ## check lint, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
-style: $(INSTALLED)  ## mend lint and format
+style: $(INSTALLED)  ## fix lint and format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-clean:  ## remove what demo and the tests left behind, the oldest packages too
-	rm -rf $(OLDEST) demo_output out .pytest_cache .ruff_cache
+clean:  ## remove what the targets leave behind, except .venv
+	rm -rf $(NEWEST) $(OLDEST) demo_output out .coverage* .mypy_cache .pytest_cache .ruff_cache

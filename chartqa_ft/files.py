@@ -38,7 +38,7 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
         # O_EXCL: never through a link that somebody put there.
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, **text) as file:
@@ -110,6 +110,7 @@ def read_json(path: str | Path, *, kind: type = dict, advice: str = "write or fe
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise ValueError(f"{path} is damaged ({error or type(error).__name__}): {advice}") from error
     if not isinstance(value, kind):
-        expected = {dict: "a JSON object", list: "a JSON array"}.get(kind, kind.__name__)
+        names: dict[type, str] = {dict: "a JSON object", list: "a JSON array"}
+        expected = names.get(kind, kind.__name__)
         raise ValueError(f"{path} is damaged (it does not hold {expected}): {advice}")
     return value

@@ -1,21 +1,18 @@
-"""Fixtures shared by all tests: no network, one thread per test process, the optional real data beside the project."""
+"""What all tests share: the optional real data beside the project."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
 
-_HOME = tempfile.TemporaryDirectory(prefix="chartqa_ft_tests_")
-os.environ["HF_HOME"] = _HOME.name  # what is kept between runs, such as resized charts, goes away with the tests
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Keep `--doctest-modules` from importing benchmarks, drivers and support code."""
+    return True if collection_path.suffix == ".py" and not collection_path.name.startswith("test_") else None
 
 
 @pytest.fixture(scope="session")

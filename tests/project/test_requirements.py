@@ -1,4 +1,7 @@
-"""What setup.cfg admits is what is run: its floors are the pins of `make test-oldest`; those of `make test` fit it."""
+"""What setup.cfg admits is what the tests run on.
+
+Its floors are the pins of `make test-oldest`, those of `make test` fit it, and `make test-newest` pins torch alone.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ def wanted(*extras: str) -> dict[str, Requirement]:
 
 
 def pinned(name: str) -> dict[str, Version]:
-    lines = (ROOT / name).read_text(encoding="utf-8").split("\n")
+    lines = (ROOT / "tests" / "constraints" / name).read_text(encoding="utf-8").split("\n")
     pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(package): Version(version) for package, version in pairs}
 
 
 def test_the_oldest_packages_are_the_floors():
-    requirements, pins = wanted("test"), pinned("constraints-oldest.txt")
+    requirements, pins = wanted("test"), pinned("oldest.txt")
     floors = {}
     for package, requirement in requirements.items():
         (bound,) = (part for part in requirement.specifier if part.operator != "!=")
@@ -38,6 +41,14 @@ def test_the_oldest_packages_are_the_floors():
     assert floors == {package: pins[package] for package in floors}
 
 
-def test_the_newest_packages_are_admitted():
-    requirements, pins = wanted("test", "quality", "bench"), pinned("constraints.txt")
+def test_the_current_packages_are_admitted():
+    requirements, pins = wanted("test", "quality", "bench"), pinned("current.txt")
     assert not [str(wish) for package, wish in requirements.items() if pins[package] not in wish.specifier]
+
+
+def test_the_newest_packages_are_held_back_by_torch_alone():
+    assert pinned("newest.txt") == {"torch": pinned("current.txt")["torch"]}
+
+
+def test_the_current_pillow_is_one_that_gradio_and_trackio_accept():
+    assert pinned("current.txt")["pillow"] < Version("13")
