@@ -1,4 +1,4 @@
-"""What a user passes to `generate`: settings of the model's generation, or objects that take part in it."""
+"""Settings of generation: what a user passes to `generate`, and what the model's own settings become."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from torch import nn
 from transformers import GenerationConfig, GenerationMixin
 
 OWN_ARGUMENTS = ("max_length", "num_return_sequences", "return_dict_in_generate", "generation_config", "inputs")
-"""Arguments of `model.generate` that would change what an answer is."""
-
+"""Arguments of `model.generate` that would change the shape or the type of its result."""
 
 PLAIN: dict[str, Any] = {
     "do_sample": False,
@@ -29,11 +28,29 @@ PLAIN: dict[str, Any] = {
     "min_length": 0,
     "min_new_tokens": None,
 }
-"""Settings by which generation takes the tokens that the model finds likeliest."""
+"""Settings of plain greedy or beam search, without sampling or penalties."""
 
 
 def split_settings(model: nn.Module, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a user passed to `generate`: (fields of the generation config, arguments of `model.generate`)."""
+    """Split a user's arguments of `generate` into settings of generation and other arguments.
+
+    Args:
+        model: an unwrapped model.
+        kwargs: what the user passed.
+
+    Returns:
+        (fields of the generation config, arguments of `model.generate`)
+
+    Raises:
+        TypeError: `model.generate` does not know an argument.
+        ValueError: an argument would change the shape or the type of the result.
+
+    Example:
+        >>> from chartqa_ft.models.tiny import tiny_unichart
+        >>> model, _ = tiny_unichart()
+        >>> split_settings(model, {"length_penalty": 2.0, "logits_processor": None})
+        ({'length_penalty': 2.0}, {'logits_processor': None})
+    """
     for name in OWN_ARGUMENTS:
         neutral = (1,) if name == "num_return_sequences" else (None, False)
         if name in kwargs and kwargs[name] not in neutral:
@@ -41,7 +58,7 @@ def split_settings(model: nn.Module, kwargs: Mapping[str, Any]) -> tuple[dict[st
                 f"generate() takes no {name}={kwargs[name]!r}: every question gets one answer, as token ids of at "
                 "most max_new_tokens; pass settings one by one"
             )
-    # A model with a `generate` of its own (KOSMOS-2) hands on what it does not name.
+    # A model with its own `generate` (KOSMOS-2) forwards arguments that it does not name.
     known = {*inspect.signature(GenerationMixin.generate).parameters, *inspect.signature(model.generate).parameters}
     fields = GenerationConfig().to_dict()
     unknown = sorted(set(kwargs) - set(known) - set(fields))
@@ -64,15 +81,29 @@ def answer_config(
     unknown: int | None,
     settings: Mapping[str, Any],
 ) -> GenerationConfig:
-    """The model's own generation settings with those of one call.
+    """Return the model's own generation settings, updated with those of one call.
 
-    Sampling and penalties that many chat checkpoints bring along are off: they write other answers than the loss
-    trained (Florence-2's ban on repeated trigrams spoils "20202020", Qwen's penalty of 1.05 shifts every logit). Beams
-    end as soon as enough are finished and `<unk>` never stands in an answer, as in the official recipe of UniChart.
+    Sampling and penalties, which many chat checkpoints set, are turned off, since they lead to other answers than
+    those the loss trained: Florence-2's ban on repeated trigrams breaks "20202020", and Qwen's penalty of 1.05 shifts
+    every logit. As in the official recipe of UniChart, beam search ends as soon as enough beams are finished, and
+    `<unk>` is never generated.
 
     Args:
-        unknown: id of the token that no answer may hold, if there is one.
-        settings: fields of the config that a user passed; they win.
+        model: an unwrapped model; its `generation_config` is not changed.
+        max_new_tokens: longest answer in tokens.
+        num_beams: number of beams; 1 is greedy search.
+        pad_token_id: id of the padding token.
+        eos_token_ids: ids that end an answer.
+        unknown: id of the token that no answer may contain, if there is one.
+        settings: fields of the config that a user passed; they take precedence.
+
+    Example:
+        >>> from chartqa_ft.models.tiny import tiny_unichart
+        >>> model, _ = tiny_unichart()
+        >>> ids = {"pad_token_id": 1, "eos_token_ids": {2}, "unknown": 3}
+        >>> config = answer_config(model, max_new_tokens=8, num_beams=4, settings={"length_penalty": 0.5}, **ids)
+        >>> config.early_stopping, config.length_penalty, config.bad_words_ids
+        (True, 0.5, [[3]])
     """
     eos = sorted(eos_token_ids)
     config = copy.deepcopy(model.generation_config)

@@ -1,8 +1,8 @@
 """Beam search that scores its hypotheses as transformers 4.28.1 did.
 
 Version 4.28.1 divides the sum of a hypothesis' log-probabilities by ``(prompt + generated) ** length_penalty``, EOS
-not counted; 5.x divides by ``(generated + EOS) ** length_penalty``. With a question as the prompt the first is nearly
-no length normalization at all: on a UniChart-shaped model 24 of 120 answers change.
+not counted. Version 5.x divides by ``(generated + EOS) ** length_penalty``. With a question in the prompt, the former
+hardly normalizes by length at all: on a UniChart-shaped model 24 of 120 answers change.
 """
 
 from __future__ import annotations
@@ -29,31 +29,45 @@ def legacy_beam_search(
     generation_config: GenerationConfig,
     **model_kwargs: Any,
 ) -> GenerateBeamEncoderDecoderOutput | torch.Tensor:
-    """The decoding loop of ``generate`` for checkpoints of transformers 4.28.1: the same scores, the same answers.
+    """Run the beam search of transformers 4.28.1, which gives the same scores and the same answers.
 
-    Not called by itself, but handed to ``generate`` of an encoder-decoder model, which prepares everything else::
+    Pass it as ``custom_generate`` to ``generate`` of an encoder-decoder model, which prepares its arguments.
 
-        model.generate(pixel_values, decoder_input_ids=prompts, num_beams=4, custom_generate=legacy_beam_search, ...)
-
-    It honours ``num_beams``, ``num_return_sequences``, ``length_penalty``, ``early_stopping`` (True, False, "never"),
+    It supports ``num_beams``, ``num_return_sequences``, ``length_penalty``, ``early_stopping`` (True, False, "never"),
     the length limits, EOS ids, ``use_cache``, and all logits processors (forbidden words, forced EOS, n-grams, ...). A
-    custom stopping criterion ends a row when it holds for all running beams of that row. Rows do not influence each
-    other: a batch gives what 4.28.1 gives for each row alone (itself it did not, with ``early_stopping=False``).
+    custom stopping criterion ends a row when it holds for all running beams of that row. Rows are independent of each
+    other: each row of a batch gets the answer that 4.28.1 gives for it alone. In 4.28.1 itself rows of a batch
+    depended on each other with ``early_stopping=False``.
 
     Args:
-        model: decodes one step per call.
-        input_ids: int64 of shape (rows * num_beams, prompt_length), the prompts as ``generate`` has repeated them. All
-            rows of one call have the same prompt length.
-        model_kwargs: encoder outputs and cache, as ``generate`` has prepared them.
+        model: encoder-decoder model.
+        input_ids: int64 of shape (rows * num_beams, prompt_length), the prompts, each repeated for its beams. All
+            prompts have the same length.
+        logits_processor: applied to the log-probabilities, float32 of shape (rows * num_beams, vocabulary).
+        stopping_criteria: applied to the running beams after each step.
+        generation_config: settings of the search.
+        model_kwargs: encoder outputs and cache, as ``generate`` prepares them.
 
     Returns:
         The sequences, int64 of shape (rows * num_return_sequences, length): prompt, answer, EOS where it fits, then
-        padding; best first within a row. With ``return_dict_in_generate`` an output with ``sequences_scores``, float32
-        of shape (rows * num_return_sequences,), and with ``output_scores`` the processed log-probabilities of every
-        step in ``scores``. Attentions, hidden states, raw logits and beam indices are not recorded.
+        padding; the best first within a row. With ``return_dict_in_generate`` an output that also has
+        ``sequences_scores``, float32 of shape (rows * num_return_sequences,), and, with ``output_scores``, the
+        processed log-probabilities of each step in ``scores``. Attentions, hidden states, raw logits and beam indices
+        are not recorded.
 
     Raises:
-        ValueError: fewer than two beams, sampling, prompts of unequal length, or an output that is not recorded.
+        ValueError: there are fewer than two beams, the call samples, prompts differ in length, or an output is
+            requested that is not recorded.
+
+    Example:
+        >>> import torch
+        >>> from chartqa_ft.models.tiny import tiny_unichart
+        >>> model, _ = tiny_unichart()
+        >>> height, width = model.config.encoder.image_size
+        >>> model.generate(
+        ...     torch.zeros(1, 3, height, width), num_beams=2, max_new_tokens=3, custom_generate=legacy_beam_search
+        ... ).shape
+        torch.Size([1, 4])
     """
     _check(generation_config, model_kwargs)
     beams = generation_config.num_beams
@@ -75,8 +89,8 @@ def legacy_beam_search(
         # At most `ends` candidates of a beam end there, so this many always leave enough that go on.
         best, index = totals.topk(min(beams * (1 + ends), totals.shape[1]), dim=1)
         running = [
-            row.advance(input_ids[i * beams : (i + 1) * beams], candidates, vocabulary)
-            for i, (row, *candidates) in enumerate(zip(finished, best.tolist(), index.tolist(), strict=True))
+            row.advance(input_ids[i * beams : (i + 1) * beams], row_totals, indices, vocabulary)
+            for i, (row, row_totals, indices) in enumerate(zip(finished, best.tolist(), index.tolist(), strict=True))
         ]
         scores, tokens, origins = (
             torch.tensor([[beam[k] for beam in row] for row in running], device=input_ids.device) for k in range(3)
@@ -84,7 +98,7 @@ def legacy_beam_search(
         origins = (origins + first_beam).view(-1)
         input_ids = torch.cat([input_ids[origins], tokens.view(-1, 1)], dim=1)
         if (cache := model_kwargs.get(CACHE)) is not None:
-            # The beams of a row look at the same chart: the large cache of cross-attention stays as it is.
+            # The beams of a row attend to the same chart, so the large cache of cross-attention stays as it is.
             getattr(cache, "self_attention_cache", cache).reorder_cache(origins)
 
         stopped = stopping_criteria(input_ids, recorded or None).view(rows, beams).all(dim=1).tolist()
@@ -107,7 +121,7 @@ def legacy_beam_search(
 
 
 class _Finished:
-    """The best hypotheses of one row that have ended, and whether the row is done."""
+    """The best finished hypotheses of one row, and whether the search is done for this row."""
 
     def __init__(self, config: GenerationConfig) -> None:
         self.size, self.kept, self.penalty = config.num_beams, config.num_return_sequences, config.length_penalty
@@ -131,22 +145,23 @@ class _Finished:
         return min(score for score, _ in self.hypotheses)
 
     def best(self) -> list[tuple[float, torch.Tensor]]:
-        """As many as the caller wants, best first; of equal scores the one that was added later, as in 4.28.1."""
+        """Return the best hypotheses, best first. Of equal scores the later one comes first, as in 4.28.1."""
         return sorted(self.hypotheses, key=lambda hypothesis: hypothesis[0])[::-1][: self.kept]
 
     def advance(
-        self, running: torch.Tensor, candidates: tuple[list[float], list[int]], vocabulary: int
+        self, running: torch.Tensor, totals: list[float], indices: list[int], vocabulary: int
     ) -> list[tuple[float, int, int]]:
-        """Store the candidates that end; return those that go on, as (total, token, beam), best first.
+        """Store the candidates that end and return those that go on, as (total, token, beam), best first.
 
         Args:
-            running: int64 of shape (beams, length), what this row's beams hold.
-            candidates: per candidate its total and its index ``beam * vocabulary + token``, best first.
+            running: int64 of shape (beams, length), the sequences of this row's beams.
+            totals: sum of log-probabilities of each candidate, best first.
+            indices: ``beam * vocabulary + token`` of each candidate.
         """
         if self.done:
             return [(0.0, self.pad, beam) for beam in range(self.size)]
         going_on: list[tuple[float, int, int]] = []
-        for rank, (total, index) in enumerate(zip(*candidates, strict=True)):
+        for rank, (total, index) in enumerate(zip(totals, indices, strict=True)):
             beam, token = divmod(index, vocabulary)
             if token not in self.eos:
                 going_on.append((total, token, beam))
@@ -154,7 +169,7 @@ class _Finished:
                 self.add(running[beam], total)
             if len(going_on) == self.size:
                 break
-        self.done = self.cannot_improve(candidates[0][0], running.shape[1] + 1)
+        self.done = self.cannot_improve(totals[0], running.shape[1] + 1)
         return going_on
 
     def cannot_improve(self, best_total: float, length: int) -> bool:
@@ -171,11 +186,11 @@ def _check(config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
     if config.num_beams < 2 or config.do_sample:
         raise ValueError(
             f"legacy_beam_search got num_beams={config.num_beams}, do_sample={config.do_sample}: it needs two or more "
-            "beams and does not sample. Leave out custom_generate otherwise: greedy answers are the same in 5.x."
+            "beams and does not sample. Otherwise leave custom_generate out: greedy answers are the same in 5.x."
         )
     outputs = ("output_attentions", "output_hidden_states", "output_logits")
     if refused := [name for name in outputs if getattr(config, name, None)]:
-        raise ValueError(f"legacy_beam_search does not record {' and '.join(refused)}: leave it out")
+        raise ValueError(f"legacy_beam_search does not record {' and '.join(refused)}: leave them out")
     # Prompts of equal length need no mask, and one would have to grow with the answer.
     mask = model_kwargs.pop("decoder_attention_mask", None)
     if mask is not None and not bool(mask.all()):
@@ -186,7 +201,7 @@ def _check(config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
 
 
 def _next_logits(model: PreTrainedModel, input_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> torch.Tensor:
-    """Logits of the next token, of shape (rows * beams, vocabulary); moves the cache in ``model_kwargs`` on."""
+    """Return the next token's logits, shape (rows * beams, vocabulary), and update the cache in ``model_kwargs``."""
     cache = model_kwargs.get(CACHE)
     unseen = input_ids if cache is None else input_ids[:, cache.get_seq_length() :]
     output = model(decoder_input_ids=unseen, **model_kwargs, return_dict=True)

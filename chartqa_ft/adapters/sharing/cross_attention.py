@@ -1,4 +1,4 @@
-"""Keys and values by which a decoder looks at charts, computed once per chart and not once per beam of every row."""
+"""Keys and values of cross-attention, computed once per chart instead of once per beam of each row."""
 
 from __future__ import annotations
 
@@ -12,36 +12,60 @@ from transformers.modeling_outputs import BaseModelOutput
 from ..cache_name import CACHE
 
 OTHER_LOOPS = ("assistant_model", "custom_generate", CACHE)
-"""Arguments of `model.generate` with which somebody else takes care of the cache."""
+"""Arguments of `model.generate` with which the caller provides the cache or the decoding loop."""
 
 
 class SharedCrossCache(EncoderDecoderCache):
-    """The cache of one call of `model.generate` in which no search moves the cross-attention: all beams of a row look
-    at the same chart. Upstream's cache copies it at every step."""
+    """Cache of one call of `model.generate` whose cross-attention part is not reordered.
+
+    All beams of a row attend to the same chart, while upstream's cache copies the cross-attention at each step.
+    """
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Reorder the self-attention by `beam_idx`, int64 of shape (rows * beams,)."""
         self.self_attention_cache.reorder_cache(beam_idx)
 
 
 def takes_cross_cache(config: GenerationConfig, arguments: Mapping[str, Any]) -> bool:
-    """Whether a call of `model.generate` with these settings and user's arguments can be given a cache."""
+    """Return whether a call of `model.generate` can be given a cache.
+
+    Args:
+        config: settings of the call.
+        arguments: what the user passes to `model.generate`.
+
+    Example:
+        >>> takes_cross_cache(GenerationConfig(use_cache=True), {})
+        True
+        >>> takes_cross_cache(GenerationConfig(use_cache=True), {"custom_generate": print})
+        False
+    """
     return bool(config.use_cache) and config.cache_implementation is None and not arguments.keys() & {*OTHER_LOOPS}
 
 
 def shared_cross_cache(
     model: PreTrainedModel, states: torch.Tensor, chart_of_row: torch.LongTensor, *, beams: int, token: int
 ) -> SharedCrossCache | None:
-    """A cache for `model.generate` in which the decoder has looked at the charts already.
+    """Return a cache for `model.generate` that already holds the keys and values of cross-attention.
 
     Args:
         model: a `VisionEncoderDecoderModel`, unwrapped.
-        states: what the encoder made of the charts, shape (charts, patches, hidden).
-        chart_of_row: the chart of every row, int64 of shape (rows,).
-        beams: how many beams each row will have.
-        token: any id that the decoder knows: keys and values of charts do not depend on it.
+        states: encoder outputs, shape (charts, patches, hidden).
+        chart_of_row: index of each row's chart, int64 of shape (rows,).
+        beams: number of beams per row.
+        token: any id of the decoder's vocabulary; the keys and values of charts do not depend on it.
 
     Returns:
-        `None` where it would save nothing, or the decoder keeps no cache that is split into both kinds of attention.
+        The cache, or `None` if it would save nothing or the decoder has no `EncoderDecoderCache`.
+
+    Example:
+        >>> from chartqa_ft.models.tiny import tiny_unichart
+        >>> model, _ = tiny_unichart()
+        >>> states = torch.zeros(1, 4, model.encoder.config.hidden_size)
+        >>> cache = shared_cross_cache(model, states, torch.tensor([0, 0]), beams=3, token=2)
+        >>> len(cache.cross_attention_cache.layers[0].keys)
+        6
+        >>> shared_cross_cache(model, states, torch.tensor([0]), beams=1, token=2) is None
+        True
     """
     used, chart_of_row = chart_of_row.unique(return_inverse=True)
     if len(used) == len(chart_of_row) * beams:
@@ -53,9 +77,9 @@ def shared_cross_cache(
         return None
     config = model.config.get_text_config(decoder=True)
     index = chart_of_row.repeat_interleave(beams)
-    looked = DynamicCache(config=config)
+    cross_attention = DynamicCache(config=config)
     for number, layer in enumerate(cache.cross_attention_cache.layers):
-        # Transformers may size the cache of MBart by the layers of an encoder that is not there.
+        # Transformers may size the cache of MBart by the number of encoder layers in its config, which are not used.
         if layer.get_seq_length() > 0:
-            looked.update(layer.keys.index_select(0, index), layer.values.index_select(0, index), number)
-    return SharedCrossCache(DynamicCache(config=config), looked)
+            cross_attention.update(layer.keys.index_select(0, index), layer.values.index_select(0, index), number)
+    return SharedCrossCache(DynamicCache(config=config), cross_attention)
