@@ -62,7 +62,7 @@ def test_states_of_the_optimizer_that_do_not_fit(tmp_path, base):
         made.train(resume_from_checkpoint=True)
     assert caught.value.errno == errno.ENOSPC
     third = tmp_path / "checkpoint-3"
-    told = f"the disk is full: {third} is not whole, and training stops. Earlier checkpoints are untouched"
+    told = f"the disk is full: {third} is incomplete, and training stops. Earlier checkpoints are untouched"
     assert caught.value.strerror.startswith(told)
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     made = trainer(tmp_path, base, save_strategy="steps", save_steps=3, max_steps=3)

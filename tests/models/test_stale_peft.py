@@ -86,14 +86,14 @@ def test_files_of_the_other_kind_go_and_others_stay(tmp_path, config, left):
 
 def test_the_folder_of_the_base_model_is_never_replaced(tmp_path, base):
     before = {path.name: path.read_bytes() for path in base.iterdir()}
-    with pytest.raises(ValueError, match="is the folder of the base model, which saving the adapter there"):
+    with pytest.raises(ValueError, match="is the folder of the base model, which saving the PEFT weights there"):
         trained(base, base, 0.0, lora=True)
     made = trained(tmp_path / "out", base, 0.0, lora=True)
     with pytest.raises(ValueError, match="is the folder of the base model"):
         made.save_model(str(base))
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before
     made.save_model()
-    with pytest.raises(ValueError, match="holds the adapter, which the merged model would replace"):
+    with pytest.raises(ValueError, match="holds the PEFT weights, which the merged model would replace"):
         made.save_merged(tmp_path / "out")
 
 

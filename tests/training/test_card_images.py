@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from chartqa_ft.adapters import adapter_for
-from chartqa_ft.training import publishing
+from chartqa_ft.training import pushing
 from chartqa_ft.training.trainer import ChartQATrainer
 
 from ..support.common import arguments
@@ -15,8 +18,9 @@ from ..support.families import build, records
 
 @pytest.fixture
 def evaluated(tmp_path, monkeypatch):
-    """A trainer that has evaluated, and whose push ends at the door."""
-    monkeypatch.setattr(publishing, "push_checkpoint", lambda folder, *_, **__: folder)
+    """A trainer that has evaluated, and whose push copies its files into a fresh folder."""
+    copy = lambda folder, *_, **__: Path(shutil.copytree(folder, tmp_path / "hub"))  # noqa: E731
+    monkeypatch.setattr(pushing, "push_checkpoint", copy)
     model, processor = build("llava")
     trainer = ChartQATrainer(
         model,

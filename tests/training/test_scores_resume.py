@@ -14,8 +14,8 @@ from transformers import TrainerCallback
 
 from chartqa_ft.evaluation.results import SCORES_NAME, EvaluationResult, read_scores, write_scores
 from chartqa_ft.hub import read_card
-from chartqa_ft.training import publishing
-from chartqa_ft.training.callbacks import KeepScores
+from chartqa_ft.training import pushing
+from chartqa_ft.training.callbacks import SaveResults
 
 from ..support.common import drawn_charts, trainer
 
@@ -43,8 +43,10 @@ class StopAfter(TrainerCallback):
 
 
 @pytest.fixture(autouse=True)
-def _push_ends_at_the_door(monkeypatch):
-    monkeypatch.setattr(publishing, "push_checkpoint", lambda folder, *_, **__: folder)
+def _push_into_a_folder(monkeypatch, tmp_path_factory):
+    """A push copies its files into a fresh folder and returns it."""
+    copy = lambda folder, *_, **__: Path(shutil.copytree(folder, tmp_path_factory.mktemp("hub") / "model"))  # noqa: E731
+    monkeypatch.setattr(pushing, "push_checkpoint", copy)
 
 
 def made(folder: Path, eval_dataset: Any = None, **changes: Any):
@@ -71,7 +73,7 @@ def check_pushed(run, first: dict[str, Any]) -> Path:
     told = read_card((folder / "README.md").read_text())
     assert told["relaxed_accuracy"] == first["eval_relaxed_accuracy"]
     assert told["n"] == 4
-    answered = folder / "predictions" / "eval-step-1.jsonl"
+    answered = Path(run.args.output_dir) / "predictions" / "eval-step-1.jsonl"
     assert (folder / "predictions.jsonl").read_bytes() == answered.read_bytes()
     return folder
 
@@ -96,7 +98,7 @@ def test_the_card_after_a_resume_is_of_the_best_weights_before_it(interrupted, t
     assert (run.state.global_step, run.state.best_global_step) == (3, 1)
     first = evaluated(run, 1)
     assert first["eval_loss"] > evaluated(run, 3)["eval_loss"]
-    check_pushed(run, first)
+    folder = check_pushed(run, first)
     for number, chart in enumerate(charts().select(range(3))["image"], start=1):
         with Image.open(folder / "assets" / f"sample_{number}.png") as shown:
             assert shown.convert("RGB").getpixel((1, 1)) == chart.convert("RGB").getpixel((1, 1))
@@ -187,7 +189,7 @@ def test_an_evaluation_of_several_data_sets_says_which(tmp_path):
 
 def test_one_process_writes(tmp_path):
     (tmp_path / "checkpoint-1").mkdir()
-    callback, state = KeepScores(lambda: {1: score(tmp_path)}), SimpleNamespace(global_step=1)
+    callback, state = SaveResults(lambda: {1: score(tmp_path)}), SimpleNamespace(global_step=1)
     for writes in (False, True):
         callback.on_save(SimpleNamespace(should_save=writes, output_dir=str(tmp_path)), state, None)
         assert (tmp_path / "checkpoint-1" / SCORES_NAME).exists() == writes
