@@ -13,6 +13,7 @@ import pytest
 from chartqa_ft.hub.public import find_token
 
 from ..data.test_hub_datasets import as_m4
+from ..drivers.push_flows import OWN
 from ..hub_client import Client, ClientError
 from ..hub_server import environment
 from ..project.test_hub_server import World
@@ -63,6 +64,64 @@ def folder(world, request) -> Path:
 @pytest.mark.parametrize("family", ["unichart", "llava"])
 def test_there_and_back(world, other, folder, family, kind):
     there_and_back(world, other, folder, family, kind)
+
+
+# ---------------------------------------------------------------- local files
+
+
+def pushed_beside(world: World, folder: Path, name: str, **settings) -> dict:
+    """A push from a folder with files; none of those that were there may change or go."""
+    told = world.call(FLOWS + "push_beside_files", folder, BASES["unichart"], hub_model_id=name, **settings)
+    kept = {path: told["after"].get(path) for path in told["before"]}
+    assert kept == told["before"]
+    assert {"model.safetensors", "training_args.json"} <= set(kept)
+    return {**told, "added": set(told["after"]) - set(told["before"])}
+
+
+def test_a_push_leaves_the_files_of_a_user_alone(world, folder):
+    told = pushed_beside(world, folder, "alice/beside", own=True, evaluate=True)
+    assert (told["error"], told["added"]) == (None, set())
+    assert set(OWN) <= set(told["before"])
+    files = pushed(world, "alice/beside")
+    assert set(files) == expected("unichart", "full") | {"predictions.jsonl", "assets/figure.png", "LICENSE"}
+    assert_card_tells(files, told["metrics"])
+    assert scores(json.loads(files["metrics.json"])) == scores(told["metrics"])
+    assert files["predictions.jsonl"] == (folder / "predictions" / "eval-step-2.jsonl").read_bytes()
+    assert files["assets/training_curve.png"][1:4] == b"PNG"
+    assert files["assets/figure.png"] == OWN["assets/figure.png"].encode()
+
+
+def test_a_push_without_an_evaluation_keeps_the_local_scores(world, folder):
+    told = pushed_beside(world, folder, "alice/unscored", own=True, evaluate=False)
+    assert (told["error"], told["added"]) == (None, set())
+    assert (folder / "metrics.json").read_text() == OWN["metrics.json"]
+    assert not {"metrics.json", "predictions.jsonl"} & set(pushed(world, "alice/unscored"))
+
+
+def test_the_results_of_a_push_are_added_where_there_are_none(world, folder):
+    told = pushed_beside(world, folder, "alice/added", own=False, evaluate=True)
+    assert told["added"] == {"README.md", "assets/training_curve.png", "metrics.json", "predictions.jsonl"}
+    files = pushed(world, "alice/added")
+    for name in told["added"]:
+        assert (folder / name).read_bytes() == files[name]
+
+
+@pytest.mark.parametrize("evaluate", [False, True])
+def test_a_push_that_fails_leaves_the_files_of_a_user_alone(world, folder, evaluate):
+    name = f"alice/fails-{evaluate}".lower()
+    world.hub.fail(COMMIT.format(name), status=403)
+    told = pushed_beside(world, folder, name, own=True, evaluate=evaluate)
+    staged = folder / ".push" / "model"
+    assert told["error"].startswith(f"{name} was not pushed: the token may not write to")
+    assert told["error"].endswith(f"Nothing is lost: the files are kept in {staged}.")
+    assert {path.partition("/")[0] for path in told["added"]} == {".push"}
+    assert pushed(world, name) == {}
+    # What is kept is what would have been pushed.
+    world.call(FLOWS + "push_folder", staged, name)
+    files = pushed(world, name)
+    assert "My own card" not in card(files)
+    assert ("metrics.json" in files) == evaluate
+    assert scores(json.loads(files.get("metrics.json", b"{}"))) == scores(told["metrics"])
 
 
 # ---------------------------------------------------------------- while training
