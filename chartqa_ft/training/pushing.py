@@ -74,15 +74,17 @@ class HubPusher:
     def push(
         self,
         folder: Path,
-        describe: Callable[[Path], None],
+        describe: Callable[..., None],
+        find_answers: Callable[[], Path],
         *,
         repo_id: str,
-        token: str | None,
-        private: bool | None,
-        revision: str | None,
         message: str | None,
-        answers: Path | None,
         blocking: bool,
+        token: str | None,
+        revision: str | None,
+        private: bool | None,
+        predictions: bool | None,
+        include_images: bool | None,
     ) -> CommitInfo | Future:
         """Push the model in `folder`, after the last push in the background has ended.
 
@@ -91,19 +93,28 @@ class HubPusher:
 
         Args:
             folder: the folder of the model.
-            describe: writes the card and `metrics.json` into the staged folder.
+            describe: writes the card and `metrics.json` into the staged folder, which is its first argument. It also
+                gets `token`, `revision`, `include_images`, and as `report` the `metrics.json` in `folder`.
+            find_answers: returns the file to push as `predictions.jsonl`.
             repo_id: the repository.
-            token: the token to use.
-            private: whether a new repository is private.
-            revision: the branch.
             message: first line of the commit.
-            answers: file to push as `predictions.jsonl`; `None` pushes none.
             blocking: `False` pushes in the background and returns a `Future`.
+            token: a token with write permission. Like all that follow, `None` uses the training argument.
+            revision: the branch.
+            private: whether a new repository is private.
+            predictions: whether to push the answers.
+            include_images: whether charts may be published.
 
         Raises:
             ValueError: the folder holds no whole model, or a file with a token in it.
             HubError: the Hub did not accept the push.
         """
+        token = self.args.hub_token if token is None else token
+        revision = self.args.hub_revision if revision is None else revision
+        private = self.args.hub_private_repo if private is None else private
+        include_images = self.args.push_images if include_images is None else include_images
+        predictions = self.args.push_predictions if predictions is None else predictions
+        answers = find_answers() if predictions else None
         files = {name: path for name, path in files_of_model(folder).items() if name not in _RESULTS}
         check_files(files, token=token)
         self.finish()
@@ -112,7 +123,8 @@ class HubPusher:
         try:
             with naming_a_full_disk(advice):
                 stage(folder, staged, files)
-                describe(staged)
+                report = folder / METRICS_NAME
+                describe(staged, token=token, revision=revision, include_images=include_images, report=report)
                 if answers is not None:
                     shutil.copyfile(answers, staged / PREDICTIONS_NAME)
         except BaseException:
@@ -142,7 +154,7 @@ class HubPusher:
         self._saved = Path(checkpoint)
 
     def push_saved(
-        self, describe: Callable[[Path], None], *, repo_id: str | None, step: int, begin: Callable[[], None]
+        self, describe: Callable[..., None], *, repo_id: str | None, step: int, begin: Callable[[], None]
     ) -> None:
         """Push the checkpoint that has just been saved in the background, as `hub_strategy` says.
 
@@ -150,7 +162,7 @@ class HubPusher:
         a warning, and training goes on.
 
         Args:
-            describe: writes the card and `metrics.json` into the staged folder.
+            describe: as in `push`.
             repo_id: the repository.
             step: the optimizer step, for the commit message.
             begin: called before a push begins.
@@ -166,7 +178,12 @@ class HubPusher:
         staged = self.staging / checkpoint.name
         try:
             stage(checkpoint, staged)  # rotation may delete the checkpoint while it is being sent
-            describe(staged)
+            describe(
+                staged,
+                token=self.args.hub_token,
+                revision=self.args.hub_revision,
+                include_images=self.args.push_images,
+            )
         except _EXPECTED as error:
             self._remove(staged)
             logger.warning(_FAILED, error)

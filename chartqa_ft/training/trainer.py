@@ -23,7 +23,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOu
 from ..adapters import Adapter, base_model
 from ..adapters.pixels import unchanged
 from ..batching.loader import has_answers
-from ..evaluation.report import METRICS_NAME, find_predictions
+from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult
 from .arguments import ChartQATrainingArguments
 from .batches import make_collators, make_loader
@@ -465,7 +465,6 @@ class ChartQATrainer(Seq2SeqTrainer):
             ValueError: `predictions` without an evaluation of these weights, or a file that holds a token.
         """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        token = token if token is not None else self.args.hub_token
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
         self.save_model(_internal_call=True)
@@ -474,27 +473,18 @@ class ChartQATrainer(Seq2SeqTrainer):
             folder, kind = self.save_merged(token=token), "merged"
         if not self.is_world_process_zero():
             return None
-        facts["revision"] = revision = revision if revision is not None else self.args.hub_revision
-        wants_answers = self.args.push_predictions if predictions is None else predictions
-        result = self.scores.get(self.weights_step)
-        describe = partial(
-            self._describe,
-            kind=kind,
-            token=token,
-            include_images=self.args.push_images if include_images is None else include_images,
-            report=folder / METRICS_NAME,
-            **facts,
-        )
         return self.pusher.push(
             folder,
-            describe,
+            partial(self._describe, kind=kind, **facts),
+            partial(find_predictions, self.scores.get(self.weights_step), self.args.output_dir),
             repo_id=self.hub_model_id,
-            token=token,
-            private=private if private is not None else self.args.hub_private_repo,
-            revision=revision,
             message=commit_message,
-            answers=find_predictions(result, self.args.output_dir) if wants_answers else None,
             blocking=blocking,
+            token=token,
+            revision=revision,
+            private=private,
+            predictions=predictions,
+            include_images=include_images,
         )
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
@@ -504,18 +494,9 @@ class ChartQATrainer(Seq2SeqTrainer):
 
     def _push_saved(self) -> None:
         if self.is_world_process_zero():
-            self.pusher.push_saved(
-                partial(
-                    self._describe,
-                    kind=self._kind,
-                    token=self.args.hub_token,
-                    include_images=self.args.push_images,
-                    revision=self.args.hub_revision,
-                ),
-                repo_id=self.hub_model_id,
-                step=self.state.global_step,
-                begin=lambda: self.callback_handler.on_push_begin(self.args, self.state, self.control),
-            )
+            begin = partial(self.callback_handler.on_push_begin, self.args, self.state, self.control)
+            describe = partial(self._describe, kind=self._kind)
+            self.pusher.push_saved(describe, repo_id=self.hub_model_id, step=self.state.global_step, begin=begin)
 
     def _finish_current_push(self) -> None:
         # Upstream waits for its own kind of push; training ends and the next push begins after ours.

@@ -199,7 +199,7 @@ def test_a_saved_adapter_is_trained_on_or_merged_and_adapted_again(tmp_path):
     first.train()
     first.save_model()
     loaded, processor, _ = load_checkpoint(tmp_path / "first")
-    with pytest.raises(ValueError, match=r"load it with load_checkpoint\(..., trainable=True\)"):
+    with pytest.raises(ValueError, match=r"load them with load_checkpoint\(..., trainable=True\)"):
         lora_trainer(loaded, processor, tmp_path / "refused").train()
     again = ChartQATrainer(str(tmp_path / "first"), arguments(tmp_path / "on"), train_dataset=records(2))
     before = {name: p.detach().clone() for name, p in again.model.named_parameters() if p.requires_grad}
