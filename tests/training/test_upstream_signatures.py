@@ -124,6 +124,11 @@ def test_every_private_method_says_why_it_is_overridden():
         assert lines[node.body[0].lineno - 2].strip().startswith("# "), name
 
 
+def test_the_architecture_page_names_every_private_method():
+    page = (Path(chartqa_ft.__file__).parent / "README.md").read_text(encoding="utf-8")
+    assert sorted(line.split("`")[1] for line in page.splitlines() if line.startswith("| `_")) == sorted(PRIVATE)
+
+
 def test_no_other_file_derives_from_the_trainer_of_transformers():
     package = Path(chartqa_ft.__file__).parent
     trainers = [
