@@ -78,7 +78,7 @@ def answer_questions(
         if not isinstance(question, str):
             raise ValueError(f"questions[{position}] is {question!r}, not a str")
     if prompt is not None and adapter is not None:
-        raise ValueError("prompt= would be ignored beside adapter=: pass adapter_for(model, processor, prompt=...)")
+        raise ValueError("prompt= would be ignored with adapter=: pass adapter_for(model, processor, prompt=...)")
     if _is_single(images):
         images = [images] * len(questions)
     elif not isinstance(images, Sequence):

@@ -292,7 +292,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
             ),
             (
                 self.prediction_loss_only,
-                "prediction_loss_only=True: use predict_with_generate=False, which evaluates the loss alone",
+                "prediction_loss_only=True: use predict_with_generate=False, which computes only the loss",
             ),
             (
                 self.save_total_limit == 1,

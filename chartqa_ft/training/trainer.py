@@ -204,7 +204,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         """Return the cross-entropy of the answer tokens in nats, summed and divided by `num_items_in_batch`.
 
         That is the number of answer tokens of the whole optimizer step on all ranks, or if `None`, of this batch.
-        Label smoothing applies to answer tokens. The outputs hold the logits of answer tokens alone, shape (answer
+        Label smoothing applies to answer tokens. The outputs hold the logits of answer tokens only, shape (answer
         tokens, vocabulary).
         """
         losses, outputs = self.answer_loss(model, inputs)
@@ -290,7 +290,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             eval_dataset: records, the name of a data set in a dict, or a dict; `None` uses those of the trainer.
             ignore_keys: unused, kept for the signature.
             metric_key_prefix: prefix of the metrics and of the predictions file.
-            generation_settings: `num_beams`, `max_new_tokens` and others for this evaluation alone.
+            generation_settings: `num_beams`, `max_new_tokens` and others for this evaluation only.
         """
         records = self._eval_records(eval_dataset)
         if isinstance(records, dict):

@@ -1,15 +1,11 @@
-"""Charts stand on the card of a pushed model only when somebody said that they may be published."""
+"""The card of a pushed model shows charts only if they may be published."""
 
 from __future__ import annotations
-
-import shutil
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from chartqa_ft.adapters import adapter_for
-from chartqa_ft.training import pushing
 from chartqa_ft.training.trainer import ChartQATrainer
 
 from ..support.common import arguments
@@ -17,10 +13,8 @@ from ..support.families import build, records
 
 
 @pytest.fixture
-def evaluated(tmp_path, monkeypatch):
-    """A trainer that has evaluated, and whose push copies its files into a fresh folder."""
-    copy = lambda folder, *_, **__: Path(shutil.copytree(folder, tmp_path / "hub"))  # noqa: E731
-    monkeypatch.setattr(pushing, "push_checkpoint", copy)
+def evaluated(tmp_path, pushes_into_a_folder):
+    """A trainer that has evaluated."""
     model, processor = build("llava")
     trainer = ChartQATrainer(
         model,

@@ -1,4 +1,4 @@
-"""What was found out about the best weights before an interruption is on the card that is pushed after it."""
+"""Results of the best weights from before an interruption are on the card that is pushed after it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from transformers import TrainerCallback
 
 from chartqa_ft.evaluation.results import read_scores
 from chartqa_ft.hub import read_card
-from chartqa_ft.training import pushing
 
 from ..support.common import drawn_charts, trainer
+
+pytestmark = pytest.mark.usefixtures("pushes_into_a_folder")
 
 SETTINGS = {
     "eval_strategy": "steps",
@@ -38,13 +39,6 @@ class StopAfter(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         control.should_training_stop = state.global_step == self.step
-
-
-@pytest.fixture(autouse=True)
-def _push_into_a_folder(monkeypatch, tmp_path_factory):
-    """A push copies its files into a fresh folder and returns it."""
-    copy = lambda folder, *_, **__: Path(shutil.copytree(folder, tmp_path_factory.mktemp("hub") / "model"))  # noqa: E731
-    monkeypatch.setattr(pushing, "push_checkpoint", copy)
 
 
 def made(folder: Path, eval_dataset: Any = None, **changes: Any):

@@ -55,7 +55,7 @@ def test_a_model_that_could_not_be_saved_is_refused_before_training(tmp_path):
         trainer(tmp_path, model=model)
 
 
-def test_a_lora_config_trains_and_saves_the_adapter_alone(tmp_path):
+def test_a_lora_config_trains_and_saves_the_lora_weights_alone(tmp_path):
     from peft import LoraConfig
 
     model, processor = tiny()
