@@ -66,9 +66,13 @@ SIGNATURES = {**PRIVATE, **PUBLIC}
 
 
 def overridden(kind: type) -> set[str]:
-    """The methods of transformers' trainer that a class overrides, by methods or by anything else."""
+    """The methods and properties of transformers' trainer that a class overrides, by anything."""
     own = {name for name in vars(kind) if not name.startswith("__") or name == "__init__"}
-    return {name for name in own if hasattr(Seq2SeqTrainer, name)}
+    return {name for name in own if is_method(inspect.getattr_static(Seq2SeqTrainer, name, None))}
+
+
+def is_method(value) -> bool:
+    return callable(value) or isinstance(value, (property, classmethod, staticmethod))
 
 
 def signature_of(function) -> str:
