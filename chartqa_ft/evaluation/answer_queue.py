@@ -1,4 +1,4 @@
-"""Answers in two stages: charts are encoded batch by batch, questions decoded in the company that suits them best."""
+"""`AnswerQueue`: charts are encoded batch by batch, questions decoded in batches of prompts of equal length."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from ..adapters import Adapter
 from ..adapters.sharing.encoded_rows import EncodedRow
 
 WINDOW = 16
-"""Batches whose questions wait for others of the same length, where nobody says how many. With 8 rows a batch and
-about one token a word this fills the calls of ChartQA's test questions as well as a window without end."""
+"""Default number of batches whose questions may wait for others of the same length. With 8 rows per batch and about
+one token per word, this fills the calls for ChartQA's test questions as well as an unlimited window."""
 
 
 class AnswerQueue:
-    """Answers the rows of batches, each as if it were alone.
+    """Answers the rows of batches so that each row gets the answer it would get alone.
 
-    Where only rows with prompts of equal length can be decoded together (`Adapter.needs_equal_prompts`), a single
-    batch has few such rows. Their charts are therefore encoded, and the rows wait: they are decoded as soon as
-    `rows_per_call` of one length have come together, or, the most numerous first, when too many wait. Other families
-    answer every batch at once.
+    Some families can only decode rows with prompts of equal length together (`Adapter.needs_equal_prompts`), and a
+    single batch has few of those. For them the charts of a batch are encoded at once, and the rows wait. They are
+    decoded when `rows_per_call` rows of one length are waiting. If too many rows are waiting, the length with the most
+    rows is decoded first. Other families answer every batch at once.
 
     Args:
-        adapter: of the model's family.
-        rows_per_call: the most rows that are decoded together.
-        window: how many batches of `rows_per_call` rows may wait, and with them the encoder states of as many charts
-            (fewer, where questions share charts); with 1 every batch is answered at once.
-        settings: of `Adapter.generate`: `max_new_tokens`, `num_beams` and others.
+        adapter: the adapter of the model's family.
+        rows_per_call: the maximum number of rows that are decoded together.
+        window: number of batches of `rows_per_call` rows that may wait. As many encoded charts are held in memory
+            (fewer if questions share charts). With 1, every batch is answered at once.
+        settings: settings of `Adapter.generate`, such as `max_new_tokens` and `num_beams`.
+
+    Raises:
+        ValueError: `window` is less than 1.
     """
 
     def __init__(self, adapter: Adapter, *, rows_per_call: int, window: int, **settings: Any):
@@ -45,13 +48,13 @@ class AnswerQueue:
     def add(
         self, model: nn.Module, batch: Mapping[str, torch.Tensor], keys: Sequence[Any], encoder_outputs: Any = None
     ) -> Iterator[tuple[Any, str]]:
-        """Take the rows of one batch, and answer what is ready: (key, answer) of rows of this and of earlier batches.
+        """Take the rows of one batch and yield (key, answer) of all rows that are ready, also of earlier batches.
 
         Args:
-            model: the model that answers, the same at every call.
-            batch: of `Adapter.encode` or a collator.
-            keys: what the caller knows each row by.
-            encoder_outputs: what `Adapter.encode_charts` returned for this batch, if it was called.
+            model: the model that answers; it must be the same in every call.
+            batch: a batch from `Adapter.encode` or a collator.
+            keys: one value per row, by which the caller recognizes the row.
+            encoder_outputs: the result of `Adapter.encode_charts` for this batch; `None` encodes the charts here.
         """
         if not self.waits:
             ids = self.adapter.generate(model, batch, encoder_outputs=encoder_outputs, **self.settings)
@@ -70,7 +73,7 @@ class AnswerQueue:
             yield from self._answer(max(self._longest_first(), key=len))
 
     def flush(self) -> Iterator[tuple[Any, str]]:
-        """Answer all rows that still wait."""
+        """Answer all rows that are still waiting and yield (key, answer) of each."""
         for rows in self._longest_first():
             while rows:
                 yield from self._answer(rows)
@@ -79,7 +82,7 @@ class AnswerQueue:
         return [rows for _, rows in sorted(self._waiting.items(), reverse=True)]
 
     def _answer(self, rows: list[tuple[Any, EncodedRow]]) -> list[tuple[Any, str]]:
-        """Decode the first of `rows`, which then wait no longer."""
+        """Decode the first `rows_per_call` of `rows` and remove them from the list."""
         now = rows[: self.rows_per_call]
         batch, encoder_outputs = self.adapter.rejoined([row for _, row in now])
         ids = self.adapter.generate(self._model, batch, encoder_outputs=encoder_outputs, **self.settings)

@@ -1,4 +1,4 @@
-"""Questions in, answers out: batched, and every answer the one that its question gets alone."""
+"""`answer_questions`: batched generation in which every answer is the one that its question would get alone."""
 
 from __future__ import annotations
 
@@ -38,18 +38,19 @@ def answer_questions(
     """Answer questions on charts.
 
     Args:
-        model: a loaded model; it answers on the device it is on, and is back in its mode (train/eval) afterwards.
-        processor: its processor.
-        images: one image per question (a list, a column of a `datasets.Dataset` or another sequence), or a single one
-            for all of them. An image is a PIL image, the path of a file, or an array of uint8.
+        model: a loaded model. It answers on the device that it is on; its mode (train or eval) is restored afterwards.
+        processor: the processor of the model.
+        images: one image per question (a list, a column of a `datasets.Dataset` or another sequence), or a single
+            image for all of them. An image is a PIL image, the path of a file, or an array of uint8.
         questions: the questions, as a sequence of str.
-        batch_size: at most so many questions are decoded, and charts encoded, together; it changes the speed and no
-            answer. In a list of images, questions on one object or path are answered together, wherever they stand.
+        batch_size: number of questions that are decoded, and charts that are encoded, together. It changes the speed,
+            not the answers. In a list of images, questions on the same object or path are answered together, wherever
+            they stand.
         num_beams: 1 for greedy decoding, more for beam search.
         max_new_tokens: the longest answer, in tokens.
-        prompt: how a question is put, with the field `{question}`; `None`: the model's own.
-        adapter: an adapter made before, in place of `adapter_for(model, processor, prompt=prompt)`.
-        progress: show a progress bar; `None`: when there is more than one batch.
+        prompt: template of the prompt with the field `{question}`; `None` uses the prompt of the model.
+        adapter: an existing adapter, in place of `adapter_for(model, processor, prompt=prompt)`.
+        progress: whether to show a progress bar; `None` shows one if there is more than one batch.
         generation_kwargs: further fields of the generation config, such as `length_penalty`, or arguments of
             `model.generate`, such as `logits_processor`.
 
@@ -57,8 +58,18 @@ def answer_questions(
         The answers, in the order of the questions.
 
     Raises:
-        TypeError: a setting that generation does not know.
-        ValueError: images and questions differ in number, a question is no str, or an image cannot be decoded.
+        TypeError: generation does not know one of the settings.
+        ValueError: images and questions differ in number, a question is not a str, or an image cannot be decoded.
+
+    Example:
+        >>> from PIL import Image
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")  # random weights
+        >>> chart = Image.new("RGB", (96, 96), "white")
+        >>> questions = ["How many bars are there?", "Which bar is the highest?"]
+        >>> answers = answer_questions(model, processor, chart, questions, max_new_tokens=3)
+        >>> [type(answer).__name__ for answer in answers]
+        ['str', 'str']
     """
     if isinstance(questions, str):
         raise ValueError("questions is a single str: pass a list of questions, [question] for one")
@@ -67,7 +78,7 @@ def answer_questions(
         if not isinstance(question, str):
             raise ValueError(f"questions[{position}] is {question!r}, not a str")
     if prompt is not None and adapter is not None:
-        raise ValueError("prompt= would be ignored beside adapter=: pass adapter_for(model, processor, prompt=...)")
+        raise ValueError("prompt= would be ignored with adapter=: pass adapter_for(model, processor, prompt=...)")
     if _is_single(images):
         images = [images] * len(questions)
     elif not isinstance(images, Sequence):
@@ -107,10 +118,15 @@ def answer_questions(
 
 
 def _batches(images: Sequence[Any], batch_size: int, *, whole: bool) -> Iterator[list[int]]:
-    """The rows of each batch, questions on one chart together; in their order where only decoding tells the images.
+    """Yield the rows of each batch, with questions on one chart together.
+
+    A sequence whose images are known only after decoding (not a list or tuple) keeps its order.
 
     Args:
-        whole: a chart is never split, so that it is encoded once; of a chart with more questions a batch is larger.
+        images: the image of each question.
+        batch_size: number of rows in a batch.
+        whole: never split a chart between batches, so that it is encoded once. A batch is larger than `batch_size` if
+            one chart has more questions.
     """
     charts = [_chart(image) for image in images] if isinstance(images, (list, tuple)) else range(len(images))
     if not whole:
@@ -134,7 +150,7 @@ def _batches(images: Sequence[Any], batch_size: int, *, whole: bool) -> Iterator
 
 
 def _is_single(images: Any) -> bool:
-    """Whether this is one image: an array of two or three dimensions is, one of four is a stack of images."""
+    """Return whether this is a single image. An array of two or three dimensions is one; four are a stack."""
     return isinstance(images, (Image.Image, str, Path)) or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
 
 
@@ -143,5 +159,5 @@ def _example(image: Any, question: str) -> dict[str, Any]:
 
 
 def _chart(image: Any) -> str | int:
-    """Equal for one image object, and for one path."""
+    """Return a key that is equal for the same image object and for the same path."""
     return str(image) if isinstance(image, (str, Path)) else id(image)

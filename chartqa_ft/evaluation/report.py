@@ -1,23 +1,106 @@
-"""Write `metrics.json`, the report of a run's scores."""
+"""`metrics.json`, the scores of a model beside its weights, and the `predictions.jsonl` that belongs to it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json, write_json
 from ..hub.public import as_json, public_values
+from ..metrics.predictions import FIELDS, read_predictions
+from .results import EvaluationResult
+
+METRICS_NAME = "metrics.json"
+PREDICTIONS_NAME = "predictions.jsonl"
 
 
 def write_report(output_dir: str | Path, script: Any, numbers: Mapping[str, Any], answers: str | None) -> None:
-    """Write `metrics.json`: the script's arguments, without folders of this machine, and `numbers`; make
-    `predictions/<answers>` `predictions.jsonl`."""
+    """Write the `metrics.json` of a script and move the answers of its final evaluation to `predictions.jsonl`.
+
+    Args:
+        output_dir: the folder that holds `predictions/` and gets both files. Earlier ones are replaced.
+        script: the arguments of the script, a dataclass. Absolute paths are shortened before they are written.
+        numbers: the metrics and whatever else the report should hold. NaN and infinity become `null`.
+        answers: name of the file in `predictions/` to move; `None` if no answers were written.
+
+    Example:
+        >>> import dataclasses, tempfile
+        >>> Arguments = dataclasses.make_dataclass("Arguments", ["dataset_name"])
+        >>> folder = tempfile.mkdtemp()
+        >>> write_report(folder, Arguments("/data/ChartQA"), {"eval_n": 2.0}, None)
+        >>> read_json(f"{folder}/metrics.json")
+        {'arguments': {'dataset_name': 'ChartQA'}, 'eval_n': 2.0}
+    """
     output = Path(output_dir)
     if answers:
-        (output / "predictions" / answers).replace(output / "predictions.jsonl")
+        (output / "predictions" / answers).replace(output / PREDICTIONS_NAME)
         if not any((output / "predictions").iterdir()):
             (output / "predictions").rmdir()
-    report = as_json({"arguments": public_values(asdict(script)), **numbers})
-    (output / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(output / METRICS_NAME, as_json({"arguments": public_values(asdict(script)), **numbers}))
+
+
+def write_metrics(folder: str | Path, result: EvaluationResult, *, report: str | Path | None = None) -> Path:
+    """Write the scores of an evaluation as the `metrics.json` of a folder.
+
+    Args:
+        folder: where to write it.
+        result: the evaluation of the weights in the folder. Its prefix becomes `eval_`.
+        report: a `metrics.json` that may exist already. If it holds the same accuracies, it is the report of a script
+            on the same evaluation, which says more, and its content is written.
+
+    Returns:
+        The path of the file.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> metrics = {"test_relaxed_accuracy": 0.5, "test_n": 2.0}
+        >>> result = EvaluationResult(step=10, prefix="test_", metrics=metrics, decoding={"num_beams": 4})
+        >>> read_json(write_metrics(folder, result))
+        {'eval_relaxed_accuracy': 0.5, 'eval_n': 2.0, 'step': 10, 'decoding': {'num_beams': 4}}
+    """
+    numbers = {key.replace(result.prefix, "eval_", 1): value for key, value in as_json(result.metrics).items()}
+    content = None if report is None else _same_evaluation(Path(report), numbers)
+    if content is None:
+        content = {**numbers, "step": result.step, "decoding": as_json(result.decoding)}
+        if result.part is not None:
+            content["eval_dataset"] = result.part
+    return write_json(Path(folder) / METRICS_NAME, content)
+
+
+def _same_evaluation(report: Path, numbers: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the content of a report if its accuracies are those of `numbers`."""
+    if not report.is_file():
+        return None
+    try:
+        found = read_json(report)
+    except ValueError:  # a damaged file is not the report of any evaluation
+        return None
+    keys = [key for key in numbers if "relaxed_accuracy" in key]
+    return found if keys and all(found.get(key) == numbers[key] for key in keys) else None
+
+
+def find_predictions(result: EvaluationResult | None, output_dir: str | Path) -> Path:
+    """Return the file with the answers of an evaluation, also after `write_report` has moved it.
+
+    Args:
+        result: the evaluation; `None` if there was none.
+        output_dir: the folder in which `write_report` puts `predictions.jsonl`.
+
+    Raises:
+        ValueError: there is no file with these answers.
+    """
+    written = None if result is None else result.predictions
+    if written is not None and written.is_file():
+        return written
+    moved = Path(output_dir) / PREDICTIONS_NAME
+    if result is not None and written is not None and moved.is_file():
+        found = as_json(read_predictions(moved)[: len(result.rows)])
+        if found == as_json([{key: row.get(key) for key in FIELDS} for row in result.rows]):
+            return moved
+    raise ValueError(
+        "there are no predictions of these weights to push: evaluate them with write_predictions=True first, or push "
+        "without predictions"
+    )

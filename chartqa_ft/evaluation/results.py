@@ -1,41 +1,44 @@
-"""What evaluations found out about the weights of a run's steps, and how a checkpoint keeps it."""
+"""`EvaluationResult`: what an evaluation found about the weights of one step, and how checkpoints keep it."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json, write_json
 from ..hub.public import as_json
 
 SCORES_NAME = "chartqa_scores.json"
+_ADVICE = "resume from another checkpoint, or delete the file and evaluate again"
 _STORED = ("step", "prefix", "metrics", "decoding", "rows", "part")
 _IDENTIFYING = ("chart_id", "question", "answer")
 
 
 @dataclass
 class EvaluationResult:
-    """What an evaluation found out about the weights of one optimizer step."""
+    """What an evaluation found about the weights of one optimizer step."""
 
     step: int
+    """The optimizer step of the weights."""
     prefix: str
+    """The prefix of `metrics`, such as `"eval_"`."""
     metrics: dict[str, float]
-    """As `evaluate` returned them, with their prefix."""
+    """The metrics as `evaluate` returned them."""
     decoding: dict[str, Any]
+    """The generation settings, such as `num_beams`."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """The first rows, with question, answer, prediction and verdict."""
+    """The first rows, with question, answer, prediction and verdict, to be shown on a model card."""
     predictions: Path | None = None
-    """The file of all answers, where one was written."""
+    """The file with all answers, if one was written."""
     records: Any = None
-    """What was evaluated, where it can be indexed by row: for the charts of `rows`."""
+    """The evaluated records, used to find the charts of `rows`."""
     part: str | None = None
-    """Its name, where the trainer has several evaluation data sets."""
+    """The name of `records` if the trainer has a dict of evaluation data sets."""
 
     def chart(self, row: Mapping[str, Any]) -> Any:
-        """The image of one of `rows`; `None` where the data is a stream, or other data than was evaluated."""
+        """Return the image of one of `rows`, or `None` if `records` is a stream or does not hold that row."""
         # Not by __getitem__: streams have one, for columns.
         if not hasattr(self.records, "__len__") or row["index"] >= len(self.records):
             return None
@@ -45,38 +48,59 @@ class EvaluationResult:
 
 
 def part_of(records: Any, eval_dataset: Any) -> str | None:
-    """The name of `records` in a dict of evaluation data sets; `None` where it is none of them."""
+    """Return the name of `records` in a dict of evaluation data sets, or `None` if it is none of them.
+
+    Example:
+        >>> easy, hard = ["a"], ["b"]
+        >>> part_of(hard, {"easy": easy, "hard": hard})
+        'hard'
+    """
     parts = eval_dataset if isinstance(eval_dataset, dict) else {}
     return next((name for name, part in parts.items() if part is records), None)
 
 
-def write_scores(scores: Mapping[int, EvaluationResult], checkpoint: str | Path, output_dir: str | Path) -> Path:
-    """Write the scores of a run beside the weights in a checkpoint, as JSON; the file appears whole or not at all.
+def write_scores(results: Mapping[int, EvaluationResult], checkpoint: str | Path, output_dir: str | Path) -> Path:
+    """Write the results of a run into a checkpoint, as `chartqa_scores.json`.
 
-    Files of answers are named from `output_dir` on, so that the folder may be moved.
+    The paths of prediction files are stored relative to `output_dir`, so that the folder can be moved.
+
+    Args:
+        results: step -> result.
+        checkpoint: the folder of the checkpoint.
+        output_dir: the output folder of the run.
+
+    Returns:
+        The path of the file, which appears whole or not at all.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> result = EvaluationResult(step=5, prefix="eval_", metrics={"eval_n": 2.0}, decoding={"num_beams": 1})
+        >>> write_scores({5: result}, folder, folder).name
+        'chartqa_scores.json'
+        >>> read_scores(folder, folder) == {5: result}
+        True
     """
     entries = []
-    for score in scores.values():
-        entry = {name: getattr(score, name) for name in _STORED}
-        answers = score.predictions
-        inside = answers is not None and answers.is_relative_to(output_dir)
-        entries.append({**entry, "predictions": answers.relative_to(output_dir).as_posix() if inside else None})
-    path = Path(checkpoint) / SCORES_NAME
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(as_json(entries), indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    for result in results.values():
+        entry: dict[str, Any] = {name: getattr(result, name) for name in _STORED}
+        answers = result.predictions
+        entry["predictions"] = None
+        if answers is not None and answers.is_relative_to(output_dir):
+            entry["predictions"] = answers.relative_to(output_dir).as_posix()
+        entries.append(entry)
+    return write_json(Path(checkpoint) / SCORES_NAME, as_json(entries))
 
 
 def read_scores(
     checkpoint: str | Path, output_dir: str | Path, eval_dataset: Any = None
 ) -> dict[int, EvaluationResult]:
-    """Step -> scores, as `write_scores` left them; empty for a checkpoint that has none (of another trainer).
+    """Read what `write_scores` wrote: step -> result. Empty if the checkpoint has no such file.
 
     Args:
         checkpoint: the folder to resume from.
-        output_dir: where files of answers are looked for; those that are gone are forgotten.
-        eval_dataset: the records to find the charts of the rows in, or a dict of such.
+        output_dir: the folder in which prediction files are looked up; a file that no longer exists becomes `None`.
+        eval_dataset: the records in which the charts of the rows are looked up, or a dict of several.
 
     Raises:
         ValueError: the file is damaged; the message names it.
@@ -84,9 +108,10 @@ def read_scores(
     path = Path(checkpoint) / SCORES_NAME
     if not path.is_file():
         return {}
+    entries = read_json(path, kind=list, advice=_ADVICE)
     try:
         found = {}
-        for entry in json.loads(path.read_text(encoding="utf-8")):
+        for entry in entries:
             stored = {name: entry[name] for name in _STORED}
             file = None if entry["predictions"] is None else Path(output_dir) / entry["predictions"]
             records = eval_dataset.get(entry["part"]) if isinstance(eval_dataset, dict) else eval_dataset
@@ -94,7 +119,4 @@ def read_scores(
             found[entry["step"]] = EvaluationResult(**stored, predictions=answers, records=records)
         return found
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error or type(error).__name__}): resume from another checkpoint, or delete the file "
-            "and evaluate again"
-        ) from error
+        raise ValueError(f"{path} is damaged ({error or type(error).__name__}): {_ADVICE}") from error

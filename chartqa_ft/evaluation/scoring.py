@@ -1,4 +1,4 @@
-"""From the answered rows of an evaluation to its metrics: every row once, in the order of the data set."""
+"""The metrics of an evaluation, from its answered rows: each row once, in the order of the data set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ logger = logging.getLogger(__name__)
 
 
 def each_row_once(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows gathered from all ranks, sorted by `index`; fillers (index -1) and repetitions are left out."""
+    """Sort the rows gathered from all ranks by `index`, without repeated rows and fillers (index -1).
+
+    Example:
+        >>> each_row_once([{"index": 1}, {"index": 0}, {"index": 1}, {"index": -1}])
+        [{'index': 0}, {'index': 1}]
+    """
     return [row for _, row in sorted({row["index"]: row for row in rows if row["index"] >= 0}.items())]
 
 
@@ -25,18 +30,26 @@ def score_rows(
     variant: str,
     compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
-    """The metrics of answered rows; adds the verdict of each as `correct` (`None` where there is no reference).
+    """Return the metrics of answered rows, and set the verdict on each row as `correct`.
+
+    `correct` is `None` for a row without a reference.
 
     Args:
-        rows: with `answer` and `source`, and as far as they were computed `prediction` (the generated answer) and
+        rows: dicts with `answer` and `source`, and if they were computed, `prediction` (the generated answer) and
             `loss_sum` (nats, summed over the answer's tokens) with `tokens` (their number). `question_type` and
             `year_flags`, which ChartQAPro has, reach the metric.
-        variant: of relaxed accuracy.
-        compute_metrics: called with answers and references as lists of strings; its metrics join ours.
+        variant: the variant of relaxed accuracy.
+        compute_metrics: called with answers and references as lists of strings; its metrics are added.
 
     Returns:
         `loss`, the mean over all answer tokens in nats, and the keys of `relaxed_accuracy` over the rows that have a
-        reference; each only where its rows have what it needs.
+        reference. Each is present only if the rows have what it needs.
+
+    Example:
+        >>> rows = [{"answer": "10", "source": "human", "prediction": "10.2", "loss_sum": 3.0, "tokens": 2}]
+        >>> metrics = score_rows(rows, variant="pix2struct")
+        >>> metrics["loss"], metrics["relaxed_accuracy"], rows[0]["correct"]
+        (1.5, 1.0, 1.0)
     """
     metrics: dict[str, float] = {}
     if rows and all("tokens" in row for row in rows):
@@ -50,7 +63,9 @@ def score_rows(
         return metrics
     if len(scored) < len(rows):
         logger.warning(
-            "%d of %d questions have no answer to compare with: they are left out", len(rows) - len(scored), len(rows)
+            "%d of %d questions have no answer to compare with: they are not scored",
+            len(rows) - len(scored),
+            len(rows),
         )
     answers, references = [row["prediction"] for row in scored], [str(row["answer"]) for row in scored]
     extras = {

@@ -200,7 +200,7 @@ def _read_json(path: Path, key: str | None = None) -> Any:
 
 
 # ------------------------------------------------------------------ beside the training
-def stage(folder: str | Path, target: str | Path) -> Path:
+def stage(folder: str | Path, target: str | Path, names: Iterable[str] | None = None) -> Path:
     """Set the files of a checkpoint aside, for an upload that goes on while the trainer deletes old checkpoints.
 
     Large files become hard links, which cost no space, or copies where the file system cannot; small ones are copied.
@@ -209,6 +209,7 @@ def stage(folder: str | Path, target: str | Path) -> Path:
     Args:
         folder: the checkpoint; `training_args.bin` is left out.
         target: a folder to make, best on the same file system; what it held before is deleted.
+        names: paths of the files to set aside, relative to `folder`; `None`: all.
 
     Returns:
         `target`.
@@ -216,7 +217,8 @@ def stage(folder: str | Path, target: str | Path) -> Path:
     folder, target = Path(folder), Path(target)
     if target.exists():
         shutil.rmtree(target)
-    for path in sorted(folder.rglob("*")):
+    target.mkdir(parents=True)
+    for path in sorted(folder.rglob("*") if names is None else [folder / name for name in names]):
         if not path.is_file() or path.name == _ARGUMENTS_PICKLE:
             continue
         copy = target / path.relative_to(folder)

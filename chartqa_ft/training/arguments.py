@@ -1,4 +1,4 @@
-"""The arguments of `ChartQATrainer`: those of `Seq2SeqTrainer`, with the official UniChart recipe as defaults."""
+"""`ChartQATrainingArguments`: those of `Seq2SeqTrainer`, with the official UniChart recipe as defaults."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from ..evaluation.answer_queue import WINDOW
+from ..files import write_whole
 from ..hub.public import as_json, public_values
 from ..metrics.correctness import variant_name
 
@@ -22,181 +23,199 @@ logger = logging.getLogger(__name__)
 RECIPE_STEPS = 40_000
 
 _LOCAL = ("chart_cache", "chart_cache_gb")
-"""Arguments of this machine alone, which change no result: they are in no card and no pushed file."""
+"""Arguments that concern this machine only and change no result. They are left out of cards and pushed files."""
 
 
 def _switch(text: str) -> dict:
-    """Metadata of a flag that may be unset: `--flag` alone turns it on, as every plain flag does."""
+    """Return the metadata of a flag that may be unset; `--flag` without a value turns it on."""
     return {"help": text, "nargs": "?", "const": True}
 
 
 @dataclass
 class ChartQATrainingArguments(Seq2SeqTrainingArguments):
-    """Everything `Seq2SeqTrainingArguments` takes, and what reading charts needs beside it.
+    """The arguments of `Seq2SeqTrainingArguments`, and those for models that read charts.
 
     The defaults are those of the official ChartQA fine-tuning of UniChart (vis-nlp/UniChart): Adam (AdamW without
     weight decay is the same), learning rate 5e-5, cosine schedule with 100 warm-up steps, gradient norm clipped at
-    1.0, batches of 8, 40,000 steps, random padding of training charts, validation by search with 4 beams. The recipe's
-    fp16 becomes the best precision of the device.
+    1.0, batches of 8, 40,000 steps, random padding of training charts, validation by beam search with 4 beams. In
+    place of the recipe's fp16, the best precision of the device is used.
 
     Raises:
         ValueError: a combination that would silently do something else than asked; the message says what to do.
+
+    Example:
+        >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True)
+        >>> args.max_steps, args.learning_rate, args.generation_num_beams, args.precision
+        (40000, 5e-05, 4, 'fp32')
+        >>> ChartQATrainingArguments(output_dir="out", use_cpu=True, generation_max_length=20)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: generation_max_length counts the prompt, ...: use generation_max_new_tokens
     """
 
     num_train_epochs: float | None = field(
         default=None,
-        metadata={"help": "Epochs to train. Without this and max_steps, the recipe's 40,000 steps are taken."},
+        metadata={"help": "Epochs to train. Without this and max_steps: the recipe's 40,000 steps."},
     )
-    """Epochs over the training split; `None` and no `max_steps`: the recipe's 40,000 steps."""
+    """Epochs over the training split. `None` without `max_steps`: the recipe's 40,000 steps."""
 
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule (recipe: cosine)."})
     """Learning-rate schedule. Recipe: cosine, from 0 over the warm-up to `learning_rate` and back to 0."""
 
-    warmup_steps: float = field(default=100, metadata={"help": "Warm-up steps, or a share of all steps below 1."})
-    """Steps of linear warm-up (recipe: 100), or a share of all steps if below 1."""
+    warmup_steps: float = field(default=100, metadata={"help": "Warm-up steps; below 1, a share of all steps."})
+    """Steps of linear warm-up (recipe: 100); a number below 1 is a share of all steps."""
 
     bf16: bool | None = field(
         default=None,
-        metadata=_switch("bfloat16 mixed precision. Unset with fp16 unset: the best that the device has."),
+        metadata=_switch("bfloat16 mixed precision. If fp16 is unset too: the best that the device has."),
     )
-    """bfloat16 mixed precision. `None` with `fp16=None`: bf16 on GPUs that support it, fp16 on others, else fp32."""
+    """bfloat16 mixed precision. `None` with `fp16=None`: bf16 on GPUs that support it, fp16 on other GPUs, else
+    fp32."""
 
     fp16: bool | None = field(default=None, metadata=_switch("float16 mixed precision (GPU only). See bf16."))
-    """float16 mixed precision, for GPUs alone: on a CPU it would be accepted upstream and do nothing."""
+    """float16 mixed precision. Refused on a CPU, where upstream accepts it and it has no effect."""
 
     activation_checkpointing: bool | None = field(
-        default=None, metadata=_switch("Compute activations again in the backward pass: less memory, more time.")
+        default=None, metadata=_switch("Recompute activations in the backward pass: less memory, more time.")
     )
-    """Compute activations again in the backward pass: less memory, more time. Upstream's own name from 5.23 on."""
+    """Recompute activations in the backward pass: less memory, more time. The name in transformers since 5.23."""
 
     activation_checkpointing_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Its settings as JSON, such as every_n_layers."}
+        default=None, metadata={"help": "Settings of activation checkpointing as JSON, such as every_n_layers."}
     )
-    """Its settings, such as `{"every_n_layers": 2}`; on the command line as JSON. Upstream's name from 5.23 on."""
+    """Settings of `activation_checkpointing`, such as `{"every_n_layers": 2}`; JSON on the command line."""
 
     logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Must stay off: a run that went wrong shows NaN in its log."}
+        default=False, metadata={"help": "Must stay off, so that the log of a failing run shows NaN."}
     )
-    """Must stay `False`: the log shows what was computed, so that a run that went wrong says so."""
+    """Must stay `False`, so that the log of a failing run shows NaN."""
 
     hub_strategy: str = field(
         default="end",
-        metadata={"help": "end: push at the end; every_save, checkpoint, all_checkpoints: also while training."},
+        metadata={"help": "end: push at the end; every_save, checkpoint, all_checkpoints: also during training."},
     )
-    """When to push: `"end"`, or while training every saved model (`"every_save"`), also with the states to resume from
-    (`"checkpoint"` in the folder last-checkpoint, `"all_checkpoints"` in one each)."""
+    """When to push: at the `"end"`, or during training every saved model (`"every_save"`), also with the states to
+    resume from (`"checkpoint"` in the folder last-checkpoint, `"all_checkpoints"` in one folder each)."""
 
     hub_token: str | None = field(
         default=None,
         repr=False,
-        metadata={"help": "Token to push with. Unset: the one of hf auth login, or HF_TOKEN."},
+        metadata={"help": "Token to push with. Unset: that of hf auth login, or HF_TOKEN."},
     )
-    """Token of the Hub to push with; `None`: the one that is logged in. No representation shows it, here nor in a
-    dataclass that is derived from this one."""
+    """Hub token to push with; `None` uses the login. It is left out of the `repr` of this dataclass and its
+    subclasses."""
 
     hub_create_pr: bool = field(
-        default=False, metadata={"help": "Push as a pull request to somebody else's hub_model_id."}
+        default=False, metadata={"help": "Push as a pull request to hub_model_id, which may be somebody else's."}
     )
-    """Push as a pull request to the repository `hub_model_id`, which need not be one's own."""
+    """Push as a pull request to the repository `hub_model_id`, which may be somebody else's."""
 
-    push_merged: bool = field(default=False, metadata={"help": "Push a PEFT adapter merged into its base model."})
-    """Push a PEFT adapter merged into its base model."""
+    push_merged: bool = field(
+        default=False, metadata={"help": "Merge PEFT weights into the base model and push the result."}
+    )
+    """Merge PEFT weights into the base model and push the result."""
 
     push_predictions: bool = field(default=False, metadata={"help": "Push predictions.jsonl with the model."})
-    """Push the answers of the last evaluation, `predictions.jsonl`, with the model."""
+    """Push the answers of the last evaluation with the model, as `predictions.jsonl`."""
 
     push_images: bool = field(
         default=False,
         metadata={"help": "Show three charts of the evaluation on the card. Only if you may publish them."},
     )
-    """Show three evaluated charts on the model's card. Only if you may publish them: ChartQA's own are not yours."""
+    """Show three evaluated charts on the model's card. Only if you may publish them; ChartQA's are not yours."""
 
-    logging_steps: float = field(default=50, metadata={"help": "Log the loss every so many steps."})
-    """Steps between two lines of the log; each reports the token-exact loss of the steps since the last one."""
+    logging_steps: float = field(default=50, metadata={"help": "Steps between two logs of the loss."})
+    """Steps between two logs. Each reports the loss since the last one, exact to the token."""
 
     predict_with_generate: bool = field(
-        default=True, metadata={"help": "Evaluate by generated answers and relaxed accuracy, not by the loss alone."}
+        default=True, metadata={"help": "Evaluate by generated answers and relaxed accuracy, not only by the loss."}
     )
-    """Evaluate by generating answers and scoring them with relaxed accuracy; `False`: the loss alone."""
+    """Evaluate by generating answers and scoring them with relaxed accuracy. `False` computes only the loss."""
 
     remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Must stay off: the collator reads the columns."}
+        default=False, metadata={"help": "Must stay off: the collator needs the columns."}
     )
-    """Must stay `False`: the collator reads the records' own columns."""
+    """Must stay `False`: the collator needs the columns of the records."""
 
     generation_num_beams: int | None = field(
-        default=4, metadata={"help": "Beams of evaluations (recipe: 4; 1: greedy)."}
+        default=4, metadata={"help": "Beams in evaluations (recipe: 4; 1: greedy)."}
     )
-    """Beams at evaluation. Recipe: 4; 1 is greedy and much cheaper while training."""
+    """Number of beams in evaluations. Recipe: 4; 1 is greedy search, which is much faster during training."""
 
-    generation_max_new_tokens: int = field(default=128, metadata={"help": "Longest answer in tokens at evaluation."})
-    """Longest answer in tokens. (`generation_max_length` counts the prompt as well and is refused.)"""
+    generation_max_new_tokens: int = field(default=128, metadata={"help": "Longest answer in evaluations, in tokens."})
+    """Longest answer in tokens. (`generation_max_length`, which counts the prompt as well, is refused.)"""
 
     metric_variant: str = field(
-        default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see the README."}
+        default="pix2struct", metadata={"help": "Variant of relaxed accuracy; see the README."}
     )
-    """Which relaxed accuracy `eval_relaxed_accuracy` is; see `chartqa_ft.relaxed_correctness`."""
+    """The variant of `eval_relaxed_accuracy`; see `chartqa_ft.relaxed_correctness`."""
 
     eval_subset: float | None = field(
         default=None,
         metadata={
-            "help": "Evaluations while training use this many questions (or share below 1), stratified by source."
+            "help": "Number of questions (below 1: share) in evaluations during training, stratified by source."
         },
     )
-    """Questions (or share, below 1) of each evaluation while training, stratified by source. `evaluate()` called by a
-    script always takes the whole split."""
+    """Number of questions (below 1: share) in evaluations during training, stratified by source. A script's own call
+    of `evaluate()` always uses the whole split."""
 
     eval_window: int = field(
         default=WINDOW,
-        metadata={"help": "Batches of an evaluation whose questions may wait for others of the same length."},
+        metadata={"help": "Evaluation batches whose questions may wait for others of the same length."},
     )
-    """Batches of an evaluation whose questions may wait for others of the same length, to be answered together, where
-    the model needs that (UniChart, Donut). More take fewer calls and memory for the encoded charts of so many batches
-    (at 960 pixels 900 x 1024 numbers each); 1 answers every batch by itself. It changes no answer."""
+    """Evaluation batches whose questions may wait for others of the same length, to be answered together, for models
+    that need it (UniChart, Donut). More batches mean fewer calls, and more memory for their encoded charts (900 x 1024
+    numbers per chart at 960 pixels); 1 answers every batch by itself. The answers are the same."""
 
     group_by_chart: bool | None = field(
         default=None,
         metadata=_switch("Encode each chart once for all its questions in a batch. Unset: where possible."),
     )
-    """Batch the questions of a chart together and encode it once. `None`: where the model's adapter can. Such rows
-    share the encoder's dropout mask and a batch holds fewer distinct charts than the recipe's; `False` restores it."""
+    """Batch the questions of a chart together and encode it once. `None`: if the model's adapter supports it. Such
+    rows share the encoder's dropout mask, and a batch holds fewer distinct charts than the recipe's; `False` is
+    exactly the recipe."""
 
     pack_questions: bool | None = field(
         default=None,
-        metadata=_switch("Train all questions of a chart in a batch as one sequence. Unset: where it is exact."),
+        metadata=_switch("Train all questions of a chart in a batch as one sequence. Unset: where that is exact."),
     )
-    """Train the questions of a chart as one sequence that holds it once, where none sees another: the same losses for
-    less time. `None`: with `group_by_chart`, for LLaVA 1.5, LLaVA-Next, Idefics3, SmolVLM and InternVL, whose losses
-    tests compare, without `torch_compile`. `True`: for any decoder-only model with causal attention to all tokens and
-    rotary positions of one dimension. Evaluations have a row per question always."""
+    """Train the questions of a chart as one sequence that holds the chart once, and in which no question sees another:
+    the same losses in less time. `None`: with `group_by_chart` and without `torch_compile`, for LLaVA 1.5, LLaVA-Next,
+    Idefics3, SmolVLM and InternVL, whose losses are compared in tests. `True`: for any decoder-only model with causal
+    attention to all tokens and rotary positions of one dimension. Evaluations always have one row per question."""
 
     chunk_encoder: bool = field(
         default=True,
-        metadata={"help": "Compute a Donut encoder's blocks a few windows at a time on a CPU: less memory and time."},
+        metadata={"help": "On a CPU, compute a Donut encoder's blocks a few windows at a time: less memory and time."},
     )
-    """Compute each block of a Donut encoder (UniChart) a few windows at a time where it runs on a CPU in 32 bits: half
-    the memory and less time for the same values and gradients to float precision. Second derivatives and `torch.func`
-    need `False`, upstream's own way."""
+    """On a CPU in 32 bits, compute each block of a Donut encoder (UniChart) a few windows at a time: half the memory
+    and less time, for the same values and gradients to float precision. Second derivatives and `torch.func` need
+    `False`, which computes as transformers does."""
 
     random_padding: bool | None = field(
         default=None,
-        metadata=_switch("Place training charts at random on their canvas. Unset: where the processor pads."),
+        metadata=_switch("Place training charts at random on their canvas. Unset: if the processor pads."),
     )
-    """The recipe's training augmentation. `None`: on for processors that pad charts to a fixed canvas (Donut)."""
+    """Place training charts at random on their canvas, as the recipe does. `None`: if the processor pads charts to a
+    fixed canvas (Donut)."""
 
     chart_cache: str = field(
         default="auto",
-        metadata={"help": "Folder that keeps resized charts. auto: beneath HF_HOME where it pays; off: none."},
+        metadata={"help": "Folder for resized charts. auto: below HF_HOME where it saves time; off: none."},
     )
-    """Folder that keeps resized charts from one epoch or run to the next. `"auto"`: `chartqa_ft/charts` beneath
-    `HF_HOME`, for models with a plain processor (UniChart, Donut) and pictures of more than 200 x 200 pixels; `"off"`:
-    none. Another image, other settings and other versions of the libraries find no old chart. It changes no pixel."""
+    """Folder that keeps resized charts from one epoch or run to the next. `"auto"`: `chartqa_ft/charts` below
+    `HF_HOME`, for models with a plain processor (UniChart, Donut) and images of more than 200 x 200 pixels; `"off"`:
+    none. Entries are only used for the same image, settings and library versions. No pixel changes."""
 
-    chart_cache_gb: float = field(default=10.0, metadata={"help": "Bound of the chart cache in units of 10^9 bytes."})
-    """Bound of `chart_cache` in units of 10^9 bytes. 18,317 charts, as ChartQA's training split has, take 2.3 at 960
-    pixels if they are like the 24 of its test split that were measured."""
+    chart_cache_gb: float = field(
+        default=10.0, metadata={"help": "Maximum size of the chart cache in units of 10^9 bytes."}
+    )
+    """Maximum size of `chart_cache` in units of 10^9 bytes. The 18,317 charts of ChartQA's training split take about
+    2.3 at 960 pixels, estimated from 24 charts of its test split."""
 
-    write_predictions: bool = field(default=True, metadata={"help": "Write a predictions file for every evaluation."})
+    write_predictions: bool = field(
+        default=True, metadata={"help": "Write a file of predictions for every evaluation."}
+    )
     """Write `predictions/<prefix>-step-<n>.jsonl` to the output folder for every evaluation."""
 
     def __post_init__(self) -> None:
@@ -210,24 +229,24 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         self._choose_schedule()
         self._choose_precision()
         wants_best = self.load_best_model_at_end or self.save_strategy == "best"
-        if wants_best and self.metric_for_best_model is None:
+        if wants_best and self.metric_for_best_model is None:  # type: ignore[has-type]
             self.metric_for_best_model = "relaxed_accuracy" if self.predict_with_generate else "loss"
         super().__post_init__()
         if self.accelerator_config.dispatch_batches is None:
-            # Streams are read by every rank: dispatched batches would be cut and glued by rows, charts torn off.
+            # Every rank reads streams. Dispatched batches would be split by rows, which separates rows from charts.
             self.accelerator_config.dispatch_batches = False
         if self.n_gpu > 1:
             raise ValueError(
-                f"{self.n_gpu} GPUs in one process would split every batch with nn.DataParallel, which tears charts "
-                "from their questions. Start one process per GPU: accelerate launch --multi_gpu --num_processes "
-                f"{self.n_gpu} your_script.py ..., or show one GPU alone: CUDA_VISIBLE_DEVICES=0"
+                f"{self.n_gpu} GPUs in one process would split every batch with nn.DataParallel, which separates "
+                "charts from their questions. Start one process per GPU: accelerate launch --multi_gpu "
+                f"--num_processes {self.n_gpu} your_script.py ..., or make one GPU visible: CUDA_VISIBLE_DEVICES=0"
             )
         if self.eval_strategy == IntervalStrategy.NO and self.load_best_model_at_end:
             raise ValueError("load_best_model_at_end needs evaluations: set eval_strategy to 'steps' or 'epoch'")
 
     def _refuse(self) -> None:
+        """Refuse combinations that would silently do something else than asked."""
         variant_name(self.metric_variant)
-        """Combinations that would silently do something else than asked."""
         for refused, message in (
             (
                 self.remove_unused_columns,
@@ -240,7 +259,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
             ),
             (
                 not self.average_tokens_across_devices,
-                "average_tokens_across_devices=False lets the update depend on the number of ranks: leave it True",
+                "average_tokens_across_devices=False makes the update depend on the number of ranks: leave it True",
             ),
             (self.batch_eval_metrics, "batch_eval_metrics=True cannot score over all ranks: leave it False"),
             (self.sortish_sampler, "sortish_sampler=True is not supported: use train_sampling_strategy"),
@@ -273,7 +292,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
             ),
             (
                 self.prediction_loss_only,
-                "prediction_loss_only=True: use predict_with_generate=False, which evaluates the loss alone",
+                "prediction_loss_only=True: use predict_with_generate=False, which computes only the loss",
             ),
             (
                 self.save_total_limit == 1,
@@ -297,7 +316,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     def _choose_schedule(self) -> None:
         if self.num_train_epochs is None:
             self.num_train_epochs = 3.0
-            if self.max_steps <= 0:
+            if self.max_steps <= 0:  # type: ignore[has-type]
                 self.max_steps = RECIPE_STEPS
 
     def _choose_precision(self) -> None:
@@ -318,26 +337,34 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     @property
     def precision(self) -> str:
         """The precision of the forward pass: "bf16", "fp16" or "fp32"."""
-        return {"no": "fp32"}.get(self.mixed_precision, self.mixed_precision)
+        mixed = str(self.mixed_precision)
+        return "fp32" if mixed == "no" else mixed
 
     def save_json(self, path: str | Path) -> None:
-        """Write the arguments as JSON without tokens, in place of upstream's pickle that holds them."""
-        Path(path).write_text(
-            json.dumps(self.to_sanitized_arguments(), indent=2, sort_keys=True) + "\n", encoding="utf-8"
-        )
+        """Write the arguments as JSON without tokens. Upstream's `training_args.bin` is a pickle that holds them."""
+        write_whole(path, json.dumps(self.to_sanitized_arguments(), indent=2, sort_keys=True) + "\n")
 
     def to_sanitized_arguments(self) -> dict:
-        """The arguments as JSON types, as they may be published: without any token, without where charts are kept,
-        which changes nothing, and of paths on this machine what lies in the working folder, or the last part."""
+        """Return the arguments as JSON types, fit to be published.
+
+        Tokens are left out, and so are settings of this machine that change no result. Paths are relative to the
+        working folder, or shortened to their last part.
+
+        Example:
+            >>> args = ChartQATrainingArguments(output_dir="/home/me/out", use_cpu=True, hub_token="hf_secret")
+            >>> public = args.to_sanitized_arguments()
+            >>> public["output_dir"], "hub_token" in public
+            ('out', False)
+        """
         arguments = json.loads(self.to_json_string())
         kept = {key: value for key, value in arguments.items() if not key.endswith("token") and key not in _LOCAL}
         return public_values(kept)
 
     @classmethod
     def default_arguments(cls) -> dict[str, Any]:
-        """Return the default of every field as JSON types, before `__post_init__` fills in what depends on others."""
+        """Return the default of every field as JSON types, before `__post_init__` sets those that depend on others."""
         defaults = {}
         for argument in fields(cls):
-            has_factory = argument.default_factory is not MISSING
-            defaults[argument.name] = as_json(argument.default_factory() if has_factory else argument.default)
+            factory = argument.default_factory
+            defaults[argument.name] = as_json(argument.default if factory is MISSING else factory())
         return defaults

@@ -1,30 +1,26 @@
-"""What a `ChartQATrainer` does at moments of the training loop, beside its running loss."""
+"""Callbacks of `ChartQATrainer`, in addition to its running loss."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..adapters import Adapter
 from ..evaluation.results import EvaluationResult, write_scores
 from ..models.lora import check_gradients
+from .saving import checkpoint_folder
 
 logger = logging.getLogger(__name__)
 
-COST_SAMPLE = 4
 
-
-class EpochOrder(TrainerCallback):
-    """Tells the sampler its epoch by itself: accelerate does not reach it behind a resumed, sharded batch sampler."""
+class SetEpoch(TrainerCallback):
+    """Sets the epoch on the sampler. accelerate does not reach samplers behind a resumed, sharded batch sampler."""
 
     def __init__(self) -> None:
         self.source: Any = None
+        """The sampler, or a stream; `None` until there is a training loader."""
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         if self.source is not None:
@@ -32,7 +28,7 @@ class EpochOrder(TrainerCallback):
 
 
 class AfterSave(TrainerCallback):
-    """Calls a function once a checkpoint is complete: to be added behind what writes into checkpoints."""
+    """Calls a function when a checkpoint is complete. It must be added after the callbacks that write checkpoints."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self.call = call
@@ -42,10 +38,10 @@ class AfterSave(TrainerCallback):
 
 
 class CheckUnusedLora(TrainerCallback):
-    """After the first step of a run with a PEFT adapter: names adapted layers that take no part in the loss.
+    """Names, after the first step, the LoRA layers that take no part in the loss.
 
-    They cost memory for nothing, and under DistributedDataParallel without `ddp_find_unused_parameters` they would
-    stop the second step with a message about reduction that names none of them.
+    They use memory for nothing. With DistributedDataParallel and without `ddp_find_unused_parameters` they would stop
+    the second step with an error about reduction that names none of them.
     """
 
     def __init__(self) -> None:
@@ -55,42 +51,33 @@ class CheckUnusedLora(TrainerCallback):
         self.checked = False
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        # With DeepSpeed and FSDP gradients are out of sight.
+        # DeepSpeed and FSDP do not show gradients.
         if not self.checked and not args.deepspeed and not args.fsdp:
             check_gradients(model, strict=args.world_size > 1 and args.ddp_find_unused_parameters is False)
         self.checked = True
 
 
-def chart_cost(adapter: Adapter, records: Iterable[Mapping[str, Any]]) -> str | None:
-    """What a chart costs, as a line to print: how many tokens (or positions of the encoder) the first charts of
-    `records` take in the model. `None` where the family does not tell."""
-    rows = list(islice(iter(records), COST_SAMPLE))
-    counts = adapter.image_tokens(adapter.encode(rows, with_answers=False)) if rows else None
-    if not counts:
-        return None
-    low, high = min(counts), max(counts)
-    number = low if low == high else f"{low} to {high}"
-    return f"a chart takes {number} image tokens (the first {len(counts)} records); set_image_cost can change that"
+class SaveResults(TrainerCallback):
+    """Writes the results of a run's evaluations into its checkpoints, before they are marked as complete.
 
+    Args:
+        results: returns step -> result.
+    """
 
-class KeepScores(TrainerCallback):
-    """Stores the scores of a run in its checkpoints: to be added before what marks a checkpoint as complete."""
-
-    def __init__(self, scores: Callable[[], Mapping[int, EvaluationResult]]) -> None:
-        self.scores = scores
+    def __init__(self, results: Callable[[], Mapping[int, EvaluationResult]]) -> None:
+        self.results = results
 
     def on_save(self, args, state, control, **kwargs):
         if args.should_save:
-            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            write_scores(self.scores(), folder, args.output_dir)
+            write_scores(self.results(), checkpoint_folder(args.output_dir, state.global_step), args.output_dir)
 
 
-class BestCheckpoint(TrainerCallback):
-    """Finds the best checkpoint of a resumed run again whose `output_dir` was moved: upstream looks where it was."""
+class FindBestCheckpoint(TrainerCallback):
+    """Finds the best checkpoint of a resumed run whose `output_dir` was moved; upstream looks at the old place."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.best_model_checkpoint is None and state.best_global_step:
-            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+            folder = checkpoint_folder(args.output_dir, state.best_global_step)
             if folder.is_dir():
                 state.best_model_checkpoint = str(folder)
                 logger.info("the best checkpoint is %s", folder)

@@ -1,4 +1,4 @@
-"""Arguments that the trainer would have to ignore are refused before any time is spent."""
+"""Checks before training: arguments that the trainer would have to ignore are refused before any time is spent."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from ..adapters import base_model
-from ..adapters.pixels import unchanged
-from ..adapters.sharing.packing import PROVEN
+from ..adapters import Adapter
 from .arguments import ChartQATrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -22,10 +20,15 @@ _REPLACED = ("compute_loss_func", "model_init", "preprocess_logits_for_metrics",
 
 
 def check_trainer(args: ChartQATrainingArguments, eval_dataset: Any, trainer_arguments: Mapping[str, Any]) -> None:
-    """Check what a `ChartQATrainer` is made of, as far as it does not need the model.
+    """Check the arguments of a `ChartQATrainer` that can be checked without the model.
+
+    Args:
+        args: the training arguments.
+        eval_dataset: the evaluation data.
+        trainer_arguments: further arguments of the trainer, by name.
 
     Raises:
-        ValueError: something that the trainer would ignore or that would fail in the middle of training.
+        ValueError: an argument that the trainer would ignore, or that would fail in the middle of training.
     """
     for name in _REPLACED:
         if trainer_arguments.get(name) is not None:
@@ -45,48 +48,41 @@ def check_trainer(args: ChartQATrainingArguments, eval_dataset: Any, trainer_arg
         check_best_metric(args.metric_for_best_model, eval_dataset, own_metrics)
 
 
-def packs_questions(trainer: Any, args: ChartQATrainingArguments, model: nn.Module, grouped: bool) -> bool:
-    """Whether training puts the questions of a chart into one sequence.
+def refuse_packing(adapter: Adapter, args: ChartQATrainingArguments, model: nn.Module, *, grouped: bool) -> str | None:
+    """Return why the questions of a chart cannot be trained as one sequence, or `None` if they can.
 
-    Raises:
-        ValueError: `pack_questions=True` where that would fail, or not be exact; the message says why.
+    Args:
+        adapter: the adapter of the model's family.
+        args: the arguments of the training.
+        model: the model, with its PEFT weights if it has any.
+        grouped: whether questions on one chart share a batch.
     """
-    adapter = trainer.adapter
     configs = getattr(model, "peft_config", {}).values()
-    reason = next(
-        reason
-        for applies, reason in (
-            (not grouped, "group_by_chart is off, and then no questions of a chart meet"),
-            (
-                not adapter.packs_questions,
-                f"the adapter {adapter.name!r} cannot for this model, which must be decoder-only, with causal sdpa or "
-                "eager attention to all tokens and rotary positions of one dimension",
-            ),
-            (args.torch_compile, "torch_compile would compile again for other masks"),
-            (
-                args.include_num_input_tokens_seen == "non_padding",
-                "include_num_input_tokens_seen='non_padding' would count pairs of tokens",
-            ),
-            (
-                any(getattr(config, "is_prompt_learning", False) for config in configs),
-                "the PEFT adapter puts tokens of its own before every sequence, which the mask does not know",
-            ),
-            (True, ""),
+    if not grouped:
+        return "group_by_chart is off, and then no questions of a chart meet"
+    if not adapter.packs_questions:
+        return (
+            f"the adapter {adapter.name!r} cannot for this model, which must be decoder-only, with causal sdpa or "
+            "eager attention to all tokens and rotary positions of one dimension"
         )
-        if applies
-    )
-    if args.pack_questions and reason:
-        raise ValueError(f"pack_questions=True is not possible: {reason}. Leave it unset")
-    wanted = args.pack_questions
-    if wanted is None:
-        # A loss of a subclass may count on a row per question.
-        wanted = base_model(model).config.model_type in PROVEN and unchanged(trainer, ("compute_loss",))
-    return wanted and not reason
+    if args.torch_compile:
+        return "torch_compile would compile again for other masks"
+    if args.include_num_input_tokens_seen == "non_padding":
+        return "include_num_input_tokens_seen='non_padding' would count pairs of tokens"
+    if any(getattr(config, "is_prompt_learning", False) for config in configs):
+        return "PEFT puts tokens of its own before every sequence, which the mask does not know"
+    return None
 
 
 def check_trainable(model: nn.Module) -> None:
-    """Refuse a PEFT adapter that was loaded for inference: its training would fail in the first backward pass. Warn of
-    weights that are trained in 16 bits."""
+    """Refuse PEFT weights that were loaded for inference, and warn of weights that would be trained in 16 bits.
+
+    Raises:
+        ValueError: no PEFT weight is trainable, so that the first backward pass would fail.
+
+    Example:
+        >>> check_trainable(nn.Linear(2, 2))
+    """
     narrow = {p.dtype for p in model.parameters() if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16)}
     if narrow:
         logger.warning(
@@ -96,18 +92,27 @@ def check_trainable(model: nn.Module) -> None:
         )
     if hasattr(model, "peft_config") and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
-            "no weight of this PEFT adapter is trainable: load it with load_checkpoint(..., trainable=True), or with "
+            "none of the PEFT weights is trainable: load them with load_checkpoint(..., trainable=True), or with "
             "merge=True and a new peft_config"
         )
 
 
 def check_best_metric(name: str, eval_dataset: Any, own_metrics: bool) -> None:
-    """Refuse a `metric_for_best_model` that no evaluation will have, before training and not after an evaluation.
+    """Refuse a `metric_for_best_model` that no evaluation will have, before training begins.
 
     Args:
-        name: of the metric, with or without `eval_`.
-        eval_dataset: the trainer's; with a dict the name must say of which part.
-        own_metrics: whether a `compute_metrics` may bring other names.
+        name: name of the metric, with or without `eval_`.
+        eval_dataset: the evaluation data of the trainer. For a dict, the name must say which data set is meant.
+        own_metrics: whether there is a `compute_metrics`, which may add other names.
+
+    Raises:
+        ValueError: no evaluation has a metric of this name.
+
+    Example:
+        >>> check_best_metric("relaxed_acuracy", eval_dataset=None, own_metrics=False)
+        Traceback (most recent call last):
+        ...
+        ValueError: no evaluation has metric_for_best_model='relaxed_acuracy': try 'relaxed_accuracy' or 'loss'
     """
     short = name.removeprefix("eval_")
     if isinstance(eval_dataset, dict):

@@ -1,21 +1,75 @@
-"""The loss of the answers, exact to the token: summed here, divided once by the tokens of the whole optimizer step."""
+"""The exact loss: summed over answer tokens here, divided once by the tokens of the whole optimizer step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..adapters import Adapter, base_model
+from .arguments import ChartQATrainingArguments
+
+
+class AnswerLoss:
+    """Computes the loss of every answer token of a batch.
+
+    Args:
+        adapter: the adapter of the model's family.
+        args: `label_smoothing_factor` and `torch_compile` are read.
+    """
+
+    def __init__(self, adapter: Adapter, args: ChartQATrainingArguments) -> None:
+        self.adapter, self.args = adapter, args
+
+    def __call__(
+        self, model: nn.Module, inputs: Mapping[str, Any], encoder_outputs: Any = None
+    ) -> tuple[torch.Tensor, Any]:
+        """Return the losses in nats, shape (answer tokens,), in the order of the rows, and the model's outputs."""
+        labels = inputs["labels"]
+        mask = self.adapter.label_mask(labels)
+        arguments = self.adapter.model_inputs(inputs, encoder_outputs=encoder_outputs)
+        if self.args.torch_compile:
+            # A hook that comes and goes would make the compiled model compile again.
+            outputs = model(**arguments)
+            outputs["logits"] = outputs["logits"][mask]
+        else:
+            with answer_logits_only(base_model(model), mask):
+                outputs = model(**arguments)
+        return token_losses(outputs["logits"], labels[labels != -100], self.args.label_smoothing_factor), outputs
+
+
+def loss_of_batch(
+    losses: torch.Tensor, num_items_in_batch: torch.Tensor | int | None, num_processes: int
+) -> torch.Tensor:
+    """Return the share of one batch in the mean loss of an optimizer step, as a 0-d tensor.
+
+    Args:
+        losses: the loss of each answer token, shape (tokens,).
+        num_items_in_batch: number of answer tokens of the optimizer step on all ranks; `None`: those of `losses`.
+        num_processes: number of ranks. DDP averages their gradients, so the share of each rank is multiplied by it.
+
+    Example:
+        >>> loss_of_batch(torch.tensor([1.0, 3.0]), 8, num_processes=2)
+        tensor(1.)
+        >>> loss_of_batch(torch.tensor([1.0, 3.0]), None, num_processes=2)
+        tensor(2.)
+    """
+    if num_items_in_batch is None:
+        return losses.sum() / max(losses.numel(), 1)
+    divisor = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
+    return losses.sum() / divisor * num_processes
+
 
 @contextmanager
 def answer_logits_only(model: nn.Module, mask: torch.BoolTensor) -> Iterator[None]:
-    """Within this context the output embedding of `model` sees only the positions in `mask`.
+    """Let the output embedding of `model` see only the positions in `mask` within this context.
 
-    A vocabulary of 57,546 at every prompt and padding position is most of a small batch's memory and a good part of
-    its time, and takes no part in the loss. The forward pass then returns logits of shape (mask.sum(), vocabulary).
+    Logits over a vocabulary of 57,546 at every prompt and padding position take most of the memory of a small batch
+    and much of its time, but no part in the loss. The forward pass returns logits of shape (mask.sum(), vocabulary).
 
     Args:
         model: the transformers model (unwrapped), with `get_output_embeddings()`.
@@ -33,19 +87,29 @@ def answer_logits_only(model: nn.Module, mask: torch.BoolTensor) -> Iterator[Non
 
 
 def token_losses(logits: torch.Tensor, targets: torch.LongTensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Cross-entropy of each answer token in nats, at least in float32: shape (tokens,).
+    """Return the cross-entropy of each answer token in nats, shape (tokens,), in float32 or wider.
 
     Args:
         logits: shape (tokens, vocabulary), any floating dtype.
         targets: int64, shape (tokens,).
         label_smoothing: weight of the uniform distribution over the vocabulary (Szegedy et al., 2016, section 7).
+
+    Example:
+        >>> token_losses(torch.zeros(2, 4), torch.tensor([0, 3]))  # log(4)
+        tensor([1.3863, 1.3863])
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
 
 
 def sum_by_row(losses: torch.Tensor, mask: torch.BoolTensor) -> torch.Tensor:
-    """Sum the losses (tokens,) of the positions in `mask` (rows, length) for each row: float64, shape (rows,)."""
+    """Sum the losses (tokens,) of the positions in `mask` (rows, length) for each row: float64, shape (rows,).
+
+    Example:
+        >>> mask = torch.tensor([[False, True, True], [False, False, True]])
+        >>> sum_by_row(torch.tensor([1.0, 2.0, 4.0]), mask)
+        tensor([3., 4.], dtype=torch.float64)
+    """
     row_of_token = mask.nonzero()[:, 0]
     return torch.zeros(len(mask), dtype=torch.float64, device=losses.device).index_add_(
         0, row_of_token, losses.double()

@@ -1,10 +1,8 @@
-"""What a run carries over a resume: the sums of its reported loss, exact to the token, and its place in a stream."""
+"""`RunningLoss`: the reported loss, exact to the token, and the place in a stream, both kept across a resume."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +10,36 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..files import read_json, write_json
+from .saving import checkpoint_folder
+
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "chartqa_state.json"
-"""Written last into a checkpoint, so that it also marks the checkpoint as complete."""
+"""The file that is written last into a checkpoint, and so marks it as complete."""
+_ADVICE = "resume from another checkpoint"
+_STORED = ("window", "total", "epoch", "batches")
 
 
 class RunningLoss(TrainerCallback):
-    """Sums the losses and counts of answer tokens since the last log and since the first step.
+    """Sums the losses and the number of answer tokens since the last log and since the first step.
 
-    Upstream reports the mean of batch means, on several ranks of each rank's own share, and forgets the sum on resume.
-    The local sums stay on the device; ranks meet only when a number is wanted. `epoch` and `batches` (of this rank in
-    this epoch) say where in a stream, which has no length, a run was when it was saved.
+    Upstream reports the mean of batch means, on several ranks of each rank's own batches, and forgets the sum on
+    resume. Here local sums stay on the device, and ranks synchronize only when a number is needed. `epoch` and
+    `batches` (of this rank in this epoch) say how far a stream, which has no length, was read at the last save.
+
+    Args:
+        accelerator: adds up the sums of all ranks.
+
+    Example:
+        >>> from accelerate import Accelerator
+        >>> loss = RunningLoss(Accelerator(cpu=True))
+        >>> loss.add(torch.tensor(6.0), torch.tensor(3))
+        >>> loss.since_last_log()
+        2.0
+        >>> loss.add(torch.tensor(4.0), torch.tensor(1))
+        >>> loss.since_last_log(), loss.since_start()
+        (4.0, 2.5)
     """
 
     def __init__(self, accelerator: Any):
@@ -31,6 +47,7 @@ class RunningLoss(TrainerCallback):
         self.reset()
 
     def reset(self) -> None:
+        """Start from zero."""
         self.window = [0.0, 0.0]
         self.total = [0.0, 0.0]
         self.local: torch.Tensor | None = None
@@ -44,7 +61,7 @@ class RunningLoss(TrainerCallback):
         self.batches += 1
 
     def synchronize(self) -> None:
-        """Add what all ranks have summed since the last time. Every rank must call it."""
+        """Add up what all ranks have summed since the last call. Every rank must call it."""
         local = torch.zeros(2, device=self.accelerator.device) if self.local is None else self.local
         dtype = torch.float32 if local.device.type == "mps" else torch.float64
         loss_sum, tokens = self.accelerator.reduce(local.to(dtype), reduction="sum").tolist()
@@ -54,14 +71,14 @@ class RunningLoss(TrainerCallback):
             running[1] += tokens
 
     def since_last_log(self) -> float:
-        """Mean loss per answer token since the last call, in nats. Every rank must call it."""
+        """Return the mean loss per answer token since the last call, in nats. Every rank must call it."""
         self.synchronize()
         mean = _mean(self.window)
         self.window = [0.0, 0.0]
         return mean
 
     def since_start(self) -> float:
-        """Mean loss per answer token of the whole training, in nats. Every rank must call it."""
+        """Return the mean loss per answer token of the whole training, in nats. Every rank must call it."""
         self.synchronize()
         return _mean(self.total)
 
@@ -72,19 +89,26 @@ class RunningLoss(TrainerCallback):
         self.synchronize()
         self.accelerator.wait_for_everyone()
         if args.should_save:
-            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            partial = folder / (STATE_NAME + ".part")
-            names = ("window", "total", "epoch", "batches")
-            partial.write_text(json.dumps({name: getattr(self, name) for name in names}), encoding="utf-8")
-            os.replace(partial, folder / STATE_NAME)
+            folder = checkpoint_folder(args.output_dir, state.global_step)
+            write_json(folder / STATE_NAME, {name: getattr(self, name) for name in _STORED}, indent=None)
 
-    def restore(self, checkpoint: str | Path) -> None:
-        """Go on from the sums of a checkpoint; from zero when it holds none (written by another trainer)."""
+    def restore(self, checkpoint: str | Path | None) -> None:
+        """Continue from the sums of a checkpoint, or from zero if it has none (it was written by another trainer).
+
+        Args:
+            checkpoint: the folder; `None` starts from zero.
+
+        Raises:
+            ValueError: the file with the sums is damaged; the message names it.
+        """
         self.reset()
-        file = Path(checkpoint) / STATE_NAME
-        if file.is_file():
-            sums = json.loads(file.read_text(encoding="utf-8"))
-            self.window, self.total = sums["window"], sums["total"]
+        file = None if checkpoint is None else Path(checkpoint) / STATE_NAME
+        if file is not None and file.is_file():
+            sums = read_json(file, advice=_ADVICE)
+            try:
+                self.window, self.total = sums["window"], sums["total"]
+            except KeyError as error:
+                raise ValueError(f"{file} is damaged (it lacks {error}): {_ADVICE}") from error
             self.epoch, self.batches = sums.get("epoch", 0), sums.get("batches", 0)
 
 
@@ -93,10 +117,18 @@ def _mean(sums: list[float]) -> float:
 
 
 def last_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest checkpoint in a folder that was written to its end, or `None`.
+    """Return the newest complete checkpoint in a folder, or `None`.
 
-    A process killed while saving leaves a folder that looks like a checkpoint; such ones are named in a warning and
-    passed over.
+    A process that was killed while saving leaves an incomplete checkpoint. Those are skipped with a warning.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> last_checkpoint(folder) is None
+        True
+        >>> _ = write_json(folder / "checkpoint-20" / "chartqa_state.json", {})
+        >>> Path(last_checkpoint(folder)).name
+        'checkpoint-20'
     """
     numbered = [
         (int(path.name.rpartition("-")[2]), path)
@@ -106,5 +138,5 @@ def last_checkpoint(output_dir: str | Path) -> str | None:
     for _, path in sorted(numbered, reverse=True):
         if (path / STATE_NAME).is_file():
             return str(path)
-        logger.warning("%s was not written to its end: resuming from an earlier checkpoint. You may delete it.", path)
+        logger.warning("%s was not written to its end: resuming from an earlier checkpoint. You can delete it.", path)
     return None

@@ -1,68 +1,89 @@
-"""`ChartQATrainer`: a `Seq2SeqTrainer` with exact losses, that evaluates by generated answers and scores each once."""
+"""`ChartQATrainer`, as the table of contents of what differs from `Seq2SeqTrainer`.
+
+Each overridden method hands over to an object that does the work: `AnswerLoss`, `RunningLoss`, `Evaluator`,
+`CheckpointSaver` and `HubPusher`. Private methods of transformers are overridden in this file only, each with its
+reason; `tests/training/test_upstream_signatures.py` compares their signatures with those of transformers.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import CommitInfo
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import set_seed
-from transformers.trainer_utils import TrainOutput
+from transformers import Seq2SeqTrainer
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
-from ..adapters import Adapter, adapter_for, base_model
-from ..adapters.pixels import makes_raw_charts, unchanged
-from ..adapters.registry import SETTINGS_KEY
-from ..batching.collator import ChartQACollator
-from ..batching.loader import chart_loader, has_answers
-from ..models.activation_checkpointing import checkpoint_blocks
-from ..models.load import load_checkpoint
-from ..models.lora import add_peft
-from ..models.saving import check_saveable
-from ..models.swin import chunk_swin_blocks
+from ..adapters import Adapter, base_model
+from ..adapters.pixels import unchanged
+from ..batching.loader import has_answers
+from ..evaluation.report import find_predictions
+from ..evaluation.results import EvaluationResult
 from .arguments import ChartQATrainingArguments
-from .callbacks import AfterSave, CheckUnusedLora, EpochOrder, chart_cost
-from .checks import check_trainable, check_trainer, packs_questions
-from .evaluating import AnswerEvaluation
-from .losses import answer_logits_only, token_losses
-from .progress import SHORT
-from .publishing import ModelPublishing
+from .batches import make_collators, make_loader
+from .callbacks import AfterSave, CheckUnusedLora, FindBestCheckpoint, SaveResults, SetEpoch
+from .checks import check_trainable, check_trainer
+from .describing import describe_model
+from .evaluating import Evaluator
+from .losses import AnswerLoss, loss_of_batch
+from .preparing import prepare_model
+from .progress import SHORT, chart_cost
+from .pushing import HubPusher
 from .running_loss import RunningLoss, last_checkpoint
+from .saving import CheckpointSaver
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["ChartQATrainer"]
 
 
-class ChartQATrainer(AnswerEvaluation, ModelPublishing):
+class ChartQATrainer(Seq2SeqTrainer):
     """Trains and evaluates a chart-reading model on records with `image`, `question`, `answer` (see `load_chartqa`).
 
-    What differs from `Seq2SeqTrainer`, each because upstream is silently wrong for these models:
+    It differs from `Seq2SeqTrainer` where that is silently wrong for these models:
 
-    - the loss is the sum over the answer tokens of a whole optimizer step on all ranks, divided by their number
-      (huggingface/transformers#47688); `loss`, `train_loss` and `eval_loss` are reported to the token;
-    - evaluations generate with the question in the prompt, in batches that answer as one row alone would;
-    - every row is scored once on any number of ranks; `predictions/<prefix>-step-<n>.jsonl` holds each answer;
-    - questions on one chart share a batch and one encoder pass (`group_by_chart`).
+    - The loss is the sum over the answer tokens of a whole optimizer step on all ranks, divided by their number
+      (huggingface/transformers#47688). `loss`, `train_loss` and `eval_loss` are exact to the token.
+    - Evaluations generate with the question in the prompt. Batched answers equal those of single rows.
+    - Every row is scored once on any number of ranks. `predictions/<prefix>-step-<n>.jsonl` holds each answer.
+    - Questions on one chart share a batch and one encoder pass (`group_by_chart`).
 
     Args:
-        model: a loaded model, or a path or Hub id for `load_checkpoint`, which brings processor and adapter along.
-        args: `ChartQATrainingArguments`.
-        train_dataset: records for training; a `datasets.Dataset`, a list, or a stream (then `max_steps` is needed).
-        eval_dataset: records for evaluation, or a dict of them: metrics are then `eval_<name>_...`.
-        processing_class: the model's processor; saved with every checkpoint.
-        adapter: how records become tensors; `None` takes `adapter_for(model, processing_class)`.
-        peft_config: a PEFT configuration, such as `default_lora_config(model)`: only its adapter is trained and saved.
-            `load_checkpoint(folder, merge=True)` later merges it into its base model.
-        kwargs: `callbacks`, `optimizers`, `compute_metrics` and whatever else `Seq2SeqTrainer` takes.
-            `compute_metrics` is called beside relaxed accuracy, with answers and references as lists of strings.
+        model: a loaded model, or a path or Hub id for `load_checkpoint`, which also loads processor and adapter.
+        args: the training arguments.
+        train_dataset: records to train on: a `datasets.Dataset`, a list, or a stream (which needs `max_steps`).
+        eval_dataset: records to evaluate on, or a dict of them. The metrics of a dict are `eval_<name>_...`.
+        processing_class: the processor of the model, which is saved with every checkpoint.
+        adapter: turns records into tensors; `None` uses `adapter_for(model, processing_class)`.
+        peft_config: a PEFT configuration, such as `default_lora_config(model)`. Only the PEFT weights are then trained
+            and saved; `load_checkpoint(folder, merge=True)` merges them into their base model.
+        kwargs: `callbacks`, `optimizers`, `compute_metrics` and other arguments of `Seq2SeqTrainer`. `compute_metrics`
+            is called in addition to relaxed accuracy, with answers and references as lists of strings.
 
     Raises:
-        ValueError: an argument that the trainer would have to ignore, or a model that cannot be saved.
+        ValueError: an argument that the trainer would have to ignore, or a model that could not be saved.
+
+    Example:
+        >>> import tempfile
+        >>> from chartqa_ft import synthetic_chartqa, tiny_unichart
+        >>> model, processor = tiny_unichart("test")  # random weights
+        >>> records = synthetic_chartqa(2, seed=0)
+        >>> args = ChartQATrainingArguments(
+        ...     output_dir=tempfile.mkdtemp(), max_steps=1, save_strategy="no", use_cpu=True, report_to="none"
+        ... )
+        >>> trainer = ChartQATrainer(model, args, train_dataset=records, processing_class=processor)
+        >>> trainer.train().global_step  # doctest: +ELLIPSIS
+        a chart takes ...
+        1
+        >>> trainer.save_model()
+        >>> sorted(path.name for path in Path(args.output_dir).glob("*.safetensors"))
+        ['model.safetensors']
     """
 
     loss_is_scaled_for_ga = True
@@ -80,34 +101,16 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
     ):
         args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else args
         check_trainer(args, eval_dataset, kwargs)
-        if isinstance(model, (str, Path)):
-            model, loaded_processor, loaded_adapter = load_checkpoint(model, trainable=True, token=args.hub_token)
-            if peft_config is None and not hasattr(model, "peft_config"):
-                model.float()  # in 16 bits most updates would be rounded away; mixed precision does the rest
-            if processing_class is None and adapter is None:
-                processing_class, adapter = loaded_processor, loaded_adapter
-        if processing_class is None and adapter is not None:
-            processing_class = adapter.processor
-        if processing_class is None:
-            raise ValueError(
-                "a loaded model needs its processor: pass processing_class=AutoProcessor.from_pretrained(...)"
-            )
-        self.adapter = adapter if adapter is not None else adapter_for(model, processing_class)
-        setattr(base_model(model).config, SETTINGS_KEY, self.adapter.settings())
-        if peft_config is not None:
-            set_seed(args.seed)  # as the Trainer does, too late for weights that are drawn here
-            model = add_peft(model, peft_config)
-        adapted = hasattr(model, "peft_config")
-        check_saveable(model)
-        self.adapter.attach(model)
-        if args.device.type == "cpu":
-            chunk_swin_blocks(base_model(model), args.chunk_encoder)
-        if args.activation_checkpointing:
-            checkpoint_blocks(base_model(model))
-        if args.ddp_find_unused_parameters is None:
-            # Upstream says no with gradient checkpointing, for whose reentrant kind that was: LLaVA would stop.
-            args.ddp_find_unused_parameters = not (self.adapter.uses_all_parameters or adapted)
-        self._collators = self._make_collators(args, model)
+        model, processing_class, self.adapter = prepare_model(model, args, processing_class, adapter, peft_config)
+        self._collators = make_collators(
+            self.adapter,
+            args,
+            model,
+            own_loss=unchanged(self, ("compute_loss",)),
+            own_steps=unchanged(self, ("compute_loss", "prediction_step")),
+            log_rows=logger.isEnabledFor(logging.DEBUG),
+        )
+        self.pusher = HubPusher(args)  # upstream's __init__ calls init_hf_repo
         super().__init__(
             model=model,
             args=args,
@@ -117,84 +120,78 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
             processing_class=processing_class,
             **kwargs,
         )
-        # Trainer then counts the answer tokens of a step, on all ranks, and hands the number to compute_loss.
+        # Trainer then counts the answer tokens of a step on all ranks and passes their number to compute_loss.
         self.model_accepts_loss_kwargs = True
+        self.answer_loss = AnswerLoss(self.adapter, args)
         self.running_loss = RunningLoss(self.accelerator)
-        self.epoch_order = EpochOrder()
-        after_save = AfterSave(self.push_checkpoint_saved)
-        watching = [CheckUnusedLora()] if adapted else []
-        for callback in (self.running_loss, after_save, self.epoch_order, *watching):
+        self.evaluator = Evaluator(self.adapter, args, self.accelerator, self.answer_loss)
+        self.saver = CheckpointSaver(self.adapter, args, self.accelerator)
+        self.card_facts: dict[str, Any] = {}
+        """What the trainer cannot know about its card: fields of `CardFacts`, such as `dataset` and `command`."""
+        self.best_weights_step: int | None = None
+        """The step whose weights were loaded at the end of training (`load_best_model_at_end`)."""
+        self._add_callbacks()
+        logger.info("precision: %s; adapter: %s; prompt: %s", args.precision, self.adapter.name, self.adapter.prompt)
+
+    def _add_callbacks(self) -> None:
+        self._set_epoch = SetEpoch()
+        for callback in (
+            SaveResults(lambda: self.scores),
+            FindBestCheckpoint(),
+            self.running_loss,  # its file marks a checkpoint as complete: after all that writes into checkpoints
+            AfterSave(self._push_saved),
+            self._set_epoch,
+            *([CheckUnusedLora()] if self._kind == "lora" else []),
+        ):
             self.add_callback(callback)
         for callback in [callback for callback in self.callback_handler.callbacks if type(callback) in SHORT]:
             self.remove_callback(callback)
             self.add_callback(SHORT[type(callback)])
-        logger.info("precision: %s; adapter: %s; prompt: %s", args.precision, self.adapter.name, self.adapter.prompt)
 
-    def _make_collators(self, args: ChartQATrainingArguments, model: nn.Module) -> dict[str, ChartQACollator]:
-        group = self.adapter.groups_charts if args.group_by_chart is None else args.group_by_chart
-        can_pad = getattr(self.adapter, "pads_charts", False)
-        pad = can_pad if args.random_padding is None else args.random_padding
-        if pad and not can_pad:
-            raise ValueError(
-                "random_padding=True needs a processor that pads charts to a fixed canvas: leave it unset"
-            )
-        # A subclass with a loss of its own may hand the batch to the model as it is.
-        raw = makes_raw_charts(self.adapter) and unchanged(self, ("compute_loss", "prediction_step"))
-        if not raw and args.chart_cache not in ("auto", "off"):
-            raise ValueError(
-                f"chart_cache={args.chart_cache!r} would not be used: it needs an image processor that resizes, pads, "
-                "rescales and normalizes (UniChart, Donut), and the trainer's own loss. Leave it unset"
-            )
-        cache = self.adapter.open_cache(args.chart_cache, args.chart_cache_gb) if raw else None
-        make = partial(ChartQACollator, self.adapter, group_by_chart=group, raw_charts=raw, chart_cache=cache)
-        return {
-            "train": make(
-                random_padding="seeded" if pad else None,
-                seed=args.seed,
-                keep_rows=logger.isEnabledFor(logging.DEBUG),
-                pack_questions=packs_questions(self, args, model, group),
-            ),
-            "eval": make(keep_rows=True),
-            "test": make(keep_rows=True, with_answers=False),
-        }
+    # ------------------------------------------------------------------ state
+    @property
+    def scores(self) -> dict[int, EvaluationResult]:
+        """Step of the weights -> their last evaluation. Checkpoints keep it."""
+        return self.evaluator.results
+
+    @property
+    def weights_step(self) -> int:
+        """The optimizer step of the weights in memory."""
+        return self.state.global_step if self.best_weights_step is None else self.best_weights_step
+
+    @property
+    def _kind(self) -> str:
+        return "lora" if hasattr(self.model, "peft_config") else "full"
 
     # ------------------------------------------------------------------ data
     def get_train_dataloader(self) -> DataLoader:
+        """Return the loader of training batches, with questions on one chart together."""
         if self.train_dataset is None:
             raise ValueError("training needs a train_dataset")
-        loader = self._loader(self.train_dataset, self._collators["train"], training=True)
-        self.epoch_order.source = loader.sampler if hasattr(loader.sampler, "set_epoch") else loader.dataset
+        loader = self._loader(self.train_dataset, "train", training=True)
+        self._set_epoch.source = loader.sampler if hasattr(loader.sampler, "set_epoch") else loader.dataset
         return self.accelerator.prepare(loader)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        records = self._evaluated(eval_dataset)
+        """Return the loader of evaluation batches, also of records without answers."""
+        records = self._eval_records(eval_dataset)
         if records is None:
             raise ValueError("evaluation needs an eval_dataset")
-        collate = self._collators["eval" if has_answers(records) else "test"]
-        return self.accelerator.prepare(self._loader(records, collate, training=False))
+        name = "eval" if has_answers(records) else "test"
+        return self.accelerator.prepare(self._loader(records, name, training=False))
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """Return the loader of `predict`, the same as that of evaluations."""
         return self.get_eval_dataloader(test_dataset)
 
-    def _loader(self, records: Any, collate: ChartQACollator, *, training: bool) -> DataLoader:
-        args = self.args
-        return chart_loader(
-            records,
-            collate,
-            batch_size=args.train_batch_size if training else args.eval_batch_size,
-            accumulation=args.gradient_accumulation_steps if training else 1,
-            num_replicas=self.accelerator.num_processes,
-            group_by_chart=collate.group_by_chart,
-            shuffle=training and args.train_sampling_strategy == "random",
-            drop_last=training and args.dataloader_drop_last,
-            seed=args.seed if args.data_seed is None else args.data_seed,
-            stored_images=collate.raw_charts,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            prefetch_factor=args.dataloader_prefetch_factor,
-            multiprocessing_context=args.dataloader_multiprocessing_context,
-            persistent_workers=training and args.dataloader_persistent_workers,
-        )
+    def _loader(self, records: Any, name: str, *, training: bool) -> DataLoader:
+        processes = self.accelerator.num_processes
+        return make_loader(records, self._collators[name], self.args, num_processes=processes, training=training)
+
+    def _eval_records(self, records: Any) -> Any:
+        if isinstance(records, str):
+            return self.eval_dataset[records]
+        return self.eval_dataset if records is None else records
 
     # ------------------------------------------------------------------ loss
     def compute_loss(
@@ -204,77 +201,330 @@ class ChartQATrainer(AnswerEvaluation, ModelPublishing):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Cross-entropy of the answer tokens in nats, summed and divided by `num_items_in_batch`, the tokens of the
-        whole optimizer step on all ranks (by those of this batch where it is not given). Label smoothing is applied at
-        answer tokens. The outputs hold the logits of answer tokens alone, shape (answer tokens, vocabulary)."""
-        losses, outputs = self._token_losses(model, inputs)
-        loss_sum, tokens = losses.sum(), torch.tensor(losses.numel(), device=losses.device)
+        """Return the cross-entropy of the answer tokens in nats, summed and divided by `num_items_in_batch`.
+
+        That is the number of answer tokens of the whole optimizer step on all ranks, or if `None`, of this batch.
+        Label smoothing applies to answer tokens. The outputs hold the logits of answer tokens only, shape (answer
+        tokens, vocabulary).
+        """
+        losses, outputs = self.answer_loss(model, inputs)
         if model.training:
-            self.running_loss.add(loss_sum, tokens)
+            self.running_loss.add(losses.sum(), torch.tensor(losses.numel(), device=losses.device))
             if logger.isEnabledFor(logging.DEBUG) and "rows" in inputs:
                 rows = [row["index"] for row in inputs["rows"]]
                 logger.debug("step %d rank %d rows %s", self.state.global_step, self.args.process_index, rows)
-        if num_items_in_batch is None:
-            loss = loss_sum / tokens.clamp(min=1)
-        else:
-            # DDP averages the gradients of the ranks: each rank's share is scaled up by their number first.
-            divisor = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
-            loss = loss_sum / divisor * self.accelerator.num_processes
+        loss = loss_of_batch(losses, num_items_in_batch, self.accelerator.num_processes)
         return (loss, outputs) if return_outputs else loss
 
-    def _token_losses(
-        self, model: nn.Module, inputs: Mapping[str, Any], encoder_outputs: Any = None
-    ) -> tuple[torch.Tensor, Any]:
-        """The loss of every answer token, in the order of the rows, and the outputs of the model."""
-        labels = inputs["labels"]
-        mask = self.adapter.label_mask(labels)
-        arguments = self.adapter.model_inputs(inputs, encoder_outputs=encoder_outputs)
-        if self.args.torch_compile:
-            # A hook that comes and goes would make the compiled model compile again.
-            outputs = model(**arguments)
-            outputs["logits"] = outputs["logits"][mask]
-        else:
-            with answer_logits_only(base_model(model), mask):
-                outputs = model(**arguments)
-        return token_losses(outputs["logits"], labels[labels != -100], self.args.label_smoothing_factor), outputs
-
-    # ------------------------------------------------------------------ training
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`; `resume_from_checkpoint=True` takes the newest checkpoint that is complete."""
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_checkpoint(self.args.output_dir)
-            if resume_from_checkpoint is None:
-                raise ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
-        check_trainable(self.model)
-        if self.train_dataset is not None and self.is_world_process_zero():
-            tell = logger.info if self.args.disable_tqdm else print
-            cost = chart_cost(self.adapter, self.train_dataset)
-            tell(cost or "what a chart takes in the model is not known for this family")
-        if resume_from_checkpoint:
-            self.running_loss.restore(resume_from_checkpoint)
-        else:
-            self.running_loss.reset()
-        self.best_weights_step = None
-        output = super().train(resume_from_checkpoint or None, *args, **kwargs)
-        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
-            self.best_weights_step = self.state.best_global_step
-        return output._replace(training_loss=output.metrics["train_loss"])
-
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        # (epochs, batches of the epoch) that are done: upstream takes any stream for one of max_steps steps.
-        done = super()._init_training_state(*args, **kwargs)
-        place = self.running_loss.epoch, self.running_loss.batches
-        return done if hasattr(self.train_dataset, "__len__") or not self.state.global_step else place
-
-    def _run_epoch(self, **kwargs: Any) -> None:
-        if self.state.global_step < self.state.max_steps:
-            super()._run_epoch(**kwargs)
-        else:  # a finished run was resumed: upstream would train one step more
-            self.control.should_training_stop = True
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log `logs`, with the losses exact to the token over all ranks."""
         if self.is_in_train and "loss" in logs:
             logs["loss"] = self.running_loss.since_last_log()
         if "train_loss" in logs:
             logs["train_loss"] = self.running_loss.since_start()
         super().log(logs, start_time)
+
+    # ------------------------------------------------------------------ training
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train as `Trainer.train` does; `resume_from_checkpoint=True` uses the newest complete checkpoint.
+
+        `scores` become those of the checkpoint, or empty.
+
+        Raises:
+            ValueError: there is no complete checkpoint to resume from, or no weight is trainable.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
+        checkpoint = resume_from_checkpoint or None
+        check_trainable(self.model)
+        if self.train_dataset is not None and self.is_world_process_zero():
+            say = logger.info if self.args.disable_tqdm else print
+            say(chart_cost(self.adapter, self.train_dataset))
+        self.running_loss.restore(checkpoint)
+        self.evaluator.restore(checkpoint, self.eval_dataset)
+        self.best_weights_step = None
+        output = super().train(checkpoint, *args, **kwargs)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self.best_weights_step = self.state.best_global_step
+        return output._replace(training_loss=output.metrics["train_loss"])
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        # Returns the epochs, and the batches of the current epoch, that are done. Upstream assumes that one epoch of a
+        # stream has max_steps steps, and resumes at the wrong record of a stream that was read more than once.
+        done = super()._init_training_state(*args, **kwargs)
+        place = self.running_loss.epoch, self.running_loss.batches
+        return done if hasattr(self.train_dataset, "__len__") or not self.state.global_step else place
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        # Upstream trains one step too many when a run that has reached max_steps is resumed.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**kwargs)
+        else:
+            self.control.should_training_stop = True
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Tied weights are stored once. Upstream warns that the other names are missing, which no user can act on.
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        missing = [key for key in load_result.missing_keys if key not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
+    # ------------------------------------------------------------------ evaluation
+    def decoding(self) -> dict[str, Any]:
+        """Return the settings of the next generation: those of the arguments and of the last evaluation."""
+        return self.evaluator.decoding()
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        **generation_settings: Any,
+    ) -> dict[str, float]:
+        """Answer and score a data set; return the loss, the keys of `relaxed_accuracy` and the times, with a prefix.
+
+        Evaluations started by the training loop use `args.eval_subset`; others use the whole data set.
+
+        Args:
+            eval_dataset: records, the name of a data set in a dict, or a dict; `None` uses those of the trainer.
+            ignore_keys: unused, kept for the signature.
+            metric_key_prefix: prefix of the metrics and of the predictions file.
+            generation_settings: `num_beams`, `max_new_tokens` and others for this evaluation only.
+        """
+        records = self._eval_records(eval_dataset)
+        if isinstance(records, dict):
+            metrics: dict[str, float] = {}
+            for name, part in records.items():
+                metrics.update(self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}", **generation_settings))
+            return metrics
+        self.evaluator.settings = generation_settings
+        with self.evaluator.subset(records, training=self.is_in_train) as chosen:
+            metrics = super().evaluate(chosen, ignore_keys, metric_key_prefix)
+        self.evaluator.keep(
+            metrics,
+            metric_key_prefix,
+            step=self.weights_step,
+            records=records,
+            eval_dataset=self.eval_dataset,
+            predictions=self._predictions_file(metric_key_prefix),
+        )
+        return metrics
+
+    def predict(
+        self,
+        test_dataset: Any,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "test",
+        **generation_settings: Any,
+    ) -> PredictionOutput:
+        """Answer a data set, with or without answers of its own; `predictions` and `label_ids` are arrays of str."""
+        self.evaluator.settings = generation_settings
+        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Run upstream's loop over `prediction_step`, then gather the rows by number and score each once."""
+        with self.evaluator.collecting():
+            output = super().evaluation_loop(dataloader, description, None, ignore_keys, metric_key_prefix)
+        writes = self.args.write_predictions and self.is_world_process_zero()
+        return self.evaluator.scored(
+            output,
+            metric_key_prefix,
+            compute_metrics=self.compute_metrics,
+            predictions=self._predictions_file(metric_key_prefix) if writes else None,
+        )
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+        **generation_settings: Any,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """Return loss, answer ids and labels of one batch. Charts are encoded once for loss and generation.
+
+        The loss is the mean per answer token (0-d, nats), the ids are int64 of shape (rows, max_new_tokens) and hold
+        the answers alone. Within an evaluation all three are `None`: rows are collected by the `Evaluator`, and some
+        of them wait for their answers.
+        """
+        return self.evaluator.step(
+            base_model(model), inputs, loss_only=prediction_loss_only, settings=generation_settings
+        )
+
+    def _predictions_file(self, prefix: str) -> Path:
+        return Path(self.args.output_dir) / "predictions" / f"{prefix}-step-{self.state.global_step}.jsonl"
+
+    # ------------------------------------------------------------------ saving
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, its processor, the adapter's settings, and the training arguments as JSON.
+
+        The files are replaced all together: if the disk is full, the folder keeps what it held. Upstream's
+        `training_args.bin`, a pickle that holds `hub_token` in plain text, and peft's own card are not kept.
+
+        Args:
+            output_dir: the folder; `None` uses `args.output_dir`.
+
+        Raises:
+            ValueError: the folder is that of the base model of the PEFT weights.
+            OSError: the disk is full.
+        """
+        write = partial(super().save_model, _internal_call=True)
+        self.saver.save(self.model, output_dir or self.args.output_dir, write)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save")
+
+    def save_merged(self, folder: str | Path | None = None, *, token: str | None = None) -> Path:
+        """Merge the PEFT weights saved in `output_dir` into their base model and save a checkpoint without PEFT.
+
+        The base model is loaded a second time, on the CPU and not quantized.
+
+        Args:
+            folder: the folder to save into; `None` uses `output_dir/merged`.
+            token: a token to read the base model with; `None` uses `args.hub_token` or the login.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: `folder` is `output_dir`, whose PEFT weights the merged model would replace.
+            OSError: the disk is full.
+        """
+        return self.saver.save_merged(self.model, folder, token=token)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        # Upstream has no way to tell PEFT whether the embeddings have to be saved; PEFT's guess asks the Hub.
+        if self._kind == "lora":
+            self.saver.write_peft(self.model, self.processing_class, output_dir, state_dict)
+        else:
+            super()._save(output_dir, state_dict)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        # Optimizer states are written after the model and are larger: upstream's error on a full disk does not say
+        # that this checkpoint is incomplete and earlier ones are not.
+        with self.saver.writing_checkpoint(self.state.global_step):
+            super()._save_checkpoint(*args, **kwargs)
+
+    # ------------------------------------------------------------------ pushing
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Create the repository before training begins, so that a token without write permission is refused at once.
+
+        Args:
+            token: a token with write permission; `None` uses `args.hub_token` or the login.
+            private: whether a new repository is private; `None` uses `args.hub_private_repo`.
+        """
+        self.push_in_progress = None
+        if self.is_world_process_zero():
+            self.hub_model_id = self.pusher.make_repository(token, private)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        *,
+        merge: bool | None = None,
+        predictions: bool | None = None,
+        include_images: bool | None = None,
+        **facts: Any,
+    ) -> CommitInfo | Future | None:
+        """Save the model to `output_dir` and push it, with a card and scores of exactly these weights, in one commit.
+
+        The push is put together in `output_dir/.push`, so that it changes and deletes no other local file. The card,
+        its pictures and `metrics.json` are added to `output_dir` after a push that succeeds, each only where there is
+        no such file yet. The generated card is pushed also if `output_dir` has a `README.md` of yours; to push your
+        own, use `push_checkpoint(output_dir, ...)`.
+
+        Args:
+            commit_message: first line of the commit.
+            blocking: `False` pushes in the background and returns a `Future`.
+            token: a token with write permission; `None` uses `args.hub_token` or the login.
+            revision: the branch; `None` uses `args.hub_revision`.
+            private: whether a new repository is private; `None` uses `args.hub_private_repo`.
+            merge: merge PEFT weights into the base model and push the result; `None` uses `args.push_merged`.
+            predictions: also push the answers as `predictions.jsonl`; `None` uses `args.push_predictions`.
+            include_images: show three charts of the evaluation, or those of `samples`, on the card, even if they are
+                not marked as `allowed`. Only if you may publish them; `None` uses `args.push_images`.
+            facts: further fields of the card (`dataset`, `command`, `samples`, ...); see `CardFacts`.
+
+        Returns:
+            The commit, or a `Future` of it; `None` on all processes but the first.
+
+        Raises:
+            HubError: the Hub did not accept the push. The message says why, what to do, and which folder holds all
+                that was to be pushed.
+            ValueError: `predictions` without an evaluation of these weights, or a file that holds a token.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        self.save_model(_internal_call=True)
+        folder, kind = Path(self.args.output_dir), self._kind
+        if kind == "lora" and (self.args.push_merged if merge is None else merge):
+            folder, kind = self.save_merged(token=token), "merged"
+        if not self.is_world_process_zero():
+            return None
+        return self.pusher.push(
+            folder,
+            partial(self._describe, kind=kind, **facts),
+            partial(find_predictions, self.scores.get(self.weights_step), self.args.output_dir),
+            repo_id=self.hub_model_id,
+            message=commit_message,
+            blocking=blocking,
+            token=token,
+            revision=revision,
+            private=private,
+            predictions=predictions,
+            include_images=include_images,
+        )
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # Upstream's pushes training_args.bin, a pickle that holds hub_token in plain text, and pushes before the
+        # checkpoint is complete: ours are pushed by the last callback of on_save.
+        self.pusher.saved(checkpoint_folder)
+
+    def _push_saved(self) -> None:
+        if self.is_world_process_zero():
+            begin = partial(self.callback_handler.on_push_begin, self.args, self.state, self.control)
+            describe = partial(self._describe, kind=self._kind)
+            self.pusher.push_saved(describe, repo_id=self.hub_model_id, step=self.state.global_step, begin=begin)
+
+    def _finish_current_push(self) -> None:
+        # Upstream waits for its own kind of push; training ends and the next push begins after ours.
+        self.pusher.finish()
+
+    def _describe(
+        self,
+        folder: Path,
+        *,
+        kind: str,
+        token: str | None,
+        include_images: bool,
+        report: Path | None = None,
+        **facts: Any,
+    ) -> None:
+        """Write the card and `metrics.json` of the weights in memory into `folder`."""
+        describe_model(
+            folder,
+            model=self.model,
+            adapter=self.adapter,
+            args=self.args,
+            result=self.scores.get(self.weights_step),
+            step=self.weights_step,
+            log_history=self.state.log_history,
+            name=self.hub_model_id or Path(self.args.output_dir).absolute().name,
+            kind=kind,
+            token=token,
+            include_images=include_images,
+            report=report,
+            facts={**{key: value for key, value in self.card_facts.items() if value is not None}, **facts},
+        )

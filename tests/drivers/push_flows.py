@@ -252,6 +252,50 @@ def push_saved(folder: str, name: str, base: str, **changes: Any) -> str:
     return made.push_to_hub().oid
 
 
+OWN = {
+    "README.md": "# My own card",
+    "metrics.json": '{"eval_relaxed_accuracy": 0.125, "of": "an earlier run"}',
+    "predictions.jsonl": '{"of": "an earlier run"}',
+    "assets/training_curve.png": "my own curve",
+    "assets/figure.png": "my own figure",
+    "LICENSE": "my own licence",
+    "notes.md": "my own notes",
+}
+"""Files of a user, some of them with names that a push uses."""
+
+
+def push_beside_files(folder: str, base: str, *, own: bool, evaluate: bool, **changes: Any) -> dict[str, Any]:
+    """Train, save, and push from a folder that holds files of the user; tell the files before and after it."""
+    from chartqa_ft.hub.errors import HubError
+
+    made = trainer(folder, base, **changes)
+    made.train()
+    made.save_model()
+    metrics = without_times(made.evaluate()) if evaluate else {}
+    for name, text in OWN.items() if own else ():
+        (Path(folder) / name).parent.mkdir(exist_ok=True)
+        (Path(folder) / name).write_text(text)
+    before = digests(Path(folder))
+    try:
+        made.push_to_hub(predictions=evaluate)
+        error = None
+    except HubError as caught:
+        error = str(caught)
+    return {"before": before, "after": digests(Path(folder)), "error": error, "metrics": metrics}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Path -> SHA-256 of every file in a folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def push_folder(folder: str, name: str) -> str:
+    from chartqa_ft import push_checkpoint
+
+    return push_checkpoint(folder, name).oid
+
+
 def init_alone(folder: str, base: str, **changes: Any) -> None:
     """Make a trainer that pushes, which must fail before it trains."""
     trainer(folder, base, push_to_hub=True, **changes)

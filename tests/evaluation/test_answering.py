@@ -246,7 +246,7 @@ def test_answer_questions_checks_its_input_and_keeps_the_models_mode(confident, 
     for wrong in (None, 3):
         with pytest.raises(ValueError, match=rf"questions\[1\] is {wrong}, not a str"):
             answer_questions(model, processor, white, ["Why?", wrong])
-    with pytest.raises(ValueError, match="prompt= would be ignored beside adapter="):
+    with pytest.raises(ValueError, match="prompt= would be ignored with adapter="):
         answer_questions(model, processor, white, ["Why?"], prompt="{question}", adapter=adapter_for(model, processor))
     with pytest.raises(ValueError, match=r"question='Why\?'\) has no image"):
         answer_questions(model, processor, [white, None], ["Who?", "Why?"])

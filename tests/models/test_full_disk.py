@@ -7,19 +7,14 @@ import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
 
-from chartqa_ft import ChartQATrainer
-from chartqa_ft.models.load import load_checkpoint
-from chartqa_ft.models.lora import default_lora_config
 from chartqa_ft.models.saving import naming_a_full_disk
-from chartqa_ft.models.tiny import tiny_unichart
 from chartqa_ft.training.running_loss import last_checkpoint
 
-from ..support.common import arguments
 from ..support.families import records
 
 
@@ -35,43 +30,31 @@ def room_for(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    model, processor = tiny_unichart("test", image_size=64, window_size=4)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+@pytest.fixture
+def trainer(base_trainer):
+    return partial(base_trainer, train_dataset=records(4))
 
 
-def trainer(folder: Path, base: Path, *, lora: bool = False, **changes) -> ChartQATrainer:
-    model, processor, adapter = load_checkpoint(base)
-    config = default_lora_config(model, r=2) if lora else None
-    return ChartQATrainer(
-        model, arguments(folder, **changes), records(4), None, processor, adapter, peft_config=config
-    )
-
-
-def test_states_of_the_optimizer_that_do_not_fit(tmp_path, base):
-    made = trainer(tmp_path, base, save_strategy="steps", save_steps=1, max_steps=2)
+def test_states_of_the_optimizer_that_do_not_fit(tmp_path, trainer):
+    made = trainer(tmp_path, save_strategy="steps", save_steps=1, max_steps=2)
     made.train()
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     sizes = [(tmp_path / "checkpoint-2" / name).stat().st_size for name in ("model.safetensors", "optimizer.pt")]
-    made = trainer(tmp_path, base, save_strategy="steps", save_steps=3, max_steps=3)
+    made = trainer(tmp_path, save_strategy="steps", save_steps=3, max_steps=3)
     with room_for(sum(sizes) // 2), pytest.raises(OSError) as caught:
         made.train(resume_from_checkpoint=True)
     assert caught.value.errno == errno.ENOSPC
     third = tmp_path / "checkpoint-3"
-    told = f"the disk is full: {third} is not whole, and training stops. Earlier checkpoints are untouched"
+    told = f"the disk is full: {third} is incomplete, and training stops. Earlier checkpoints are untouched"
     assert caught.value.strerror.startswith(told)
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
-    made = trainer(tmp_path, base, save_strategy="steps", save_steps=3, max_steps=3)
+    made = trainer(tmp_path, save_strategy="steps", save_steps=3, max_steps=3)
     assert made.train(resume_from_checkpoint=True).global_step == 3
     assert last_checkpoint(tmp_path) == str(third)
 
 
-def test_a_model_of_a_checkpoint_that_does_not_fit_is_told_once(tmp_path, base):
-    made = trainer(tmp_path, base, save_strategy="steps", save_steps=1)
+def test_a_model_of_a_checkpoint_that_does_not_fit_is_told_once(tmp_path, trainer):
+    made = trainer(tmp_path, save_strategy="steps", save_steps=1)
     with room_for(50_000), pytest.raises(OSError) as caught:
         made.train()
     folder = tmp_path / "checkpoint-1"
@@ -79,8 +62,8 @@ def test_a_model_of_a_checkpoint_that_does_not_fit_is_told_once(tmp_path, base):
     assert "trainer.save_model()" in caught.value.strerror
 
 
-def test_a_merged_model_that_does_not_fit_names_what_repeats_it(tmp_path, base):
-    made = trainer(tmp_path, base, lora=True)
+def test_a_merged_model_that_does_not_fit_names_what_repeats_it(tmp_path, trainer):
+    made = trainer(tmp_path, lora=True)
     made.save_model()
     with room_for(50_000), pytest.raises(OSError) as caught:
         made.save_merged()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,22 +14,12 @@ from safetensors.torch import load_file, save
 from chartqa_ft.models.load import load_checkpoint
 from chartqa_ft.models.lora import add_peft, default_lora_config
 from chartqa_ft.models.origin import Origin, origin_of, revision_of, set_origin
-from chartqa_ft.models.tiny import tiny_unichart
 
 from ..hub_client import Client, ClientError
 from ..project.test_hub_server import World
 
 FLOWS = "tests.drivers.pinned_flows."
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    model, processor = tiny_unichart("test", image_size=64, window_size=4)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

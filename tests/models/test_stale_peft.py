@@ -12,9 +12,7 @@ from torch import nn
 from chartqa_ft import ChartQATrainer
 from chartqa_ft.hub.model_files import files_of_model
 from chartqa_ft.models.load import load_checkpoint
-from chartqa_ft.models.lora import default_lora_config
 from chartqa_ft.models.saving import replaced_whole
-from chartqa_ft.models.tiny import tiny_unichart
 
 from ..support.common import arguments
 from ..support.families import records
@@ -23,25 +21,19 @@ FULL = {"config.json", "generation_config.json", "model.safetensors"}
 ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    model, processor = tiny_unichart("test", image_size=64, window_size=4)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+@pytest.fixture
+def trained(base_trainer):
+    """Makes a trainer whose trainable weights were all moved by `shift`."""
 
+    def make(folder: Path, shift: float, *, lora: bool) -> ChartQATrainer:
+        made = base_trainer(folder, lora=lora)
+        with torch.no_grad():
+            for weight in made.model.parameters():
+                if weight.requires_grad:
+                    weight.add_(shift)
+        return made
 
-def trained(folder: Path, base: Path, shift: float, *, lora: bool) -> ChartQATrainer:
-    """A trainer whose trainable weights were all moved by `shift`."""
-    model, processor, adapter = load_checkpoint(base)
-    config = default_lora_config(model, r=2) if lora else None
-    made = ChartQATrainer(model, arguments(folder), None, None, processor, adapter, peft_config=config)
-    with torch.no_grad():
-        for weight in made.model.parameters():
-            if weight.requires_grad:
-                weight.add_(shift)
-    return made
+    return make
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -53,10 +45,10 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_a_run_into_the_folder_of_a_run_of_the_other_kind(tmp_path, base, lora):
-    trained(tmp_path, base, 0.5, lora=not lora).save_model()
+def test_a_run_into_the_folder_of_a_run_of_the_other_kind(tmp_path, trained, lora):
+    trained(tmp_path, 0.5, lora=not lora).save_model()
     (tmp_path / "notes.md").write_text("mine")
-    made = trained(tmp_path, base, 0.25, lora=lora)
+    made = trained(tmp_path, 0.25, lora=lora)
     made.save_model()
     kept, gone = (ADAPTER, FULL) if lora else (FULL, ADAPTER)
     assert {path.name for path in tmp_path.iterdir()} & (kept | gone) == kept
@@ -84,21 +76,21 @@ def test_files_of_the_other_kind_go_and_others_stay(tmp_path, config, left):
     assert {path.name for path in tmp_path.iterdir()} == left | others | new
 
 
-def test_the_folder_of_the_base_model_is_never_replaced(tmp_path, base):
+def test_the_folder_of_the_base_model_is_never_replaced(tmp_path, base, trained):
     before = {path.name: path.read_bytes() for path in base.iterdir()}
-    with pytest.raises(ValueError, match="is the folder of the base model, which saving the adapter there"):
-        trained(base, base, 0.0, lora=True)
-    made = trained(tmp_path / "out", base, 0.0, lora=True)
+    with pytest.raises(ValueError, match="is the folder of the base model, which saving the PEFT weights there"):
+        trained(base, 0.0, lora=True)
+    made = trained(tmp_path / "out", 0.0, lora=True)
     with pytest.raises(ValueError, match="is the folder of the base model"):
         made.save_model(str(base))
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before
     made.save_model()
-    with pytest.raises(ValueError, match="holds the adapter, which the merged model would replace"):
+    with pytest.raises(ValueError, match="holds the PEFT weights, which the merged model would replace"):
         made.save_merged(tmp_path / "out")
 
 
-def test_a_folder_with_two_models_is_not_pushed(tmp_path, base):
-    trained(tmp_path, base, 0.5, lora=True).save_model()
+def test_a_folder_with_two_models_is_not_pushed(tmp_path, base, trained):
+    trained(tmp_path, 0.5, lora=True).save_model()
     (tmp_path / "config.json").write_text("{}")
     assert "config.json" not in files_of_model(tmp_path)
     (tmp_path / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes())
@@ -109,8 +101,8 @@ def test_a_folder_with_two_models_is_not_pushed(tmp_path, base):
 # ---------------------------------------------------------------- what loading makes of a folder
 
 
-def test_a_merged_adapter_is_trained_like_any_other_model(tmp_path, base):
-    trained(tmp_path / "adapter", base, 0.5, lora=True).save_model()
+def test_a_merged_adapter_is_trained_like_any_other_model(tmp_path, base, trained):
+    trained(tmp_path / "adapter", 0.5, lora=True).save_model()
     model, processor, adapter = load_checkpoint(tmp_path / "adapter", merge=True)
     plain = load_checkpoint(base)[0]
     assert [name for name, weight in model.named_parameters() if not weight.requires_grad] == []
@@ -124,8 +116,8 @@ def test_a_merged_adapter_is_trained_like_any_other_model(tmp_path, base):
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_other_safetensors_beside_a_pickle_do_not_silence_the_warning(tmp_path, base, caplog, lora):
-    trained(tmp_path, base, 0.5, lora=lora).save_model()
+def test_other_safetensors_beside_a_pickle_do_not_silence_the_warning(tmp_path, trained, caplog, lora):
+    trained(tmp_path, 0.5, lora=lora).save_model()
     safe, pickled = ("adapter_model", "adapter_model") if lora else ("model", "pytorch_model")
     stored = load_file(tmp_path / f"{safe}.safetensors")
     caplog.set_level("WARNING", "chartqa_ft")

@@ -201,7 +201,7 @@ def test_scores_of_one_of_several_data_sets_are_named(tmp_path):
     parts = {"own": charts.select(range(3)), "other": charts.select(range(2))}
     made = trainer(tmp_path, eval_dataset=parts)
     made.evaluate()
-    made._write_facts(tmp_path, kind="full", token=None, include_images=False)
+    made._describe(tmp_path, kind="full", token=None, include_images=False)
     card = (tmp_path / "README.md").read_text()
     assert "these are the scores on other." in card
     assert ModelCard(card).data.eval_results[0].dataset_split == "other"
@@ -213,7 +213,7 @@ def test_scores_of_one_of_several_data_sets_are_named(tmp_path):
 def test_what_is_no_number_is_null_in_the_report(tmp_path):
     made = trainer(tmp_path, eval_dataset=drawn_charts().select(range(2)), compute_metrics=lambda _: {"own": math.nan})
     made.evaluate()
-    made._write_facts(tmp_path, kind="full", token=None, include_images=False)
+    made._describe(tmp_path, kind="full", token=None, include_images=False)
     text = (tmp_path / "metrics.json").read_text()
     assert json.loads(text)["eval_own"] is None
     assert "NaN" not in text

@@ -1,4 +1,4 @@
-"""Charts stand on the card of a pushed model only when somebody said that they may be published."""
+"""The card of a pushed model shows charts only if they may be published."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from chartqa_ft.adapters import adapter_for
-from chartqa_ft.training import publishing
 from chartqa_ft.training.trainer import ChartQATrainer
 
 from ..support.common import arguments
@@ -14,9 +13,8 @@ from ..support.families import build, records
 
 
 @pytest.fixture
-def evaluated(tmp_path, monkeypatch):
-    """A trainer that has evaluated, and whose push ends at the door."""
-    monkeypatch.setattr(publishing, "push_checkpoint", lambda folder, *_, **__: folder)
+def evaluated(tmp_path, pushes_into_a_folder):
+    """A trainer that has evaluated."""
     model, processor = build("llava")
     trainer = ChartQATrainer(
         model,

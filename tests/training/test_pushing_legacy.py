@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from ..drivers.push_flows import GENERATION, digest_of
-from ..hub_client import Client
 from ..project.test_hub_server import World
-from ..support.push_world import BASES, KINDS, LEGACY, push_world, run_folder, there_and_back
+from ..support.push_world import BASES, KINDS, LEGACY, push_world, there_and_back
 
 MARK = "chartqa_compat"
 STORED, FETCHED = "/api/models/alice/{}/xet-write-token/*", "/api/models/alice/{}/xet-read-token/*"
@@ -25,18 +24,6 @@ def world(tmp_path_factory) -> Iterator[World]:
     with push_world(tmp_path_factory.mktemp("legacy"), xet=True) as world:
         yield world
         assert not world.hub.matching("/storage/upload/*")
-
-
-@pytest.fixture(scope="module")
-def other(world) -> Iterator[Client]:
-    """Another process, whose cache a test empties."""
-    with world.process("fresh", token=world.token) as client:
-        yield client
-
-
-@pytest.fixture
-def folder(world, request) -> Path:
-    return run_folder(world, request.node.name)
 
 
 def of_4_28_1(golden: Path) -> dict[str, Any]:

@@ -1,19 +1,16 @@
-"""A trained model goes to the Hub and comes back the same, with a card of its own scores, whatever fails meanwhile."""
+"""What runs push: saves during training, the best weights at the end, and all that the example scripts push."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from chartqa_ft.hub.public import find_token
 
 from ..data.test_hub_datasets import as_m4
-from ..hub_client import Client, ClientError
 from ..hub_server import environment
 from ..project.test_hub_server import World
 from ..support.common import drawn_charts, launcher
@@ -21,48 +18,15 @@ from ..support.launching import EVALUATE, FINETUNE, TIMEOUT, as_command_line
 from ..support.push_world import (
     BASES,
     FLOWS,
-    KINDS,
     assert_card_tells,
     card,
     expected,
     metadata,
-    push_world,
     pushed,
-    run_folder,
     scores,
-    there_and_back,
 )
 
 COMMIT = "/api/models/{}/commit/*"
-UPLOAD = "/storage/upload/*"
-REFUSED = "hf_" + "abcdefghij" * 3
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Iterator[World]:
-    with push_world(tmp_path_factory.mktemp("push"), xet=False) as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def other(world) -> Iterator[Client]:
-    """Another process, whose cache a test empties."""
-    with world.process("fresh", token=world.token) as client:
-        yield client
-
-
-@pytest.fixture
-def folder(world, request) -> Path:
-    return run_folder(world, request.node.name)
-
-
-# ---------------------------------------------------------------- there and back
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", ["unichart", "llava"])
-def test_there_and_back(world, other, folder, family, kind):
-    there_and_back(world, other, folder, family, kind)
 
 
 # ---------------------------------------------------------------- while training
@@ -161,86 +125,6 @@ def test_the_card_is_of_the_best_weights(world, folder, better):
     assert report["step"] == better
     assert report["eval_loss"] == ended["losses"][str(better)]
     assert {row["metrics"][0]["args"]["step"] for row in metadata(files)["model-index"][0]["results"]} == {better}
-
-
-# ---------------------------------------------------------------- where to, and who may
-
-
-def test_pull_requests_branches_and_organisations(world, folder):
-    base, hub = BASES["unichart"], world.hub
-    hub.upload("bob/model", {"README.md": b"bob's"})
-    sent = world.call(
-        FLOWS + "train_and_push", folder / "pr", base, hub_model_id="bob/model", hub_create_pr=True, max_steps=1
-    )
-    assert sent["pr"] == f"{hub.url}/bob/model/discussions/1"
-    assert pushed(world, "bob/model") == {"README.md": b"bob's"}
-    assert set(pushed(world, "bob/model", revision="refs/pr/1")) == expected("unichart", "full")
-    sent = world.call(
-        FLOWS + "train_and_push",
-        folder / "lab",
-        base,
-        hub_model_id="lab/model",
-        hub_private_repo=True,
-        hub_revision="trial",
-        max_steps=1,
-    )
-    assert hub.is_private("lab/model")
-    assert pushed(world, "lab/model") == {}
-    files = pushed(world, "lab/model", revision="trial")
-    assert set(files) == expected("unichart", "full")
-    got = world.call(FLOWS + "pull", "lab/model", sent["labels"], folder / "pulled", revision="trial")
-    assert got["answers"] == sent["answers"]
-    # A card's name and its snippets say where the model is.
-    assert "lab/model" in card(files)
-
-
-def test_who_may_not_push_hears_it_before_training(world, folder):
-    reader = world.hub.add_user("alice", "read")
-    for name, token, words in [
-        ("alice/refused", reader, "the token may not write to alice/refused"),
-        ("alice/refused", REFUSED, "the Hub refused the token"),
-        ("bob/other", world.token, "If you do not belong to 'bob', the name is taken"),
-    ]:
-        with pytest.raises(ClientError) as caught:
-            world.call(FLOWS + "init_alone", folder, BASES["unichart"], hub_model_id=name, hub_token=token)
-        assert caught.value.kind == "HubError", caught.value.trace
-        assert words in caught.value.message
-        assert not find_token(caught.value.trace, token)
-        assert not world.hub.exists(name)
-
-
-# ---------------------------------------------------------------- a full disk, a killed process
-
-
-@pytest.mark.parametrize(
-    ("family", "lora", "weights"), [("unichart", False, "model"), ("llava", True, "adapter_model")]
-)
-def test_a_full_disk_keeps_what_was_there(world, folder, family, lora, weights):
-    room = 100_000 if not lora else 2_000
-    told = world.call(FLOWS + "save_on_a_full_disk", folder, BASES[family], room, lora=lora)
-    assert told["error"]["kind"] == "OSError"
-    assert f"the disk is full: the model could not be saved in {folder}. What was there is" in told["error"]["message"]
-    assert told["error"]["errno"] == 28
-    assert told["same"]
-    assert told["folders"] == []
-    assert f"{weights}.safetensors" in told["changed"]
-
-
-def test_a_process_killed_between_weights_and_commit(world, folder):
-    name, base = "alice/killed", BASES["llava"]
-    world.hub.fail(COMMIT.format(name), how="hold")
-    number = len(world.hub.requests)
-    with world.process("killed", token=world.token) as client:
-        client.start(FLOWS + "push_saved", folder, name, base)
-        world.hub.wait_for(COMMIT.format(name))
-    world.hub.mend()
-    assert pushed(world, name) == {}
-    assert len(world.hub.matching(UPLOAD, "PUT", since=number)) == 1
-    number = len(world.hub.requests)
-    world.call(FLOWS + "push_saved", folder, name, base)
-    assert set(pushed(world, name)) == expected("llava", "full") - {"metrics.json", "assets/training_curve.png"}
-    assert len(world.hub.commits(name)) == 2
-    assert not world.hub.matching(UPLOAD, "PUT", since=number)
 
 
 # ---------------------------------------------------------------- the scripts, as the README writes them

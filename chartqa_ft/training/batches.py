@@ -1,0 +1,108 @@
+"""The collators and data loaders of a trainer, as its arguments, its adapter and its own loss allow."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..adapters import Adapter, base_model
+from ..adapters.pixels import makes_raw_charts
+from ..adapters.sharing.packing import PROVEN
+from ..batching.collator import ChartQACollator
+from ..batching.loader import chart_loader
+from .arguments import ChartQATrainingArguments
+from .checks import refuse_packing
+
+
+def make_collators(
+    adapter: Adapter,
+    args: ChartQATrainingArguments,
+    model: nn.Module,
+    *,
+    own_loss: bool,
+    own_steps: bool,
+    log_rows: bool,
+) -> dict[str, ChartQACollator]:
+    """Return the collators of a trainer: `"train"`, `"eval"` and `"test"`, the last one for records without answers.
+
+    Args:
+        adapter: the adapter of the model's family.
+        args: the arguments of the trainer.
+        model: the model, which decides whether questions can be packed.
+        own_loss: whether the trainer computes the loss itself. A subclass's loss may count on a row per question.
+        own_steps: whether the trainer also evaluates batches itself. A subclass may pass the batch to the model as it
+            is, which then needs the processor's floats.
+        log_rows: whether training batches should say which rows they hold.
+
+    Raises:
+        ValueError: an argument that would have no effect.
+    """
+    group = adapter.groups_charts if args.group_by_chart is None else args.group_by_chart
+    can_pad = getattr(adapter, "pads_charts", False)
+    pad = can_pad if args.random_padding is None else args.random_padding
+    if pad and not can_pad:
+        raise ValueError("random_padding=True needs a processor that pads charts to a fixed canvas: leave it unset")
+    raw = makes_raw_charts(adapter) and own_steps
+    if not raw and args.chart_cache not in ("auto", "off"):
+        raise ValueError(
+            f"chart_cache={args.chart_cache!r} would not be used: it needs an image processor that resizes, pads, "
+            "rescales and normalizes (UniChart, Donut), and the trainer's own loss. Leave it unset"
+        )
+    cache = adapter.open_cache(args.chart_cache, args.chart_cache_gb) if raw else None
+    make = partial(ChartQACollator, adapter, group_by_chart=group, raw_charts=raw, chart_cache=cache)
+    return {
+        "train": make(
+            random_padding="seeded" if pad else None,
+            seed=args.seed,
+            keep_rows=log_rows,
+            pack_questions=_packs_questions(adapter, args, model, grouped=group, own_loss=own_loss),
+        ),
+        "eval": make(keep_rows=True),
+        "test": make(keep_rows=True, with_answers=False),
+    }
+
+
+def _packs_questions(
+    adapter: Adapter, args: ChartQATrainingArguments, model: nn.Module, *, grouped: bool, own_loss: bool
+) -> bool:
+    reason = refuse_packing(adapter, args, model, grouped=grouped)
+    if args.pack_questions and reason:
+        raise ValueError(f"pack_questions=True is not possible: {reason}. Leave it unset")
+    wanted = args.pack_questions
+    if wanted is None:
+        wanted = own_loss and base_model(model).config.model_type in PROVEN
+    return wanted and reason is None
+
+
+def make_loader(
+    records: Any, collate: ChartQACollator, args: ChartQATrainingArguments, *, num_processes: int, training: bool
+) -> DataLoader:
+    """Return a data loader over records for all ranks, which accelerate still has to prepare.
+
+    Args:
+        records: a `datasets.Dataset`, a list or a stream.
+        collate: one of `make_collators`.
+        args: the arguments of the trainer.
+        num_processes: number of ranks.
+        training: whether rows are shuffled and batches sized as in training.
+    """
+    return chart_loader(
+        records,
+        collate,
+        batch_size=args.train_batch_size if training else args.eval_batch_size,
+        accumulation=args.gradient_accumulation_steps if training else 1,
+        num_replicas=num_processes,
+        group_by_chart=bool(collate.group_by_chart),
+        shuffle=training and args.train_sampling_strategy == "random",
+        drop_last=training and args.dataloader_drop_last,
+        seed=args.seed if args.data_seed is None else args.data_seed,
+        stored_images=collate.raw_charts,
+        num_workers=args.dataloader_num_workers,
+        pin_memory=args.dataloader_pin_memory,
+        prefetch_factor=args.dataloader_prefetch_factor,
+        multiprocessing_context=args.dataloader_multiprocessing_context,
+        persistent_workers=training and args.dataloader_persistent_workers,
+    )

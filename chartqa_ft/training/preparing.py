@@ -1,0 +1,64 @@
+"""`prepare_model`: a model, or the name of one, becomes a model that can be trained and saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import set_seed
+
+from ..adapters import Adapter, adapter_for, base_model
+from ..adapters.registry import SETTINGS_KEY
+from ..models.activation_checkpointing import checkpoint_blocks
+from ..models.load import load_checkpoint
+from ..models.lora import add_peft
+from ..models.saving import check_saveable
+from ..models.swin import chunk_swin_blocks
+from .arguments import ChartQATrainingArguments
+from .saving import refuse_base_folder
+
+
+def prepare_model(
+    model: nn.Module | str | Path,
+    args: ChartQATrainingArguments,
+    processor: Any,
+    adapter: Adapter | None,
+    peft_config: Any,
+) -> tuple[nn.Module, Any, Adapter]:
+    """Return model, processor and adapter of a trainer; what is missing is loaded or found.
+
+    The adapter's settings go into the model's config, PEFT weights are added, and `args` decides about activation
+    checkpointing and the chunked encoder. See `ChartQATrainer` for the arguments.
+
+    Raises:
+        ValueError: a loaded model without its processor, or a model that could not be saved.
+    """
+    if isinstance(model, (str, Path)):
+        model, loaded_processor, loaded_adapter = load_checkpoint(model, trainable=True, token=args.hub_token)
+        if peft_config is None and not hasattr(model, "peft_config"):
+            model.float()  # in 16 bits most updates would be rounded away; mixed precision does the rest
+        if processor is None and adapter is None:
+            processor, adapter = loaded_processor, loaded_adapter
+    if processor is None and adapter is not None:
+        processor = adapter.processor
+    if processor is None:
+        raise ValueError(
+            "a loaded model needs its processor: pass processing_class=AutoProcessor.from_pretrained(...)"
+        )
+    adapter = adapter_for(model, processor) if adapter is None else adapter
+    setattr(base_model(model).config, SETTINGS_KEY, adapter.settings())
+    if peft_config is not None:
+        set_seed(args.seed)  # the Trainer does so too late for weights that are drawn here
+        model = add_peft(model, peft_config)
+    check_saveable(model)
+    refuse_base_folder(model, args.output_dir)
+    adapter.attach(model)
+    if args.device.type == "cpu":
+        chunk_swin_blocks(base_model(model), args.chunk_encoder)
+    if args.activation_checkpointing:
+        checkpoint_blocks(base_model(model))
+    if args.ddp_find_unused_parameters is None:
+        # Upstream sets False with gradient checkpointing, for its reentrant kind: LLaVA would stop.
+        args.ddp_find_unused_parameters = not (adapter.uses_all_parameters or hasattr(model, "peft_config"))
+    return model, processor, adapter

@@ -1,0 +1,140 @@
+"""`CheckpointSaver`: a model is saved whole, with all it needs to answer again and without any token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..adapters import Adapter, base_model, compat
+from ..models.chartqa_config import save_settings
+from ..models.load import load_checkpoint
+from ..models.peft_embeddings import needs_embeddings
+from ..models.saving import naming_a_full_disk, replaced_whole
+from .arguments import ChartQATrainingArguments
+
+MERGED_FOLDER = "merged"
+
+
+def checkpoint_folder(output_dir: str | Path, step: int) -> Path:
+    """Return the folder of the checkpoint of a step.
+
+    Example:
+        >>> checkpoint_folder("out", 500).as_posix()
+        'out/checkpoint-500'
+    """
+    return Path(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+
+
+def refuse_base_folder(model: nn.Module, folder: str | Path) -> None:
+    """Refuse to save PEFT weights into the folder of their base model.
+
+    Raises:
+        ValueError: `folder` is the folder of the base model.
+    """
+    folder = Path(folder)
+    for peft_config in getattr(model, "peft_config", {}).values():
+        base = peft_config.base_model_name_or_path
+        if base and folder.is_dir() and Path(base).is_dir() and folder.samefile(base):
+            raise ValueError(
+                f"{folder} is the folder of the base model, which saving the PEFT weights there would replace: choose "
+                "another output_dir"
+            )
+
+
+class CheckpointSaver:
+    """Saves models and checkpoints of a trainer.
+
+    Args:
+        adapter: the adapter of the model's family, whose settings are saved with the model.
+        args: the arguments of the trainer, which are saved with the model as JSON.
+        accelerator: the accelerator of the trainer, whose processes write together.
+    """
+
+    def __init__(self, adapter: Adapter, args: ChartQATrainingArguments, accelerator: Accelerator) -> None:
+        self.adapter, self.args, self.accelerator = adapter, args, accelerator
+
+    def save(self, model: nn.Module, folder: str | Path, write: Callable[[str], None]) -> None:
+        """Save a model into `folder`, whose files are replaced all together or not at all.
+
+        Args:
+            model: the model that `write` saves.
+            folder: the folder to save into.
+            write: writes model and processor into the folder it is given; upstream's `save_model`.
+
+        Raises:
+            ValueError: the folder is that of the base model of the PEFT weights.
+            OSError: the disk is full.
+        """
+        folder = Path(folder)
+        refuse_base_folder(model, folder)
+        main = self.args.should_save
+        barrier = self.accelerator.wait_for_everyone if self.args.world_size > 1 else None
+        with replaced_whole(folder, main=main, barrier=barrier) as fresh:
+            write(str(fresh))
+            if main:
+                # A pickle that holds hub_token in plain text, and peft's own card.
+                for unwanted in (TRAINING_ARGS_NAME, "README.md"):
+                    (fresh / unwanted).unlink(missing_ok=True)
+                self._write_settings(model, fresh)
+        if main:
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+
+    def write_peft(self, model: nn.Module, processor: Any, folder: str | None, state_dict: dict | None) -> None:
+        """Write PEFT weights and the processor, with the embeddings only if they differ from the base model's."""
+        main = self.args.should_save
+        if main or getattr(model, "is_distributed_loading_by_transformers", False):
+            model.save_pretrained(
+                folder,
+                state_dict=state_dict,
+                save_embedding_layers=needs_embeddings(model),
+                is_main_process=main,
+            )
+        if main:
+            processor.save_pretrained(folder)
+
+    def save_merged(self, model: nn.Module, folder: str | Path | None = None, *, token: str | None = None) -> Path:
+        """Merge the PEFT weights saved in `output_dir` into their base model; see `ChartQATrainer.save_merged`."""
+        output_dir = Path(self.args.output_dir)
+        folder = output_dir / MERGED_FOLDER if folder is None else Path(folder)
+        if folder.absolute() == output_dir.absolute():
+            raise ValueError(
+                f"{folder} holds the PEFT weights, which the merged model would replace: choose another folder"
+            )
+        if self.args.process_index == 0:
+            dtype = next(parameter.dtype for parameter in base_model(model).parameters())
+            merged, processor, _ = load_checkpoint(
+                output_dir,
+                token=self.args.hub_token if token is None else token,
+                merge=True,
+                dtype=dtype if dtype.is_floating_point else None,
+            )
+            with replaced_whole(folder, again="trainer.save_merged()") as fresh:
+                merged.save_pretrained(fresh)
+                processor.save_pretrained(fresh)
+                self._write_settings(model, fresh)
+        self.accelerator.wait_for_everyone()
+        return folder
+
+    @contextmanager
+    def writing_checkpoint(self, step: int) -> Iterator[None]:
+        """Say, if the disk is full within this context, which checkpoint is incomplete and how to go on."""
+        folder = checkpoint_folder(self.args.output_dir, step)
+        message = (
+            f"{folder} is incomplete, and training stops. Earlier checkpoints are untouched; free some space (this "
+            "folder, older checkpoints), then resume from the last one: train(resume_from_checkpoint=True), "
+            "--resume_from_checkpoint"
+        )
+        with naming_a_full_disk(message):
+            yield
+
+    def _write_settings(self, model: nn.Module, folder: Path) -> None:
+        self.args.save_json(folder / "training_args.json")
+        legacy = compat.is_legacy(base_model(model).config)
+        save_settings(self.adapter, folder, compat=legacy, metric_variant=self.args.metric_variant)

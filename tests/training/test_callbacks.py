@@ -1,0 +1,41 @@
+"""What callbacks of the trainer write into checkpoints and find in them, and when."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from chartqa_ft.evaluation.results import EvaluationResult, read_scores
+from chartqa_ft.training.callbacks import FindBestCheckpoint, SaveResults, SetEpoch
+
+RESULT = EvaluationResult(step=1, prefix="eval_", metrics={"eval_n": 1.0}, decoding={"num_beams": 1})
+
+
+def test_one_process_writes_the_results(tmp_path):
+    (tmp_path / "checkpoint-1").mkdir()
+    callback, state = SaveResults(lambda: {1: RESULT}), SimpleNamespace(global_step=1)
+    for writes in (False, True):
+        callback.on_save(SimpleNamespace(should_save=writes, output_dir=str(tmp_path)), state, None)
+        assert read_scores(tmp_path / "checkpoint-1", tmp_path) == ({1: RESULT} if writes else {})
+
+
+def test_the_best_checkpoint_is_found_only_where_it_is(tmp_path):
+    args = SimpleNamespace(output_dir=str(tmp_path))
+    for known, step, found in (
+        (None, 3, None),  # was deleted
+        (None, 2, str(tmp_path / "checkpoint-2")),
+        ("elsewhere", 2, "elsewhere"),
+        (None, None, None),
+    ):
+        (tmp_path / "checkpoint-2").mkdir(exist_ok=True)
+        state = SimpleNamespace(best_model_checkpoint=known, best_global_step=step)
+        FindBestCheckpoint().on_train_begin(args, state, None)
+        assert state.best_model_checkpoint == found
+
+
+def test_the_sampler_gets_the_epoch_that_begins():
+    callback, epochs = SetEpoch(), []
+    callback.on_epoch_begin(None, SimpleNamespace(epoch=1.0), None)
+    callback.source = SimpleNamespace(set_epoch=epochs.append)
+    for epoch in (None, 1.0, 2.5):
+        callback.on_epoch_begin(None, SimpleNamespace(epoch=epoch), None)
+    assert epochs == [0, 1, 2]

@@ -1,0 +1,116 @@
+"""Evaluations by generated answers: their metrics, their files and what they are asked about."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from chartqa_ft import read_predictions, relaxed_accuracy
+from chartqa_ft.data.splitting import stratified_subset
+
+from ..support.common import drawn_charts, tiny, trainer
+
+
+def test_evaluation_has_the_metrics_of_its_predictions_file(tmp_path):
+    records = drawn_charts()
+    evaluated = trainer(tmp_path, eval_dataset=records, per_device_eval_batch_size=5)
+    metrics = evaluated.evaluate()
+    rows = read_predictions(tmp_path / "predictions" / "eval-step-0.jsonl")
+    assert [row["index"] for row in rows] == list(range(len(records)))
+    for key in ("question", "answer", "source", "chart_id"):
+        assert [row[key] for row in rows] == list(records[key])
+    again = relaxed_accuracy(
+        predictions=[row["prediction"] for row in rows],
+        references=[row["answer"] for row in rows],
+        sources=[row["source"] for row in rows],
+    )
+    assert {key: metrics[f"eval_{key}"] for key in again} == again
+    assert metrics["eval_n_human"] + metrics["eval_n_augmented"] == len(records)
+    assert 0 <= metrics["eval_relaxed_accuracy"] <= 1
+    assert metrics["eval_loss"] > 0
+
+
+def test_an_absent_source_gives_no_key(tmp_path):
+    records = drawn_charts().filter(lambda source: source == "human", input_columns="source")
+    metrics = trainer(tmp_path, eval_dataset=records).evaluate()
+    assert metrics["eval_n_human"] == len(records)
+    assert not [key for key in metrics if "augmented" in key or "mean_of_splits" in key]
+    assert not any(math.isnan(value) for value in metrics.values())
+
+
+def test_a_dict_of_data_sets_is_evaluated_by_name(tmp_path):
+    parts = {"easy": drawn_charts().select(range(4)), "hard": drawn_charts().select(range(4, 9))}
+    both = trainer(tmp_path, eval_dataset=parts)
+    metrics = both.evaluate()
+    assert (metrics["eval_easy_n"], metrics["eval_hard_n"]) == (4, 5)
+    assert both.evaluate("hard")["eval_n"] == 5
+    assert (tmp_path / "predictions" / "eval_easy-step-0.jsonl").is_file()
+
+
+def test_predict_answers_records_without_answers(tmp_path):
+    with_answers = drawn_charts().select(range(5))
+    without = with_answers.remove_columns("answer")
+    answering = trainer(tmp_path)
+    output, blind = answering.predict(with_answers), answering.predict(without)
+    assert list(output.predictions) == list(blind.predictions)
+    assert list(output.label_ids) == list(with_answers["answer"])
+    assert "test_relaxed_accuracy" in output.metrics
+    assert not [key for key in blind.metrics if "relaxed" in key or "loss" in key]
+    rows = read_predictions(tmp_path / "predictions" / "test-step-0.jsonl")
+    assert [row["correct"] for row in rows] == [None] * 5
+
+
+def test_own_metrics_get_answers_and_references_as_text(tmp_path):
+    seen = {}
+
+    def lengths(prediction):
+        seen["answers"], seen["references"] = prediction
+        return {"mean_length": 3.5, "eval_kept": 1.0}
+
+    records = drawn_charts().select(range(4))
+    metrics = trainer(tmp_path, eval_dataset=records, compute_metrics=lengths).evaluate()
+    assert metrics["eval_mean_length"] == 3.5
+    assert metrics["eval_kept"] == 1.0
+    assert seen["references"] == list(records["answer"])
+    assert all(isinstance(answer, str) for answer in seen["answers"])
+
+
+def test_loss_alone_without_generation(tmp_path):
+    metrics = trainer(tmp_path, eval_dataset=drawn_charts(), predict_with_generate=False).evaluate()
+    assert "eval_loss" in metrics
+    assert not [key for key in metrics if "relaxed" in key]
+
+
+def test_evaluations_while_training_take_the_subset_and_others_the_whole(tmp_path):
+    records = drawn_charts()
+    subset = trainer(
+        tmp_path,
+        eval_dataset=records,
+        eval_subset=6,
+        eval_strategy="steps",
+        eval_steps=1,
+        per_device_eval_batch_size=4,
+    )
+    subset.train()
+    logged = next(entry for entry in subset.state.log_history if "eval_n" in entry)
+    assert logged["eval_n"] == 6
+    chosen = stratified_subset(records, 6, seed=subset.args.seed)
+    rows = read_predictions(tmp_path / "predictions" / "eval-step-1.jsonl")
+    assert [row["question"] for row in rows] == list(chosen["question"])
+    assert [records["question"][row["index"]] for row in rows] == list(chosen["question"])
+    assert max(row["index"] for row in rows) > 6
+    assert subset.evaluate()["eval_n"] == len(records)
+
+
+def test_beams_and_lengths_of_one_evaluation(tmp_path):
+    records = drawn_charts().select(range(4))
+    model, _ = tiny()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    answering = trainer(tmp_path, model=model, eval_dataset=records)
+    greedy = list(answering.predict(records).predictions)
+    assert list(answering.predict(records, num_beams=4).predictions) != greedy
+    assert list(answering.predict(records, max_new_tokens=1).predictions) != greedy
+    assert list(answering.predict(records).predictions) == greedy
