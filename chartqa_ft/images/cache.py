@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..files import write_whole
+
 logger = logging.getLogger(__name__)
 
 GIGABYTE = 10**9
@@ -31,7 +33,8 @@ _MAGIC = b"chartqa1"
 _HEADER = struct.Struct("<8s32sII")
 _NAMES = tuple(re.compile(rf"[0-9a-f]{{{digits}}}") for digits in (32, 2, 38))
 """Of an entry's folders and its file. Nothing else in a folder is ever deleted, whatever a user keeps there."""
-_UNFINISHED = re.compile(r"unfinished-.*\.tmp")
+_UNFINISHED = re.compile(r"[0-9a-f]{38}\.[0-9a-f]{8}\.part|unfinished-.*\.tmp")
+"""Files of processes that were killed while writing: of `files.write_whole`, and of older versions."""
 _LARGEST = 2**28
 """Bytes of the largest picture that is believed, whatever an entry says."""
 
@@ -112,8 +115,7 @@ class ChartCache:
         try:
             if not self._has_room(len(data), settings):
                 return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
+            write_whole(path, data)
         except OSError as error:
             self.stop_writing(error)
             return
@@ -234,19 +236,6 @@ def _checksum(path: Path, height: int, width: int, packed: bytes | memoryview) -
     whole = blake2b(name, digest_size=32)
     whole.update(packed)
     return whole.digest()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears under its name only when it is complete."""
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix="unfinished-", suffix=".tmp")
-    try:
-        with open(handle, "wb") as file:
-            file.write(data)
-        os.replace(unfinished, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(unfinished)
-        raise
 
 
 def _listed(folder: str | Path, *names: re.Pattern[str]) -> list[os.DirEntry]:

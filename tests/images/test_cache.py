@@ -184,8 +184,8 @@ def test_other_runs_at_work_and_other_files_are_left_alone(tmp_path):
         folder / "photos" / "ab" / ("c" * 38),
         folder / ONE / "photos" / ("c" * 38),
     ]
-    left = folder / ONE / "ab" / "unfinished-x.tmp"
-    for path in [*ours, left]:
+    left = [folder / ONE / "ab" / name for name in ("unfinished-x.tmp", f"{'c' * 38}.0123abcd.part")]
+    for path in [*ours, *left]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(1000))
         age(path, 10**8)
@@ -200,7 +200,7 @@ def test_a_full_disk_costs_one_warning_and_no_chart(tmp_path, monkeypatch, caplo
 
     cache, make = ChartCache(tmp_path, 10**6), Maker()
     cache.picture(ONE, [b"before"], Maker(1))
-    monkeypatch.setattr(chart_cache.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     for number in range(3):
         np.testing.assert_array_equal(cache.picture(ONE, [bytes([number])], make), make.picture)
     pickle.loads(pickle.dumps(cache)).stop_writing("a copy knows that it was said")
@@ -265,7 +265,7 @@ def test_two_processes_write_the_same_charts(tmp_path, bound):
     running = [subprocess.Popen(command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
     assert [process.communicate(timeout=120)[0] for process in running] == [b"done\n"] * 2
     entries = files(tmp_path)
-    assert not [path for path in entries if path.name.endswith(".tmp")]
+    assert not [path for path in entries if path.name.endswith(".part")]
     assert len(entries) == 60 if bound == 10**6 else 0 < len(entries) < 60
     # each process knows its own: together they are at most one step and one entry each above the bound
     assert kept(tmp_path) <= bound + 2 * (bound // 64 + entries[0].stat().st_size)
