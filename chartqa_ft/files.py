@@ -41,7 +41,9 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     try:
         # O_EXCL: never through a link that somebody put there.
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, encoding=encoding, newline=newline) as file:
+        with open(
+            os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, encoding=encoding, newline=newline
+        ) as file:
             yield file
         os.replace(partial, path)
     except BaseException:

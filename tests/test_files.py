@@ -43,9 +43,14 @@ def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
 def test_an_error_in_the_block_leaves_the_old_file_alone(tmp_path, error):
     path = write_whole(tmp_path / "a.txt", "old")
-    with pytest.raises(type(error)), written_whole(path) as file:
-        file.write("new")
-        raise error
+
+    def write() -> None:
+        with written_whole(path) as file:
+            file.write("new")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 

@@ -192,12 +192,12 @@ def test_other_refusals(tmp_path):
         push_checkpoint(folder, "a/b", checkpoint=folder)
     with pytest.raises(ValueError, match="path_in_repo"):
         push_checkpoint(folder, "a/b", checkpoint=folder, path_in_repo="../x")
-    with pytest.raises(HubError, match="'a//b' is no name of a model"):
+    with pytest.raises(HubError, match="'a//b' is not a valid model name"):
         push_checkpoint(folder, "a//b")
 
 
 def test_a_staged_checkpoint_outlives_its_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("chartqa_ft.hub.model_files._COPIED", 1000)
+    monkeypatch.setattr("chartqa_ft.hub.model_files._LARGEST_COPY", 1000)
     folder = save(tmp_path / "checkpoint-5")
     files = content(folder)
     del files["training_args.bin"]
@@ -223,7 +223,9 @@ def test_a_staged_checkpoint_outlives_its_folder(tmp_path, monkeypatch):
 
 
 def test_tokens_are_found_and_taken_out():
-    assert redact(f"a {TOKEN} b Bearer x.y c mine", "mine") == "a hf_*** b Bearer *** c hf_***"
+    assert redact(f"a {TOKEN} b Bearer x.y123 c mine", ["mine"]) == (
+        "a TOKEN_REMOVED b Bearer TOKEN_REMOVED c TOKEN_REMOVED"
+    )
     assert find_token(f"'{TOKEN}'")
     assert find_token("mine", "mine")
     assert not find_token("from huggingface_hub import hf_hub_download; hf-internal-testing/hf_tiny-model-for-tests")
@@ -318,20 +320,20 @@ def test_every_failure_has_its_words(tmp_path, monkeypatch):
         "did not answer (ReadTimeout)": http.ReadTimeout("slow"),
         "refused the token": answered(401, path="/api/repos/create"),
         "the token may not write to a/b": from_cause(uploading, answered(403)),
-        "in some minutes": answered(429),
+        "in a few minutes": answered(429),
         "in 55 seconds": answered(429, ratelimit='"api";r=0;t=55'),
         "error 500": answered(500),
         "no model a/b, or it is private and your token": answered(404, x_error_code="RepoNotFound"),
         "it has no branch, tag or commit 'v9'": answered(404, "GET", x_error_code="RevisionNotFound"),
         "no file 'x.json'": answered(404, "GET", f"{repo}/resolve/main/x.json", x_error_code="EntryNotFound"),
-        "who asked for it": answered(403, "GET", x_error_code="GatedRepo"),
+        "on request only": answered(403, "GET", x_error_code="GatedRepo"),
         "disabled": answered(403, "GET", x_error_message="Access to this resource is disabled."),
         "the name is taken": answered(409, path="/api/repos/create"),
         "somebody else changed": answered(412),
         "(it says: too large)": answered(413, x_error_message="too large"),
         "HF_HUB_OFFLINE": errors.OfflineModeIsEnabled("offline"),
         "cache does not hold": errors.LocalEntryNotFoundError("not there"),
-        "is no name of a model": errors.HFValidationError("bad"),
+        "is not a valid model name": errors.HFValidationError("bad"),
         "you are not logged in": errors.LocalTokenNotFoundError("none"),
         "the disk is full": OSError(28, "No space left on device"),
     }
@@ -601,7 +603,7 @@ ALWAYS = {"times": None}
 REFUSED = [
     # where, how, words of the message, whether the weights are stored by then
     (UPLOAD, {"status": 403, "method": "PUT"}, "the token may not write to", False),
-    (UPLOAD, {"status": 503, **ALWAYS}, "the Hub has trouble of its own (error 503)", False),
+    (UPLOAD, {"status": 503, **ALWAYS}, "the Hub has a problem (error 503)", False),
     (UPLOAD, {"how": "reset", "after_bytes": 1000, **ALWAYS}, "the connection to the Hub broke", False),
     ("*/preupload/*", {"status": 403}, "the token may not write to", False),
     ("*/preupload/*", {"status": 404, **ALWAYS}, "there is no model", False),
@@ -609,9 +611,9 @@ REFUSED = [
     (COMMIT, {"status": 401}, "the Hub refused the token", True),
     (COMMIT, {"status": 403}, "the token may not write to", True),
     (COMMIT, {"status": 412}, "somebody else changed", True),
-    (COMMIT, {"status": 503, **ALWAYS}, "the Hub has trouble of its own (error 503)", True),
+    (COMMIT, {"status": 503, **ALWAYS}, "the Hub has a problem (error 503)", True),
     (COMMIT, {"how": "reset", **ALWAYS}, "the connection to the Hub broke", True),
-    (COMMIT, {"status": 429, "retry_after": 900}, "too many requests from you. Wait, and try again in 900 s", True),
+    (COMMIT, {"status": 429, "retry_after": 900}, "you sent the Hub too many requests. Try again in 900 s", True),
 ]
 
 
@@ -670,7 +672,7 @@ def test_faults_while_fetching(lfs, tmp_path):
             (listing, {"status": 429, "retry_after": 5}, [5]),
             (listing, {"how": "reset"}, [1]),
             (stored, {"status": 403}, "the token may not read it"),
-            (listing, {"status": 503, **ALWAYS}, "the Hub has trouble of its own (error 503)"),
+            (listing, {"status": 503, **ALWAYS}, "the Hub has a problem (error 503)"),
             (None, {"token": TOKEN}, "the Hub refused the token"),
             (None, {"token": False, "repo_id": "bob/none"}, "it is private and you are not logged in"),
             (None, {"repo_id": "bob/none"}, "there is no model bob/none, or it is private and your token may not"),
@@ -734,7 +736,7 @@ XET = "*/xet-write-token/*"
         (XET, {"status": 403}, "the token may not write to"),
         (XET, {"status": 404}, "there is no model"),
         (COMMIT, {"status": 403}, "the token may not write to"),
-        (COMMIT, {"status": 503, **ALWAYS}, "trouble of its own (error 503)"),
+        (COMMIT, {"status": 503, **ALWAYS}, "a problem (error 503)"),
     ],
 )
 def test_faults_with_xet(xet, tmp_path, where, order, words):

@@ -206,7 +206,7 @@ def test_a_full_disk_costs_one_warning_and_no_chart(tmp_path, monkeypatch, caplo
     pickle.loads(pickle.dumps(cache)).stop_writing("a copy knows that it was said")
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 1
-    assert warnings[0].startswith(f"resized charts are no longer kept in {tmp_path}, training goes on: [Errno 28]")
+    assert warnings[0].startswith(f"resized charts are no longer cached in {tmp_path}, training continues: [Errno 28]")
     assert len(files(tmp_path)) == 1  # nothing unfinished
     before = Maker(1)
     cache.picture(ONE, [b"before"], before)

@@ -73,8 +73,8 @@ def test_a_licence_that_could_not_be_read_is_not_taken_for_none(world, tmp_path)
     finally:
         world.hub.mend()
     card = card_of(world, name)
-    assert "| licence | unknown: the base model's card could not be read when this one was written |" in card
-    assert "was not read: look at its card" in card
+    assert "| licence | unknown: the base model's card could not be read when this card was written |" in card
+    assert "could not be read. See its card" in card
     assert "states none" not in card
     assert ModelCard(card).data.license == "unknown"
     assert "the licence of the base model is unknown" in world.client.log.read_text()
@@ -85,8 +85,8 @@ def test_a_licence_that_could_not_be_read_is_not_taken_for_none(world, tmp_path)
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        (b"license: [mit\nx: 1", "the head of {} is no YAML (line 3 of it)"),
-        (b"license: 'mit", "is no YAML"),
+        (b"license: [mit\nx: 1", "the metadata of {} is not valid YAML (line 3)"),
+        (b"license: 'mit", "is not valid YAML"),
         (b"- license", "{} cannot be read (repo card metadata block should be a dict)"),
         (b"license: \xff", "{} cannot be read ('utf-8'"),
     ],
@@ -192,8 +192,8 @@ def test_own_data_is_named_by_its_file(tmp_path):
 
 def test_a_card_without_data_does_not_point_at_it():
     card = render_card(CardFacts(name="a/b", kind="full", metrics=SCORED))
-    assert "data above" not in card
-    assert "that were scored, which nobody named" in card
+    assert "data set above" not in card
+    assert "The evaluation data was not named" in card
 
 
 def test_scores_of_one_of_several_data_sets_are_named(tmp_path):

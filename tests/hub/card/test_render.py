@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +19,11 @@ from PIL import Image, PngImagePlugin
 
 from chartqa_ft.adapters import adapter_for
 from chartqa_ft.hub import CardFacts, CardSample, read_card
+from chartqa_ft.hub.card.hyperparameters import hyperparameters
 from chartqa_ft.hub.card.markdown import escaped, fenced
-from chartqa_ft.hub.card.render import RULES, hyperparameters, render_card, write_card
-from chartqa_ft.hub.public import REMOVED, redacted
+from chartqa_ft.hub.card.render import render_card, write_card
+from chartqa_ft.hub.card.rules import RULES
+from chartqa_ft.hub.public import TOKEN_REMOVED, redact
 from chartqa_ft.metrics.accuracy import relaxed_accuracy
 from chartqa_ft.metrics.correctness import VARIANTS
 from chartqa_ft.models.chartqa_config import save_settings
@@ -180,7 +182,7 @@ def test_what_is_no_number_has_no_row(value):
 
 def test_without_scores_the_card_says_so():
     card = render_card(facts(metrics={}))
-    assert "was not scored" in card
+    assert "was not evaluated" in card
     assert "model-index" not in card
     assert read_card(card) == {}
 
@@ -222,8 +224,8 @@ def test_licences():
         return [data.get(key) for key in ("license", "license_name", "license_link")]
 
     assert of(licence=None) == ["unknown", None, None]
-    assert "licence | unknown: the base model states none" in render_card(facts(licence=None))
-    assert "Nobody stated the licence" in render_card(facts(licence=None))
+    assert "licence | unknown: the base model's card states none" in render_card(facts(licence=None))
+    assert "The base model's card states no licence." in render_card(facts(licence=None))
     link = "https://example.org/licence"
     assert of(licence="other", licence_name="qwen", licence_link=link) == ["other", "qwen", link]
     assert of(licence="My Own: Licence 1.0") == ["other", "my-own-licence-1.0", None]
@@ -354,7 +356,7 @@ def test_no_token_is_in_any_file(tmp_path, monkeypatch):
     path = write_card(tmp_path, everything)
     written = path.read_text(encoding="utf-8")
     page = "".join(Page(written).of("p") + Page(written).of("td") + Page(written).of("li"))
-    assert REMOVED in page
+    assert TOKEN_REMOVED in page
     for place in (written, page, str(ModelCard(written).data.to_dict())):
         assert not [secret for secret in secrets if secret in place]
     assert "hub_token |" not in written
@@ -371,9 +373,9 @@ def test_what_only_looks_like_a_token_stays():
         "x@y.org",
         "hf_xet 1.8.0",
     ):
-        assert redacted(text) == text
-    assert redacted("--hub_token $HF_TOKEN --seed 1") == f"--hub_token {REMOVED} --seed 1"
-    assert redacted("run --hub_token --seed 1") == "run --hub_token --seed 1"
+        assert redact(text) == text
+    assert redact("--hub_token $HF_TOKEN --seed 1") == f"--hub_token {TOKEN_REMOVED} --seed 1"
+    assert redact("run --hub_token --seed 1") == "run --hub_token --seed 1"
 
 
 # ------------------------------------------------------------------ pictures
@@ -404,7 +406,7 @@ def test_only_allowed_charts_are_published(tmp_path):
     card = path.read_text(encoding="utf-8")
     assert [attrs["src"] for tag, attrs in Page(card).tags if tag == "img"] == files_of(tmp_path)[:0:-1]
     assert card.count("* question: Q?") == 3
-    assert card.count("prediction: (nothing)") == 3
+    assert card.count("prediction: (empty)") == 3
     assert "a fourth" not in card
     picture = (tmp_path / "assets" / "sample_2.png").read_bytes()
     assert Image.open(io.BytesIO(picture)).info == {}
@@ -421,10 +423,10 @@ def test_a_card_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
     write_card(tmp_path, facts())
     before = (tmp_path / "README.md").read_bytes()
 
-    def full(self, content):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         write_card(tmp_path, facts(step=5000))
     assert files_of(tmp_path) == ["README.md"]
@@ -540,10 +542,13 @@ def test_snippets_of_an_adapter(family, tmp_path, monkeypatch):
     ("changes", "said"),
     [
         ({"kind": "lora", "base_model": "/tmp/base"}, "which is not on the Hub"),
-        ({"kind": "lora", "vocabulary_grown": True}, "load_checkpoint` makes room"),
+        ({"kind": "lora", "vocabulary_grown": True}, "load_checkpoint` resizes the embeddings"),
         ({"model_type": "pix2struct"}, "another font"),
-        ({"model_type": "kosmos-2"}, "put together by its adapter"),
-        ({"settings": {"adapter": "my-family", "prompt": "{question}"}}, "put together by its adapter"),
+        ({"model_type": "kosmos-2"}, "of this family builds the prompts"),
+        (
+            {"settings": {"adapter": "my-family", "prompt": "{question}"}},
+            "of this family builds the prompts",
+        ),
     ],
 )
 def test_where_transformers_alone_does_not_do_the_card_says_so(changes, said):
