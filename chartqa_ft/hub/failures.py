@@ -17,7 +17,7 @@ NEVER_ARRIVED = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
 """Errors of requests that the Hub cannot have received."""
 _WRAPPING = ("RevisionResolutionError", "EntryNotFoundError")
 _LOCAL = ("EntryNotFoundError", "LocalTokenNotFoundError", "RevisionResolutionError", "FileMetadataError")
-_STATUS = re.compile(r"(?i)\b(?:status|code|error|http)[^\w\n]{0,4}(?:\w+ ){0,2}\(?([45]\d\d)\b|\b([45]\d\d) [A-Z]")
+_STATUS = re.compile(r"(?i:\b(?:status|code|error|http)[^\w\n]{0,4}(?:\w+ ){0,2})\(?([45]\d\d)\b|\b([45]\d\d) [A-Z]")
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import errno
-import json
 import os
 import pickle
 import subprocess
@@ -24,7 +23,7 @@ from chartqa_ft.adapters.image_cost import set_image_cost
 from chartqa_ft.batching.collator import ChartQACollator
 from chartqa_ft.images import cache as chart_cache
 from chartqa_ft.images.cache import ChartCache, open_chart_cache
-from chartqa_ft.images.resizing import PixelParts, settings_digest
+from chartqa_ft.images.resizing import PixelParts
 
 from ..support.common import ROOT, drawn_charts, environment, tiny, trainer
 
@@ -271,7 +270,6 @@ def test_two_processes_write_the_same_charts(tmp_path, bound):
     assert kept(tmp_path) <= bound + 2 * (bound // 64 + entries[0].stat().st_size)
 
 
-# ---------------------------------------------------------------------- in a collator and a trainer
 def records(images) -> list[dict]:
     return [{"image": image, "question": "What?", "answer": "1", "chart_id": str(n)} for n, image in enumerate(images)]
 
@@ -334,19 +332,6 @@ def test_other_settings_and_another_content_find_no_old_chart(tmp_path):
     check(5)
     processor.image_processor.do_thumbnail = False  # portraits fit no more: such a processor does not come apart
     check(5)
-
-
-def test_settings_are_told_apart_by_class_and_library(monkeypatch):
-    _, processor = tiny()
-    first = settings_digest(processor.image_processor)
-    assert len(first) == 32
-    assert settings_digest(copy.deepcopy(processor.image_processor)) == first
-    other = type("Other", (type(processor.image_processor),), {})(
-        **json.loads(json.dumps(processor.image_processor.to_dict()))
-    )
-    assert settings_digest(other) != first
-    monkeypatch.setattr("chartqa_ft.images.resizing._libraries", lambda: {"pillow": "1.0"})
-    assert settings_digest(processor.image_processor) != first
 
 
 def run(folder: Path, choice: str, **changes):

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
 from chartqa_ft.evaluation.report import write_report
 from chartqa_ft.hub import CardFacts, read_card
-from chartqa_ft.hub.card.base_licence import base_licence
 from chartqa_ft.hub.card.render import render_card
-from chartqa_ft.hub.public import public_values
 from chartqa_ft.metrics.accuracy import relaxed_accuracy
 from chartqa_ft.models.chartqa_config import read_settings
 from chartqa_ft.models.load import load_checkpoint
@@ -80,35 +76,6 @@ def test_a_licence_that_could_not_be_read_is_not_taken_for_none(world, tmp_path)
     assert "the licence of the base model is unknown" in world.client.log.read_text()
     world.call(FLOWS + "push_saved", tmp_path, name, BASE)
     assert ModelCard(card_of(world, name)).data.license == "mit"
-
-
-@pytest.mark.parametrize(
-    ("head", "said"),
-    [
-        (b"license: [mit\nx: 1", "the metadata of {} is not valid YAML (line 3)"),
-        (b"license: 'mit", "is not valid YAML"),
-        (b"- license", "{} cannot be read (repo card metadata block should be a dict)"),
-        (b"license: \xff", "{} cannot be read ('utf-8'"),
-    ],
-)
-def test_a_damaged_card_of_a_local_base_stops_nothing(tmp_path, caplog, head, said):
-    card = tmp_path / "README.md"
-    card.write_bytes(b"---\n" + head + b"\n---\n# A base\n")
-    with caplog.at_level(logging.WARNING, "chartqa_ft"):
-        assert base_licence(str(tmp_path)) == {"licence_unread": True}
-    assert said.format(card) in caplog.text
-
-
-def test_several_licences_are_carried_over(tmp_path):
-    (tmp_path / "README.md").write_text("---\nlicense: [mit, apache-2.0]\nmodel-index: 5\n---\n# A base\n")
-    given = base_licence(str(tmp_path))
-    assert given == {"licence": ["mit", "apache-2.0"]}
-    card = render_card(CardFacts(name="alice/model", kind="full", base_model="bob/base", **given))
-    assert ModelCard(card).data.to_dict()["license"] == ["mit", "apache-2.0"]
-    assert "| licence | mit, apache-2.0, carried over from the base model |" in card
-    card = render_card(CardFacts(name="alice/model", kind="full", licence=["mit", "My Own 1"]))
-    data = ModelCard(card).data
-    assert (data.license, data.license_name) == ("other", "mit-my-own-1")
 
 
 # ---------------------------------------------------------------- while training
@@ -219,21 +186,6 @@ def test_what_is_no_number_is_null_in_the_report(tmp_path):
     assert "NaN" not in text
     write_report(tmp_path, ModelArguments(), {"eval_own": math.inf}, None)
     assert json.loads((tmp_path / "metrics.json").read_text())["eval_own"] is None
-
-
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [
-        ("/home/carol/data/q.csv", "q.csv"),
-        (["/home/carol/a", 1, None], ["a", 1, None]),
-        ({"x": {"y": "/home/carol/a"}}, {"x": {"y": "a"}}),
-        ("user/model", "user/model"),
-        ("/chart: {question}", "/chart: {question}"),
-        (str(Path.cwd() / "out" / "x"), "out/x"),
-    ],
-)
-def test_values_are_told_without_folders(value, told):
-    assert public_values(value) == told
 
 
 # ---------------------------------------------------------------- before there is anything to push
