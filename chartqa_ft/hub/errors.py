@@ -24,7 +24,7 @@ class HubError(OSError):
 
     Attributes:
         status: HTTP status of the answer, such as 403; `None` if there was no answer.
-        retry_after: seconds after which the Hub wants to be asked again, if it said so.
+        retry_after: seconds after which the Hub asks to try again, if it said so.
 
     Example:
         >>> HubError("alice/model was not pushed: the token may not write to it", status=403).status

@@ -85,7 +85,7 @@ def files_of_model(folder: str | Path, *, predictions: bool = False) -> dict[str
     """Return the files of a folder that belong to the model, by their path in the repository.
 
     These are the weights as safetensors, the processor's files, `chartqa_config.json`, `training_args.json`,
-    `metrics.json`, `README.md`, a licence and `assets/`. For a PEFT checkpoint, only the PEFT weights. Never pickles,
+    `metrics.json`, `README.md`, a license and `assets/`. For a PEFT checkpoint, only the PEFT weights. Never pickles,
     code, logs or checkpoints.
 
     Args:

@@ -34,14 +34,17 @@ class ScoreRow:
 
     @property
     def title(self) -> str:
+        """Name of the row for people."""
         return re.sub("^(source|type)_", "", self.part).replace("_", " ")
 
     @property
     def percent(self) -> str:
+        """Accuracy in percent, with two digits."""
         return f"{100 * self.fraction:.2f}"
 
     @property
     def interval(self) -> str:
+        """Interval in percent, or an empty string."""
         return "" if self.low is None or self.high is None else f"{100 * self.low:.2f} - {100 * self.high:.2f}"
 
 

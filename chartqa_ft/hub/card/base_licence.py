@@ -1,4 +1,4 @@
-"""The licence in a base model's card, which the fine-tuned model's card carries over."""
+"""The license in a base model's card, which the fine-tuned model's card carries over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIELDS = {"license": "licence", "license_name": "licence_name", "license_link":
 
 
 def base_licence(base: str | None, token: str | bool | None = None, *, revision: str | None = None) -> dict[str, Any]:
-    """Return the licence of a base model as its card gives it, as fields of `CardFacts`.
+    """Return the license of a base model as its card gives it, as fields of `CardFacts`.
 
     A card that cannot be read is no reason to fail: it causes a warning.
 
@@ -40,7 +40,7 @@ def base_licence(base: str | None, token: str | bool | None = None, *, revision:
     try:
         card = _local_card(Path(base)) if Path(base).is_dir() else _hub_card(base, token, revision)
     except _UnreadCardError as error:
-        logger.warning("the licence of the base model is unknown, and the card says so: %s", error)
+        logger.warning("the license of the base model is unknown, and the card says so: %s", error)
         return {"licence_unread": True}
     found = {ours: getattr(card, theirs, None) for theirs, ours in _FIELDS.items()}
     return {name: _as_text(value) for name, value in found.items() if value}

@@ -58,13 +58,13 @@ class CardFacts:
     base_is_peft: bool = False
     """Whether the base model itself is a PEFT checkpoint, which `load_checkpoint` merges first."""
     licence: str | Sequence[str] | None = None
-    """One or several licences, as the base model's card states them (`license:`); `None` if unknown."""
+    """One or several licenses, as the base model's card states them (`license:`); `None` if unknown."""
     licence_unread: bool = False
     """Whether `licence` is unknown because the base model's card could not be read."""
     licence_name: str | None = None
-    """The base model's `license_name:`, for the licence `other`."""
+    """The base model's `license_name:`, for the license `other`."""
     licence_link: str | None = None
-    """The base model's `license_link:`, for the licence `other`."""
+    """The base model's `license_link:`, for the license `other`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """`adapter.settings()`: the kind of adapter and the prompt."""
     prompt: str | None = None
@@ -135,7 +135,7 @@ def without_tokens(facts: CardFacts) -> CardFacts:
 
 
 def licences(facts: CardFacts) -> list[str]:
-    """Return the licences of the base model, as its card names them.
+    """Return the licenses of the base model, as its card names them.
 
     Example:
         >>> licences(CardFacts(name="alice/model", kind="full", licence="mit"))

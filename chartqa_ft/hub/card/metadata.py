@@ -34,7 +34,7 @@ def metadata(facts: CardFacts) -> ModelCardData:
     stated, name, link = licences(facts), facts.licence_name, facts.licence_link
     if all(_LICENCE.fullmatch(one) for one in stated):
         licence: Any = stated[0] if len(stated) == 1 else stated or "unknown"
-    else:  # not identifiers of the Hub, which takes other licences by name only
+    else:  # not identifiers of the Hub, which takes other licenses by name only
         words = "-".join(re.sub("[^a-z0-9.-]+", "-", one.lower()).strip("-.") for one in stated).strip("-.")
         licence, name = "other", name or words or "unnamed"
     return ModelCardData(

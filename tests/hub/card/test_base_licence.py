@@ -35,7 +35,7 @@ def test_several_licences_are_carried_over(tmp_path):
     assert given == {"licence": ["mit", "apache-2.0"]}
     card = render_card(CardFacts(name="alice/model", kind="full", base_model="bob/base", **given))
     assert ModelCard(card).data.to_dict()["license"] == ["mit", "apache-2.0"]
-    assert "| licence | mit, apache-2.0, carried over from the base model |" in card
+    assert "| license | mit, apache-2.0, carried over from the base model |" in card
     card = render_card(CardFacts(name="alice/model", kind="full", licence=["mit", "My Own 1"]))
     data = ModelCard(card).data
     assert (data.license, data.license_name) == ("other", "mit-my-own-1")

@@ -69,11 +69,11 @@ def test_a_licence_that_could_not_be_read_is_not_taken_for_none(world, tmp_path)
     finally:
         world.hub.mend()
     card = card_of(world, name)
-    assert "| licence | unknown: the base model's card could not be read when this card was written |" in card
+    assert "| license | unknown: the base model's card could not be read when this card was written |" in card
     assert "could not be read. See its card" in card
     assert "states none" not in card
     assert ModelCard(card).data.license == "unknown"
-    assert "the licence of the base model is unknown" in world.client.log.read_text()
+    assert "the license of the base model is unknown" in world.client.log.read_text()
     world.call(FLOWS + "push_saved", tmp_path, name, BASE)
     assert ModelCard(card_of(world, name)).data.license == "mit"
 

@@ -95,8 +95,8 @@ def test_licences():
         return [data.get(key) for key in ("license", "license_name", "license_link")]
 
     assert of(licence=None) == ["unknown", None, None]
-    assert "licence | unknown: the base model's card states none" in render_card(facts(licence=None))
-    assert "The base model's card states no licence." in render_card(facts(licence=None))
+    assert "license | unknown: the base model's card states none" in render_card(facts(licence=None))
+    assert "The base model's card states no license." in render_card(facts(licence=None))
     link = "https://example.org/licence"
     assert of(licence="other", licence_name="qwen", licence_link=link) == ["other", "qwen", link]
     assert of(licence="My Own: Licence 1.0") == ["other", "my-own-licence-1.0", None]
