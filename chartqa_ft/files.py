@@ -38,10 +38,12 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
-    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     try:
         # O_EXCL: never through a link that somebody put there.
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, **text) as file:
+        with open(
+            os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, encoding=encoding, newline=newline
+        ) as file:
             yield file
         os.replace(partial, path)
     except BaseException:
@@ -91,8 +93,11 @@ def read_json(path: str | Path, *, kind: type = dict, advice: str = "write or fe
 
     Args:
         path: the file to read.
-        kind: the type that the content must have, `dict` or `list`.
+        kind: the type that the content must have, `dict` or `list`; `object` for any.
         advice: what to do about a damaged file, as the end of the error message.
+
+    Returns:
+        The content. A byte order mark at the start of the file is skipped.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -106,7 +111,7 @@ def read_json(path: str | Path, *, kind: type = dict, advice: str = "write or fe
         ValueError: ...state.json is damaged (Expecting ',' delimiter: ...): write or fetch it again
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise ValueError(f"{path} is damaged ({error or type(error).__name__}): {advice}") from error
     if not isinstance(value, kind):
@@ -114,3 +119,22 @@ def read_json(path: str | Path, *, kind: type = dict, advice: str = "write or fe
         expected = names.get(kind, kind.__name__)
         raise ValueError(f"{path} is damaged (it does not hold {expected}): {advice}")
     return value
+
+
+def as_json(value: Any) -> Any:
+    """Return `value` as JSON would give it back, for values of any library.
+
+    NaN and infinity become `None`, sets sorted lists of strings, tensors and arrays lists, enums their value, and
+    anything else that JSON has no form for a string.
+
+    Example:
+        >>> as_json({"loss": float("nan"), "targets": {"v_proj", "q_proj"}, "folder": Path("out")})
+        {'loss': None, 'targets': ['q_proj', 'v_proj'], 'folder': 'out'}
+    """
+
+    def other(thing: Any) -> Any:
+        if isinstance(thing, (set, frozenset)):
+            return sorted(map(str, thing))
+        return thing.tolist() if hasattr(thing, "tolist") else str(getattr(thing, "value", thing))
+
+    return json.loads(json.dumps(value, default=other), parse_constant=lambda _: None)

@@ -1,13 +1,13 @@
-"""A checkpoint's folder on this machine: whole, or a plain word about what is missing; nothing in it is run."""
+"""Download checkpoints: the whole checkpoint or an error that says what is missing. None of its code is run."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 from glob import escape
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from ..files import read_json
 from .errors import HubError, explained
 from .retry import retrying
 
@@ -18,12 +18,13 @@ __all__ = ["fetch_checkpoint", "stems_of_weights"]
 _CONFIGS = ("config.json", "adapter_config.json")
 _SUFFIXES = (".json", ".jinja", ".txt", ".model")
 _PICKLES = (".bin", ".bin.index.json")
-# Weights that may be in shards.
+# Weights that may be split into shards.
 _INDEXED = ("model.safetensors", "pytorch_model.bin")
-# The same weights once more, as their authors' own programs want them.
-_NOT_OURS = ("consolidated",)
-# The one folder that a processor reads beside the files next to `config.json`.
+# The same weights a second time, in the format of their authors' own programs.
+_OTHER_FORMATS = ("consolidated",)
+# The only folder that a processor reads.
 _FOLDERS = ("additional_chat_templates",)
+_ADVICE = "download or save the checkpoint again"
 
 
 def fetch_checkpoint(
@@ -33,29 +34,44 @@ def fetch_checkpoint(
     token: str | bool | None = None,
     trust_remote_code: bool = False,
 ) -> Path:
-    """The folder of a checkpoint: the given one, or a snapshot of the Hub's in this machine's cache.
+    """Return the folder of a checkpoint: a local one, or a snapshot from the Hub in this machine's cache.
 
-    Of a Hub model come configuration, tokenizer, processor and weights: pickles only where there are no safetensors,
-    Python files only with `trust_remote_code`, and nothing of its folders (older checkpoints, exports). What breaks on
-    the way is tried again and goes on where it stopped. The snapshot is whole: huggingface_hub alone may return one
-    of which other programs fetched a part. While the Hub is down a whole one in the cache is taken, with a warning.
+    From a Hub model, configuration, tokenizer, processor and weights are downloaded: pickles only if there are no
+    safetensors, Python files only with `trust_remote_code`, and none of its folders (older checkpoints, exports).
+    Interrupted downloads are retried and resumed. The snapshot is complete, while huggingface_hub alone may return one
+    of which another program has downloaded a part. If the Hub is down, a complete snapshot in the cache is used, with
+    a warning.
 
     Args:
         path_or_repo: a local folder, or the name of a model on the Hub.
         revision: branch, tag or commit of a Hub model.
-        token: Hub token; `None` takes the one that is logged in.
-        trust_remote_code: fetch the code that comes with the checkpoint too.
+        token: Hub token; `None` takes that of the login.
+        trust_remote_code: download the code that comes with the checkpoint too.
+
+    Returns:
+        The path of the folder.
 
     Raises:
-        FileNotFoundError: there is no such folder, or it holds no checkpoint.
-        HubError: the Hub has no such model or revision, refuses it, cannot be reached, or holds half a checkpoint; or
-            the cache holds a part of it and `HF_HUB_OFFLINE=1` forbids asking for the rest.
+        FileNotFoundError: there is no such folder, or it is not a checkpoint.
+        HubError: the Hub has no such model or revision, refuses access, cannot be reached, or has only a part of the
+            checkpoint; or the cache has only a part of it and `HF_HUB_OFFLINE=1` forbids asking for the rest.
         ValueError: a file's name leads out of the folder.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "config.json").write_text("{}")
+        >>> fetch_checkpoint(folder) == folder
+        True
+        >>> fetch_checkpoint("./no-such-folder")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: there is no folder ./no-such-folder
     """
     folder = Path(path_or_repo)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in _CONFIGS):
-            raise FileNotFoundError(f"{folder} has no config.json or adapter_config.json: it is no checkpoint")
+            raise FileNotFoundError(f"{folder} has no config.json or adapter_config.json: it is not a checkpoint")
         _indexed(folder)
         return folder
     repo = str(path_or_repo)
@@ -68,33 +84,33 @@ def fetch_checkpoint(
 def _from_hub(repo: str, revision: str | None, token: str | bool | None, code: bool) -> Path:
     from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 
-    what = f"fetching {repo}"
+    what = f"the download of {repo}"
     if constants.HF_HUB_OFFLINE:
         return _from_cache(repo, revision)
     folder = _cached_or_none(repo, revision)
-    attempts = 4 if folder is None else 2  # nobody waits for what can be had at once
+    attempts = 4 if folder is None else 2  # no long wait if the cache has it
     try:
         info = retrying(lambda: HfApi(token=token).model_info(repo, revision=revision), attempts=attempts, what=what)
     except Exception as error:
         if folder is None or not _is_down(error):
             raise
         logger.warning(
-            "the Hub cannot be asked for %s; taking commit %s of it from this machine's cache", repo, folder.name
+            "the Hub cannot be asked for %s; using commit %s of it from this machine's cache", repo, folder.name
         )
         return folder
     names = [sibling.rfilename for sibling in info.siblings or ()]
     _refuse_leaving(names, repo)
     wanted = _wanted(names, code)
     if not set(wanted) & set(_CONFIGS):
-        held = f"it holds {', '.join(sorted(names)[:8])}" if names else "it is empty"
+        held = f"it contains {', '.join(sorted(names)[:8])}" if names else "it is empty"
         raise HubError(
-            f"{repo} was not loaded: it has no config.json or adapter_config.json, so it is no checkpoint ({held}). "
-            "Check the name and the revision."
+            f"{repo} was not loaded: it has no config.json or adapter_config.json, so it is not a checkpoint "
+            f"({held}). Check the name and the revision."
         )
 
     def download() -> Path:
         folder = Path(snapshot_download(repo, revision=revision, token=token, allow_patterns=[*map(escape, wanted)]))
-        # An older commit or a part, if the Hub failed inside: each file then says why it does not come.
+        # It is an older commit, or incomplete, if the Hub failed inside: then downloading each file says why.
         folder = folder.with_name(info.sha)
         for name in wanted:
             if not (folder / name).is_file():
@@ -105,14 +121,14 @@ def _from_hub(repo: str, revision: str | None, token: str | bool | None, code: b
     missing = _missing(folder)
     if missing:
         raise HubError(
-            f"{repo} was not loaded: the Hub's own copy of it lacks {_listed(missing)}. Ask its author to push it "
-            "again, or take another revision."
+            f"{repo} was not loaded: the Hub's copy of it lacks {_listed(missing)}. Ask its author to push it "
+            "again, or use another revision."
         )
     return folder
 
 
 def _is_down(error: Exception) -> bool:
-    """Whether the Hub gave no answer about this model: such a failure says nothing against the copy in the cache."""
+    """Return whether the Hub gave no answer about this model, so that the copy in the cache may still be right."""
     if isinstance(error, ValueError):
         return False
     response = getattr(error, "response", None)
@@ -123,11 +139,11 @@ def _is_down(error: Exception) -> bool:
 
 
 def _from_cache(repo: str, revision: str | None) -> Path:
-    """The cached snapshot without asking the Hub.
+    """Return the cached snapshot without asking the Hub.
 
     Raises:
         LocalEntryNotFoundError: there is none.
-        HubError: there is a part of one.
+        HubError: it is not complete.
     """
     from huggingface_hub import get_cached_repo_tree, snapshot_download
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
@@ -135,14 +151,14 @@ def _from_cache(repo: str, revision: str | None) -> Path:
     folder = Path(snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=[*_CONFIGS]))
     try:
         names = [file.path for file in get_cached_repo_tree(repo, revision=folder.name)]
-    except CachedRepoTreeNotFoundError:  # what other programs cached, without a list of what there is
+    except CachedRepoTreeNotFoundError:  # cached by a program that keeps no list of the files
         names = []
     _refuse_leaving(names, repo)
     missing = [name for name in _wanted(names, code=False) if not (folder / name).is_file()] or _missing(folder)
     if missing:
         raise HubError(
-            f"{repo} was not loaded: this machine's cache holds a part of it and lacks {_listed(missing)}, and "
-            "HF_HUB_OFFLINE=1 forbids asking the Hub for the rest. Unset HF_HUB_OFFLINE and do the same again."
+            f"{repo} was not loaded: this machine's cache has only a part of it and lacks {_listed(missing)}, and "
+            "HF_HUB_OFFLINE=1 forbids asking the Hub for the rest. Unset HF_HUB_OFFLINE and try again."
         )
     return folder
 
@@ -151,7 +167,7 @@ def _cached_or_none(repo: str, revision: str | None) -> Path | None:
     try:
         return _from_cache(repo, revision)
     except (OSError, ValueError) as error:
-        logger.debug("no whole %s in the cache: %s", repo, error)
+        logger.debug("%s is not complete in the cache: %s", repo, error)
         return None
 
 
@@ -159,24 +175,29 @@ def _cached_or_none(repo: str, revision: str | None) -> Path | None:
 
 
 def _wanted(names: Iterable[str], code: bool) -> list[str]:
-    """Which files of a repository make the checkpoint."""
+    """Return the names of the files of a repository that belong to the checkpoint."""
     names = [name for name in names if "/" not in name or name.partition("/")[0] in _FOLDERS or name.endswith(".py")]
     suffixes = (*_SUFFIXES, ".py") if code else _SUFFIXES
     wanted = [name for name in names if name.endswith(suffixes) and not name.endswith(_PICKLES)]
     stem, pickled = stems_of_weights("adapter_config.json" in names)
-    safe = [name for name in names if name.endswith(".safetensors") and not name.startswith(_NOT_OURS)]
+    safe = [name for name in names if name.endswith(".safetensors") and not name.startswith(_OTHER_FORMATS)]
     if any(name.startswith(stem) for name in safe):
         return [*wanted, *safe]
     return [*wanted, *safe, *(name for name in names if name.startswith(pickled) and name.endswith(_PICKLES))]
 
 
 def stems_of_weights(is_peft: bool) -> tuple[str, str]:
-    """How the names of the weights begin: in safetensors, and as a pickle."""
+    """Return how the names of weight files begin: of safetensors, and of pickles.
+
+    Example:
+        >>> stems_of_weights(is_peft=False)
+        ('model', 'pytorch_model')
+    """
     return ("adapter_model", "adapter_model") if is_peft else ("model", "pytorch_model")
 
 
 def _missing(folder: Path) -> list[str]:
-    """What a checkpoint cannot do without and this folder does not hold."""
+    """Return the names of the files that a checkpoint needs and this folder lacks."""
     if not any((folder / name).is_file() for name in _CONFIGS):
         return ["config.json"]
     shards = _indexed(folder)
@@ -188,15 +209,16 @@ def _missing(folder: Path) -> list[str]:
 
 
 def _indexed(folder: Path) -> list[str]:
-    """The shards that the index of the weights names, none without an index."""
+    """Return the shards that the index of the weights names; none if there is no index."""
     for name in _INDEXED:
         path = folder / f"{name}.index.json"
         if path.is_file() and not (folder / name).is_file():
+            index = read_json(path, advice=_ADVICE)
             try:
-                shards = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+                shards = sorted(set(index["weight_map"].values()))
                 _refuse_leaving(shards, str(path))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path} is damaged or not to be trusted: {error}") from error
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path} is damaged (it has no weight_map): {_ADVICE}") from error
             return shards
     return []
 
@@ -205,7 +227,7 @@ def _refuse_leaving(names: Iterable[str], where: str) -> None:
     for name in names:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive:
-            raise ValueError(f"{where} names the file {name!r}, which leads out of the checkpoint's folder: refused")
+            raise ValueError(f"{where} names the file {name!r}, which leads out of the checkpoint's folder")
 
 
 def _listed(names: list[str]) -> str:

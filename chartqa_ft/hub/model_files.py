@@ -1,4 +1,4 @@
-"""Which files of a folder make up a model or a checkpoint, and whether they may be pushed."""
+"""Which files of a folder are pushed as a model or a checkpoint, and whether they are whole and free of tokens."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from ..files import PARTIAL_SUFFIX, read_json
 from .public import find_token, known_tokens
 
-_WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
+__all__ = ["ARGUMENTS_PICKLE", "check_files", "files_of_checkpoint", "files_of_model", "is_stale", "stage"]
+
+ARGUMENTS_PICKLE = "training_args.bin"
+"""Never pushed: it may hold the token of the run, and it is a pickle."""
+_PREDICTIONS = "predictions.jsonl"
 _SETTINGS = (
     "config.json",
     "generation_config.json",
@@ -41,48 +46,76 @@ _SETTINGS = (
     "additional_chat_templates/*.jinja",
     "metrics.json",
 )
-_OF_FULL_MODELS = ("config.json", "generation_config.json")
+_FULL_MODEL_SETTINGS = ("config.json", "generation_config.json")
 _TEXTS = ("README.md", "LICENSE", "LICENSE.*", "NOTICE", "assets/*")
-_ASSETS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".json", ".csv", ".md", ".txt")
-_PREDICTIONS = "predictions.jsonl"
+_ASSET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".json", ".csv", ".md", ".txt")
 _SHARD = "-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]"
-_ARGUMENTS_PICKLE = "training_args.bin"
+_WEIGHT_FILES = (
+    ("model", "safetensors"),
+    ("adapter_model", "safetensors"),
+    ("pytorch_model", "bin"),
+    ("adapter_model", "bin"),
+    ("tf_model", "h5"),
+    ("flax_model", "msgpack"),
+)
+_STALE = (
+    *(
+        name
+        for stem, suffix in _WEIGHT_FILES
+        for name in (f"{stem}.{suffix}", f"{stem}{_SHARD}.{suffix}", f"{stem}.{suffix}.index.json")
+    ),
+    "assets/training_curve.png",
+    "assets/sample_[0-9].png",
+    _PREDICTIONS,
+    *_SETTINGS,
+)
+"""File names that saving and pushing use. If an earlier push left one, it would be taken for a part of this model, its
+results or its card. Files with other names belong to somebody else."""
 _LARGEST_HEADER = 100_000_000
-"""Bytes of a safetensors header, by the format's own limit."""
+"""Bytes. The safetensors format allows no larger header."""
 _LARGEST_TEXT = 64 << 20
-"""Bytes up to which a file is searched for tokens; larger ones are states of optimizers."""
-_COPIED = 1 << 20
-"""Bytes up to which `stage` copies a file: small ones are written anew in place, large ones only deleted."""
-
-
-def _matches(path: str, patterns: Iterable[str]) -> bool:
-    """Whether one of the patterns matches, whose `*` does not go across folders."""
-    return any(path.count("/") == pattern.count("/") and fnmatchcase(path, pattern) for pattern in patterns)
+"""Bytes up to which a file is searched for tokens. Larger ones are states of optimizers."""
+_LARGEST_COPY = 1 << 20
+"""Bytes up to which `stage` copies a file: small files may be rewritten in place, large ones are only deleted."""
+_SAVE_AGAIN = "save the model again"
 
 
 # ------------------------------------------------------------------ what is pushed
 def files_of_model(folder: str | Path, *, predictions: bool = False) -> dict[str, Path]:
-    """What belongs to the model in a folder: path in the repository -> file.
+    """Return the files of a folder that belong to the model, by their path in the repository.
 
-    That is its weights as safetensors, the files of its processor, `chartqa_config.json`, `training_args.json`,
-    `metrics.json`, `README.md`, a licence and `assets/`; of a folder with an adapter, the adapter's weights alone.
-    Never pickles, code, logs or checkpoints.
+    These are the weights as safetensors, the processor's files, `chartqa_config.json`, `training_args.json`,
+    `metrics.json`, `README.md`, a license and `assets/`. For a PEFT checkpoint, only the PEFT weights. Never pickles,
+    code, logs or checkpoints.
+
+    Args:
+        folder: the folder that `save_pretrained` or the trainer has written.
+        predictions: include `predictions.jsonl`.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it holds no weights, no config beside them, or both an adapter and a full model.
+        ValueError: the folder has no weights, no config for them, or both PEFT weights and a full model; or
+            `predictions.jsonl` is missing.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("config.json", "model.safetensors", "optimizer.pt", "README.md"):
+        ...     _ = (folder / name).write_text("{}")
+        >>> list(files_of_model(folder))
+        ['model.safetensors', 'README.md', 'config.json']
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} to push")
     paths = [folder / name for name in _weights(folder)]
     wanted = {*_SETTINGS, *_TEXTS, *([_PREDICTIONS] if predictions else [])}
-    if (folder / "adapter_config.json").is_file():  # loading takes the base model's
-        wanted -= {*_OF_FULL_MODELS}
+    if (folder / "adapter_config.json").is_file():  # loading takes those of the base model
+        wanted -= {*_FULL_MODEL_SETTINGS}
     for path in sorted([*folder.glob("*"), *folder.glob("assets/*"), *folder.glob("additional_chat_templates/*")]):
         name = path.relative_to(folder).as_posix()
-        is_asset = "/" not in name or not name.startswith("assets/") or path.suffix.lower() in _ASSETS
-        if path.is_file() and is_asset and _matches(name, wanted):
+        allowed = not name.startswith("assets/") or path.suffix.lower() in _ASSET_SUFFIXES
+        if path.is_file() and allowed and _matches(name, wanted):
             paths.append(path)
     if predictions and folder / _PREDICTIONS not in paths:
         raise ValueError(f"there is no {_PREDICTIONS} in {folder}: evaluate first, or push without predictions")
@@ -90,7 +123,7 @@ def files_of_model(folder: str | Path, *, predictions: bool = False) -> dict[str
 
 
 def _weights(folder: Path) -> list[str]:
-    """Names of the files with the weights."""
+    """Return the names of the files with the weights, the index of shards included."""
     full = (folder / "config.json").is_file() and any(
         (folder / f"model.safetensors{ending}").is_file() for ending in ("", ".index.json")
     )
@@ -98,8 +131,8 @@ def _weights(folder: Path) -> list[str]:
         config, single = "adapter_config.json", "adapter_model.safetensors"
         if full and (folder / single).is_file():
             raise ValueError(
-                f"{folder} holds both a PEFT adapter ({config}, {single}) and a full model (config.json and its "
-                "weights), and cannot say which of them is meant: save again, or move one of them elsewhere"
+                f"{folder} contains both PEFT weights ({config}, {single}) and a full model (config.json and its "
+                "weights), and it is unclear which to push: save again, or move one of them elsewhere"
             )
     else:
         config, single = "config.json", "model.safetensors"
@@ -107,51 +140,90 @@ def _weights(folder: Path) -> list[str]:
     if (folder / single).is_file():
         names = [single]
     elif (folder / index).is_file():
-        shards = set(_read_json(folder / index, "weight_map").values())
+        shards = set(_weight_map(folder / index).values())
         if bad := [name for name in shards if Path(name).name != name or not name.endswith(".safetensors")]:
-            raise ValueError(f"{folder / index} names {bad[0]!r}, which is no file of weights beside it")
+            raise ValueError(f"{folder / index} names {bad[0]!r}, which is not a file of weights beside it")
         names = [index, *sorted(shards)]
     else:
-        pickles = sorted(path.name for path in folder.glob("*.bin") if path.name != _ARGUMENTS_PICKLE)
+        pickles = sorted(path.name for path in folder.glob("*.bin") if path.name != ARGUMENTS_PICKLE)
         why = f", and {pickles[0]} is a pickle, which is never pushed: load and save the model" if pickles else ""
-        raise ValueError(f"{folder} holds no weights: {single} or its shards are missing{why}")
+        raise ValueError(f"{folder} contains no weights: {single} or its shards are missing{why}")
     if not (folder / config).is_file():
-        raise ValueError(f"{folder} holds weights without {config}: save the model again")
+        raise ValueError(f"{folder} contains weights without {config}: {_SAVE_AGAIN}")
     return names
 
 
 def files_of_checkpoint(folder: str | Path) -> dict[str, Path]:
-    """All files of a trainer's checkpoint, to resume from: name -> file; never `training_args.bin`, nor code.
+    """Return all files of a trainer's checkpoint that are needed to resume from it, by their name.
+
+    `training_args.bin` and code are left out.
 
     Raises:
-        FileNotFoundError: there is no such folder, or it is no checkpoint of a trainer.
+        FileNotFoundError: there is no such folder, or it is not a checkpoint of a trainer.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("trainer_state.json", "optimizer.pt", "training_args.bin"):
+        ...     _ = (folder / name).write_text("{}")
+        >>> list(files_of_checkpoint(folder))
+        ['optimizer.pt', 'trainer_state.json']
     """
     folder = Path(folder)
     if not (folder / "trainer_state.json").is_file():
-        raise FileNotFoundError(f"{folder} is no checkpoint of a trainer: it has no trainer_state.json")
+        raise FileNotFoundError(f"{folder} is not a checkpoint of a trainer: it has no trainer_state.json")
     return {
         path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != _ARGUMENTS_PICKLE and path.suffix not in (".py", ".pyc", ".part")
+        if path.is_file() and path.name != ARGUMENTS_PICKLE and path.suffix not in (".py", ".pyc", PARTIAL_SUFFIX)
     }
+
+
+def is_stale(path: str, folders: Iterable[str] = ()) -> bool:
+    """Return whether a file in a repository would be taken for a part of the model that is pushed now.
+
+    Args:
+        path: the file's path in the repository.
+        folders: folders of the repository that the push replaces as a whole.
+
+    Example:
+        >>> is_stale("model-00002-of-00002.safetensors"), is_stale("notes.md"), is_stale("old/training_args.bin")
+        (True, False, True)
+    """
+    inside = any(path.startswith(f"{folder}/") for folder in folders)
+    return inside or path.rpartition("/")[2] == ARGUMENTS_PICKLE or _matches(path, _STALE)
+
+
+def _matches(path: str, patterns: Iterable[str]) -> bool:
+    """Return whether one of the patterns matches; their `*` does not cross folders."""
+    return any(path.count("/") == pattern.count("/") and fnmatchcase(path, pattern) for pattern in patterns)
 
 
 # ------------------------------------------------------------------ whether it is whole
 def check_files(files: dict[str, Path], *, token: str | bool | None = None) -> None:
-    """Check, without loading any tensor, that weights and JSON files are whole and that no file holds a token.
+    """Check, without loading any tensor, that weights and JSON files are whole and that no file contains a token.
 
     Args:
-        files: path in the repository -> file.
-        token: the one in use; that of the login is known without.
+        files: files by their path in the repository, as `files_of_model` returns them.
+        token: the token in use. That of the login is known anyway.
 
     Raises:
-        ValueError: the message names the file.
+        ValueError: a file is missing, damaged or contains a token; the message names it.
+
+    Example:
+        >>> import tempfile
+        >>> card = Path(tempfile.mkdtemp()) / "README.md"
+        >>> _ = card.write_text("log in with hf_" + "a" * 34)
+        >>> check_files({"README.md": card})
+        Traceback (most recent call last):
+        ...
+        ValueError: ...README.md contains a token of the Hub, which everybody could use: remove it from the file
     """
-    tokens = known_tokens(token)
+    tokens = known_tokens(token, environment=False)
     tensors: dict[str, set[str]] = {}
     for name, path in files.items():
         if not path.is_file():
-            raise ValueError(f"{path} is missing, which the index beside it names: save the model again")
+            raise ValueError(f"{path} is missing, although the index beside it names it: {_SAVE_AGAIN}")
         if path.suffix == ".safetensors":
             header = _safetensors_header(path)
             tensors[name] = set(header)
@@ -161,69 +233,80 @@ def check_files(files: dict[str, Path], *, token: str | bool | None = None) -> N
         else:
             text = path.read_bytes().decode("utf-8", errors="replace")
             if path.suffix == ".json":
-                _read_json(path)
+                read_json(path, kind=object, advice=_SAVE_AGAIN)
         if find_token(text, *tokens):
-            raise ValueError(f"{path} holds a token of the Hub, which everybody could use: take it out of the file")
+            raise ValueError(f"{path} contains a token of the Hub, which everybody could use: remove it from the file")
     for name, path in files.items():
         if name.endswith(".safetensors.index.json"):
-            for tensor, shard in _read_json(path, "weight_map").items():
+            for tensor, shard in _weight_map(path).items():
                 if tensor not in tensors.get((Path(name).parent / shard).as_posix(), ()):
-                    raise ValueError(f"{path.parent / shard} lacks the weight {tensor}: save the model again")
+                    raise ValueError(f"{path.parent / shard} lacks the weight {tensor}: {_SAVE_AGAIN}")
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:
-    """The header, after checking it and the length of the file, by the format's description: 8 bytes, little-endian,
-    with the length of the JSON that follows; the tensors' bytes follow without gaps to the end of the file."""
+    """Return the header of a safetensors file after checking it and the length of the file.
+
+    By the format's description, 8 bytes (little-endian) give the length of the JSON header that follows; the tensors'
+    bytes follow without gaps to the end of the file.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if length > min(_LARGEST_HEADER, size - 8):
-            raise ValueError(f"{path} is damaged (no header of safetensors): save the model again")
+            raise ValueError(f"{path} is damaged (no safetensors header): {_SAVE_AGAIN}")
         try:
             header = json.loads(file.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
             expected = 8 + length + max(ends, default=0)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-            raise ValueError(f"{path} is damaged (its header cannot be read): save the model again") from error
+            raise ValueError(f"{path} is damaged (its header cannot be read): {_SAVE_AGAIN}") from error
     if size != expected:
-        raise ValueError(f"{path} is damaged ({size} bytes instead of {expected}): save the model again")
+        raise ValueError(f"{path} is damaged ({size} bytes instead of {expected}): {_SAVE_AGAIN}")
     return header
 
 
-def _read_json(path: Path, key: str | None = None) -> Any:
-    try:
-        content = json.loads(path.read_bytes())
-        return content if key is None else {str(name): str(value) for name, value in content[key].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error or type(error).__name__}): save the model again") from error
+def _weight_map(index: Path) -> dict[str, str]:
+    """Return the tensors that an index of shards names, each with the file that holds it."""
+    found = read_json(index, advice=_SAVE_AGAIN).get("weight_map")
+    if not isinstance(found, dict):
+        raise ValueError(f"{index} is damaged (it has no weight_map): {_SAVE_AGAIN}")
+    return {str(tensor): str(shard) for tensor, shard in found.items()}
 
 
-# ------------------------------------------------------------------ beside the training
+# ------------------------------------------------------------------ pushes while training goes on
 def stage(folder: str | Path, target: str | Path, names: Iterable[str] | None = None) -> Path:
-    """Set the files of a checkpoint aside, for an upload that goes on while the trainer deletes old checkpoints.
+    """Set the files of a checkpoint aside for an upload, because the trainer may delete the checkpoint meanwhile.
 
-    Large files become hard links, which cost no space, or copies where the file system cannot; small ones are copied.
-    A large file must not be written anew in place meanwhile: those of checkpoints never are.
+    Large files become hard links, which take no space, or copies where the file system has no links. Small files are
+    copied. Large files must not be rewritten in place meanwhile; those of checkpoints never are.
 
     Args:
-        folder: the checkpoint; `training_args.bin` is left out.
-        target: a folder to make, best on the same file system; what it held before is deleted.
-        names: paths of the files to set aside, relative to `folder`; `None`: all.
+        folder: the checkpoint. `training_args.bin` is left out.
+        target: the folder to create, best on the same file system. If it exists, its content is deleted.
+        names: paths of the files to set aside, relative to `folder`; `None` takes all.
 
     Returns:
-        `target`.
+        The path of `target`.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "checkpoint-1"
+        >>> folder.mkdir()
+        >>> _ = (folder / "config.json").write_text("{}")
+        >>> [path.name for path in stage(folder, folder.parent / "aside").iterdir()]
+        ['config.json']
     """
     folder, target = Path(folder), Path(target)
     if target.exists():
         shutil.rmtree(target)
     target.mkdir(parents=True)
     for path in sorted(folder.rglob("*") if names is None else [folder / name for name in names]):
-        if not path.is_file() or path.name == _ARGUMENTS_PICKLE:
+        if not path.is_file() or path.name == ARGUMENTS_PICKLE:
             continue
         copy = target / path.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.stat().st_size <= _COPIED or not _link(path, copy):
+        if path.stat().st_size <= _LARGEST_COPY or not _link(path, copy):
             shutil.copy2(path, copy)
     return target
 

@@ -1,141 +1,203 @@
-"""What may leave this machine: no tokens, no folders of this machine."""
+"""What may leave this machine in a message, a card or a pushed file: no token, and no folder of this machine."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-REMOVED = "TOKEN_REMOVED"
-_SHORTEST_SECRET = 6
-# Tokens of the Hub are hf_ and 34 signs; shorter ones are removed where their value is known.
-_TOKENS = (
-    (re.compile(r"hf_[A-Za-z0-9]{16,}"), REMOVED),
-    (re.compile(r"(?i)(\bbearer\s+)[\w.~+/-]{6,}=*"), rf"\g<1>{REMOVED}"),
-    (re.compile(r"(://)[^\s/@]+@"), rf"\g<1>{REMOVED}@"),
+from ..files import as_json
+
+__all__ = [
+    "TOKEN_REMOVED",
+    "as_json",
+    "find_token",
+    "hub_name",
+    "known_tokens",
+    "public_arguments",
+    "public_path",
+    "public_values",
+    "redact",
+    "short_name",
+    "without_folders",
+]
+
+TOKEN_REMOVED = "TOKEN_REMOVED"
+_SHORTEST_TOKEN = 6
+"""Characters. A shorter value of a variable such as PAD_TOKEN is no secret, and may be part of any word."""
+# Tokens of the Hub are hf_ and 34 letters and digits.
+_HUB_TOKEN = re.compile(r"(?:hf|api_org)_[A-Za-z0-9]{20,}|hf_(?:oauth|jwt)_[\w.\-]{20,}")
+_PATTERNS = (
+    (_HUB_TOKEN, TOKEN_REMOVED),
+    (re.compile(r"(?i)(\bbearer\s+)[\w.~+/-]{6,}=*"), rf"\g<1>{TOKEN_REMOVED}"),
+    (re.compile(r"(://)[^\s/@]+@"), rf"\g<1>{TOKEN_REMOVED}@"),
     (
+        # "HF_TOKEN environment variable" is how huggingface_hub's errors speak of it.
         re.compile(
             r"(?i)((?:--(?:[a-z]+[_-])*token|\b(?:hf|hub|hugging_?face(?:_hub)?)_token)(?:\s*[=:]\s*|\s+))"
-            r"(?:\"[^\"]*\"|'[^']*'|[^\s\"'-][^\s\"']*)"
+            r"(?!environment\b)(?:\"[^\"]*\"|'[^']*'|[^\s\"'-][^\s\"']*)"
         ),
-        rf"\g<1>{REMOVED}",
+        rf"\g<1>{TOKEN_REMOVED}",
     ),
 )
-
-
-def known_secrets(arguments: Mapping[str, Any] | None = None) -> list[str]:
-    """Every token that this process could leak: those in `arguments` (keys that end in `token`), in the environment,
-    and the one that is logged in; the longest first."""
-    from huggingface_hub import get_token
-
-    found = [get_token(), *(value for key, value in os.environ.items() if key.upper().endswith("TOKEN"))]
-    found += [value for key, value in (arguments or {}).items() if str(key).lower().endswith("token")]
-    texts = {value.strip() for value in found if isinstance(value, str)}
-    return sorted((text for text in texts if len(text) >= _SHORTEST_SECRET), key=lambda text: (-len(text), text))
-
-
-def redacted(value: Any, secrets: Iterable[str] = ()) -> Any:
-    """`value` with every token in its strings replaced by `TOKEN_REMOVED`; dicts, lists and tuples are gone through.
-
-    Removed are `secrets`, what looks like a Hub token, and what stands behind `--hub_token`, `HF_TOKEN=`, `Bearer` or
-    before the `@` of an address. Lone surrogates, which no file can hold, become `?`.
-    """
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, REMOVED)
-        for pattern, replacement in _TOKENS:
-            value = pattern.sub(replacement, value)
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, Mapping):
-        return {redacted(key, secrets): redacted(item, secrets) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [redacted(item, secrets) for item in value]
-    return value
-
-
-_TOKEN = re.compile(r"\b(?:(?:hf|api_org)_[A-Za-z0-9]{20,}|hf_(?:oauth|jwt)_[\w.\-]{20,})")
-_BEARER = re.compile(r"(?i)(bearer\s+)[^\s'\",]+")
-
-
-# ------------------------------------------------------------------ tokens
-def redact(text: str, *tokens: str) -> str:
-    """`text` without tokens: those given, and whatever looks like one of the Hub."""
-    for token in tokens:
-        if token:
-            text = text.replace(token, "hf_***")
-    return _BEARER.sub(r"\1***", _TOKEN.sub("hf_***", text))
-
-
-def find_token(text: str, *tokens: str) -> bool:
-    """Whether `text` holds one of `tokens` or what looks like a token of the Hub."""
-    return any(token and token in text for token in tokens) or _TOKEN.search(text) is not None
-
-
-def known_tokens(token: str | bool | None) -> list[str]:
-    """Tokens that this process may use: that one, and what it is logged in with."""
-    from huggingface_hub import get_token
-
-    return [known for known in (token, get_token()) if isinstance(known, str) and known]
-
-
-_NO_HUB_NAMES = (".git", ".ipynb", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".zip")
-"""How no name on the Hub may end, and how files of data end, which lie in another folder than this one."""
+# Endings that are not allowed in names on the Hub, and those of data files.
+_NOT_HUB_NAMES = (".git", ".ipynb", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".zip")
 _HUB_NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(?<![.-])", re.ASCII)
 
 
+# ------------------------------------------------------------------ tokens
+def known_tokens(
+    token: str | bool | None = None, *, arguments: Mapping[str, Any] | None = None, environment: bool = True
+) -> list[str]:
+    """Return the tokens that this process knows, the longest first.
+
+    Args:
+        token: the token in use, of any length.
+        arguments: a run's arguments; the values of keys that end in `token` are tokens.
+        environment: include environment variables whose names end in `TOKEN`, not only the Hub's login.
+
+    Example:
+        >>> known_tokens("my-own-token", arguments={"hub_token": "another-token", "seed": 1}, environment=False)[:2]
+        ['another-token', 'my-own-token']
+    """
+    from huggingface_hub import get_token
+
+    found: list[Any] = [get_token()]
+    if environment:
+        found += [value for key, value in os.environ.items() if key.upper().endswith("TOKEN")]
+    found += [value for key, value in (arguments or {}).items() if str(key).lower().endswith("token")]
+    tokens = {text for value in found if isinstance(value, str) and len(text := value.strip()) >= _SHORTEST_TOKEN}
+    if isinstance(token, str) and token.strip():
+        tokens |= {token, token.strip()}
+    return sorted(tokens, key=lambda text: (-len(text), text))
+
+
+def redact(value: Any, tokens: Iterable[str] = ()) -> Any:
+    """Replace every token in the strings of `value` by `TOKEN_REMOVED`.
+
+    Tokens are the given ones, whatever looks like one of the Hub, and what follows `--hub_token`, `HF_TOKEN=` or
+    `Bearer` or stands before the `@` of a URL. Lone surrogates, which UTF-8 cannot encode, become `?`.
+
+    Args:
+        value: a string, or dicts, lists and tuples of strings; other objects are returned as they are.
+        tokens: tokens to look for, see `known_tokens`.
+
+    Returns:
+        A copy with lists in place of tuples.
+
+    Example:
+        >>> redact({"command": "train.py --hub_token abc123", "seed": 1})
+        {'command': 'train.py --hub_token TOKEN_REMOVED', 'seed': 1}
+        >>> redact("the proxy said: my-own-token is wrong", ["my-own-token"])
+        'the proxy said: TOKEN_REMOVED is wrong'
+    """
+    if isinstance(value, str):
+        for token in tokens:
+            value = value.replace(token, TOKEN_REMOVED)
+        for pattern, replacement in _PATTERNS:
+            value = pattern.sub(replacement, value)
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {redact(key, tokens): redact(item, tokens) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact(item, tokens) for item in value]
+    return value
+
+
+def find_token(text: str, *tokens: str) -> bool:
+    """Return whether `text` contains one of `tokens` or something that looks like a token of the Hub.
+
+    Example:
+        >>> find_token("token: hf_" + "a" * 34), find_token("hf_hub_download"), find_token("my-own", "my-own")
+        (True, False, True)
+    """
+    return any(token and token in text for token in tokens) or _HUB_TOKEN.search(text) is not None
+
+
+# ------------------------------------------------------------------ names and folders
 def hub_name(name: str | None) -> str | None:
-    """`name` if it can be that of a model or data set on the Hub: not a folder or file here, not an address."""
-    if name is None or len(name) > 96 or not _HUB_NAME.fullmatch(name) or name.endswith(_NO_HUB_NAMES):
+    """Return `name` if a model or data set on the Hub can have it, else `None`.
+
+    Names of existing local files and folders, and URLs, are not Hub names.
+
+    Example:
+        >>> hub_name("ahmed-masry/unichart-base-960"), hub_name("/data/charts"), hub_name("charts.csv")
+        ('ahmed-masry/unichart-base-960', None, None)
+    """
+    if name is None or len(name) > 96 or not _HUB_NAME.fullmatch(name) or name.endswith(_NOT_HUB_NAMES):
         return None
     return None if Path(name).exists() else name
 
 
-def last_part(name: str, *, folders_only: bool = False) -> str:
-    """Names without the folders that they lie in, which are nobody's business; Hub names without their user."""
+def without_folders(name: str) -> str:
+    """Return the last part of a path that begins with a folder; other names, such as those on the Hub, unchanged.
+
+    Example:
+        >>> without_folders("/home/alice/run-3/"), without_folders("alice/run-3")
+        ('run-3', 'alice/run-3')
+    """
     is_path = name.startswith(("/", "~", "./", "../")) or re.match(r"[A-Za-z]:\\", name)
-    if is_path or (not folders_only and _HUB_NAME.fullmatch(name)):
-        return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or "model"
-    return name
+    return _last_part(name) if is_path else name
 
 
-def as_json(value: Any) -> Any:
-    """`value` as JSON brings it back: what it cannot hold is text (an enum its value), NaN and infinity are `None`."""
+def short_name(name: str) -> str:
+    """Return the last part of a path, or of a name on the Hub.
 
-    def other(thing: Any) -> Any:
-        if isinstance(thing, (set, frozenset)):
-            return sorted(map(str, thing))
-        return thing.tolist() if hasattr(thing, "tolist") else str(getattr(thing, "value", thing))
+    Example:
+        >>> short_name("/home/alice/run-3"), short_name("HuggingFaceM4/ChartQA")
+        ('run-3', 'ChartQA')
+    """
+    return _last_part(name) if _HUB_NAME.fullmatch(name) else without_folders(name)
 
-    return json.loads(json.dumps(value, default=other), parse_constant=lambda _: None)
+
+def _last_part(name: str) -> str:
+    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or "model"
 
 
+# ------------------------------------------------------------------ command lines and arguments
 def public_arguments(arguments: Sequence[str]) -> list[str]:
-    """A command line without a token, and without the folders of this machine that it was run in."""
-    told, hidden = [], False
+    """Return a command line without tokens and without the folders of this machine.
+
+    Example:
+        >>> public_arguments(["/home/alice/train.py", "--hub_token", "abc", "--seed", "1"])
+        ['train.py', '--seed', '1']
+    """
+    kept, is_token = [], False
     for part in arguments:
         key, equals, value = part.partition("=") if part.startswith("--") and "=" in part else ("", "", part)
         name = key or part
-        if not hidden and not name.endswith("token"):
-            told.append(f"{key}{equals}{_in_public(value)}")
-        hidden = not hidden and not equals and name.startswith("--") and name.endswith("token")
-    return told
+        if not is_token and not name.endswith("token"):
+            kept.append(f"{key}{equals}{public_path(value)}")
+        is_token = not is_token and not equals and name.startswith("--") and name.endswith("token")
+    return kept
 
 
 def public_values(values: Any) -> Any:
-    """Arguments, as JSON holds them, without the folders of this machine: every text in them as `public_arguments`
-    tells it."""
+    """Return arguments without the folders of this machine; see `public_path`.
+
+    Args:
+        values: a value as JSON holds it. Dicts and lists are copied.
+
+    Example:
+        >>> public_values({"model_name_or_path": "/home/alice/base", "seed": 1})
+        {'model_name_or_path': 'base', 'seed': 1}
+    """
     if isinstance(values, Mapping):
         return {key: public_values(value) for key, value in values.items()}
     if isinstance(values, (list, tuple)):
         return [public_values(value) for value in values]
-    return _in_public(values) if isinstance(values, str) else values
+    return public_path(values) if isinstance(values, str) else values
 
 
-def _in_public(value: str) -> str:
-    """An absolute path as it is seen from the working folder, or its last part; all else as it is."""
+def public_path(value: str) -> str:
+    """Return an absolute path relative to the working folder, or else its last part; other strings unchanged.
+
+    Example:
+        >>> public_path("/home/alice/charts.csv"), public_path(str(Path.cwd() / "out" / "run")), public_path("a/b")
+        ('charts.csv', 'out/run', 'a/b')
+    """
     path = Path(value)
     if not path.is_absolute() or "{question}" in value:  # a prompt may begin with a slash
         return value

@@ -1,4 +1,4 @@
-"""Pushing a fine-tuned model to the Hub: what belongs to it, whole or not at all, in one commit."""
+"""Push a fine-tuned model to the Hub: all files that belong to it, or none, in one commit."""
 
 from __future__ import annotations
 
@@ -8,18 +8,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import HubError, explained
-from .model_files import (
-    _ARGUMENTS_PICKLE,
-    _PREDICTIONS,
-    _SETTINGS,
-    _SHARD,
-    _matches,
-    _read_json,
-    check_files,
-    files_of_checkpoint,
-    files_of_model,
-)
+from ..files import read_json
+from .errors import Action, HubError, explained
+from .model_files import ARGUMENTS_PICKLE, check_files, files_of_checkpoint, files_of_model, is_stale
 from .public import hub_name
 from .retry import retrying
 
@@ -29,27 +20,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 __all__ = ["push_checkpoint"]
-
-_STALE = (
-    *(
-        name
-        for stem, suffix in (
-            ("model", "safetensors"),
-            ("adapter_model", "safetensors"),
-            ("pytorch_model", "bin"),
-            ("adapter_model", "bin"),
-            ("tf_model", "h5"),
-            ("flax_model", "msgpack"),
-        )
-        for name in (f"{stem}.{suffix}", f"{stem}{_SHARD}.{suffix}", f"{stem}.{suffix}.index.json")
-    ),
-    "assets/training_curve.png",
-    "assets/sample_[0-9].png",
-    _PREDICTIONS,
-    *_SETTINGS,
-)
-"""Names that saving and pushing give: what an earlier push may have left that would be taken for a part of this model,
-for its results, or for a picture of its card. Files with other names are somebody's own."""
 
 
 def push_checkpoint(
@@ -67,32 +37,43 @@ def push_checkpoint(
     path_in_repo: str = "last-checkpoint",
     keep: str | Path | None = None,
 ) -> CommitInfo:
-    """Push the model in a folder, full or PEFT adapter, to a repository on the Hub, which is made where missing.
+    """Push the model in a folder, full or PEFT, to a repository on the Hub, which is created if it is missing.
 
-    Everything goes in one commit, so that nobody ever sees half a model. The same commit deletes what an earlier push
-    left and what would be taken for a part of this one. Large files that the Hub has stored are not sent again.
+    Everything goes into one commit, so that nobody ever sees half a model. The same commit deletes what an earlier
+    push left that would be taken for a part of this model. Large files that the Hub already stores are not sent again.
+    Local files are not changed.
 
     Args:
-        folder: as `save_pretrained` or the trainer leaves it; see `files_of_model` for what is taken from it.
-        repo_id: `owner/name`, or a name alone for one's own.
-        token: with write permission; `None` takes the one that is logged in.
-        private: whether a new repository is; `None` leaves it to the owner's settings.
-        revision: branch to commit to, made from `main` where it is missing.
-        create_pr: open a pull request, against `revision`, instead of a commit.
-        exist_ok: `False` refuses a repository that exists.
-        commit_message: first line of the commit.
+        folder: the folder that `save_pretrained` or the trainer has written; see `files_of_model` for the files that
+            are pushed.
+        repo_id: `owner/name`, or only the name for a repository of your own.
+        token: a token with write permission; `None` takes that of the login.
+        private: whether a new repository is private; `None` leaves it to the owner's settings.
+        revision: the branch to commit to, created from `main` if it is missing.
+        create_pr: open a pull request against `revision` instead of committing to it.
+        exist_ok: `False` refuses a repository that exists already.
+        commit_message: first line of the commit message.
         predictions: push `predictions.jsonl` too.
-        checkpoint: folder of a checkpoint of the trainer, to push with the states of its optimizer.
-        path_in_repo: folder of the repository for it, `last-checkpoint` or `checkpoint-<n>`.
-        keep: folder that errors name for what is kept; `folder` where it is not a copy to be deleted.
+        checkpoint: folder of a trainer's checkpoint to push with its optimizer states.
+        path_in_repo: the repository's folder for it, `last-checkpoint` or `checkpoint-<step>`.
+        keep: folder that error messages name as the place of the files, where `folder` is a temporary copy.
 
     Returns:
-        The commit, or the last one where nothing was to change: `commit_url`, `pr_url`, `oid`.
+        The commit, or the last one if nothing has changed: `commit_url`, `pr_url`, `oid`.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it holds no whole model, or a file with a token in it; the message names it. Nothing was sent.
-        HubError: the Hub did not take it.
+        ValueError: the folder does not contain a whole model, or a file in it contains a token; the message names it.
+            Nothing was sent.
+        HubError: the Hub did not accept the push.
+
+    Example:
+        >>> push_checkpoint("out", "alice/unichart-chartqa", private=True)  # doctest: +SKIP
+        CommitInfo(commit_url='https://huggingface.co/alice/unichart-chartqa/commit/...', ...)
+        >>> push_checkpoint("no-such-folder", "alice/unichart-chartqa")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: there is no folder no-such-folder to push
     """
     from huggingface_hub import HfApi
 
@@ -103,14 +84,15 @@ def push_checkpoint(
         files |= {f"{path_in_repo}/{name}": path for name, path in files_of_checkpoint(checkpoint).items()}
     check_files(files, token=token)
     _warn_of_local_base(files)
-    kept, action = (folder if keep is None else keep), ("propose" if create_pr else "push")
+    kept = folder if keep is None else keep
+    action: Action = "propose" if create_pr else "push"
     with explained(action, repo_id, keep=kept, revision=revision, token=token):
         api = HfApi(token=token)
         repo_id = make_repository(api, repo_id, private, exist_ok)
-        if revision not in (None, "main") and not revision.startswith("refs/"):
+        if revision is not None and revision != "main" and not revision.startswith("refs/"):
             retrying(
                 lambda: api.create_branch(repo_id, branch=revision, exist_ok=True),
-                what=f"making the branch {revision} of {repo_id}",
+                what=f"creating the branch {revision} of {repo_id}",
             )
         commit = retrying(
             lambda: _commit(
@@ -130,53 +112,62 @@ def push_checkpoint(
 
 
 def _warn_of_local_base(files: dict[str, Path]) -> None:
-    config = _read_json(files["adapter_config.json"]) if "adapter_config.json" in files else {}
-    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if "adapter_config.json" not in files:
+        return
+    base = read_json(files["adapter_config.json"], kind=object)
+    base = base.get("base_model_name_or_path") if isinstance(base, dict) else None
     if base and hub_name(str(base)) is None:
         logger.warning(
-            "the base model of this adapter is the folder %s, which is not on the Hub: nobody else can load the "
-            "adapter, and its adapter_config.json shows the folder's name. Push the base model first and train from "
+            "the base model of these PEFT weights is the folder %s, which is not on the Hub: nobody else can load "
+            "them, and their adapter_config.json shows the folder's name. Push the base model first and train from "
             "there, or push the merged model (push_to_hub(merge=True), --push_merged).",
             base,
         )
 
 
 def make_repository(api: HfApi, repo_id: str, private: bool | None, exist_ok: bool = True) -> str:
-    """Make it where it is missing; returns `owner/name`.
+    """Create a repository if it is missing and return its full name, `owner/name`.
+
+    Args:
+        api: the client to use.
+        repo_id: `owner/name`, or only the name for a repository of your own.
+        private: whether a new repository is private; `None` leaves it to the owner's settings.
+        exist_ok: `False` refuses a repository that exists already.
 
     Raises:
-        HubError: it exists and is public, and `private` is true. Other errors are those of huggingface_hub.
+        HubError: the repository exists and is public although `private` is true. Other errors are those of
+            huggingface_hub.
+
+    Example:
+        >>> from huggingface_hub import HfApi
+        >>> make_repository(HfApi(), "unichart-chartqa", private=True)  # doctest: +SKIP
+        'alice/unichart-chartqa'
     """
-    made = retrying(
-        lambda: api.create_repo(repo_id, private=private, exist_ok=exist_ok), what=f"making the repository {repo_id}"
+    created = retrying(
+        lambda: api.create_repo(repo_id, private=private, exist_ok=exist_ok), what=f"creating the repository {repo_id}"
     )
-    if private and not retrying(lambda: api.repo_info(made.repo_id), what=f"looking at {repo_id}").private:
+    if private and not retrying(lambda: api.repo_info(created.repo_id), what=f"looking at {repo_id}").private:
         raise HubError(
-            f"{made.repo_id} was not pushed: it exists already and everybody can read it, although private=True was "
-            f"asked for. Make it private in its settings ({made}/settings), or take another name."
+            f"{created.repo_id} was not pushed: it exists already and everybody can read it, although private=True "
+            f"was asked for. Make it private in its settings ({created}/settings), or choose another name."
         )
-    return made.repo_id
+    return created.repo_id
 
 
 def _commit(
     api: HfApi, repo_id: str, files: dict[str, Path], *, folders: Iterable[str], **settings: Any
 ) -> CommitInfo:
-    """One commit that adds `files` and deletes what is stale, in the root and in `folders`."""
+    """Make one commit that adds `files` and deletes what is stale, in the root and in `folders`."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     there = api.list_repo_files(repo_id, revision=settings["revision"])
-    stale = [path for path in there if path not in files and _is_stale(path, folders)]
-    if leaked := [path for path in stale if path.endswith(_ARGUMENTS_PICKLE)]:
+    stale = [path for path in there if path not in files and is_stale(path, folders)]
+    if leaked := [path for path in stale if path.endswith(ARGUMENTS_PICKLE)]:
         logger.warning(
-            "%s is deleted from %s: such a file may hold a token in plain text, and the repository's history keeps "
-            "it. If the token is one of yours, revoke it (https://huggingface.co/settings/tokens).",
+            "%s is deleted from %s: such a file may contain a token in plain text, and the repository's history keeps "
+            "it. If the token is yours, revoke it (https://huggingface.co/settings/tokens).",
             ", ".join(leaked),
             repo_id,
         )
     operations = [CommitOperationAdd(name, path) for name, path in files.items()]
     return api.create_commit(repo_id, operations + [CommitOperationDelete(path) for path in stale], **settings)
-
-
-def _is_stale(path: str, folders: Iterable[str]) -> bool:
-    inside = any(path.startswith(f"{folder}/") for folder in folders)
-    return inside or path.rpartition("/")[2] == _ARGUMENTS_PICKLE or _matches(path, _STALE)

@@ -1,4 +1,4 @@
-"""A chart's pixels: opened, checked without decoding, made RGB, resized and cached."""
+"""Chart images: open, check without decoding, convert to RGB, resize and cache them."""
 
 from .opening import open_image
 from .rgb import to_rgb

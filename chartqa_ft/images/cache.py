@@ -1,7 +1,7 @@
-"""Resized charts on disk: what makes a chart ready is done once, and not in every epoch of every run.
+"""Cache resized charts on disk, so that each chart is resized once rather than in every epoch of every run.
 
-An entry is named by a digest of the image's stored bytes and of everything that the resized pixels depend on, so that
-nothing has to be refreshed: with other settings, or another image in the same file, another entry is looked for.
+An entry is named by a digest of the image's stored bytes and of everything else that the resized pixels depend on.
+Entries never become outdated: with other settings, or another image in the same file, another entry is used.
 """
 
 from __future__ import annotations
@@ -24,28 +24,32 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..files import write_whole
+
 logger = logging.getLogger(__name__)
 
 GIGABYTE = 10**9
 _MAGIC = b"chartqa1"
 _HEADER = struct.Struct("<8s32sII")
 _NAMES = tuple(re.compile(rf"[0-9a-f]{{{digits}}}") for digits in (32, 2, 38))
-"""Of an entry's folders and its file. Nothing else in a folder is ever deleted, whatever a user keeps there."""
-_UNFINISHED = re.compile(r"unfinished-.*\.tmp")
+"""Names of an entry's folders and of its file. Files with other names are never deleted."""
+_UNFINISHED = re.compile(r"[0-9a-f]{38}\.[0-9a-f]{8}\.part|unfinished-.*\.tmp")
+"""Names of files that a killed process leaves: of `files.write_whole`, and of older versions."""
 _LARGEST = 2**28
-"""Bytes of the largest picture that is believed, whatever an entry says."""
+"""Bytes. An entry that claims a larger picture is taken for damaged."""
 
 _WORTHWHILE = 200 * 200
-"""Pixels. Measured: a drawn chart of 96 x 96 is resized in 0.3 ms and its entry written in 3 ms."""
+"""Pixels, below which resizing is faster than the cache: a drawn chart of 96 x 96 is resized in 0.3 ms and its entry
+written in 3 ms."""
 
 _SETTLED = 600.0
-"""Seconds after which the time of an entry's last use is written down again."""
+"""Seconds after which the time of an entry's last use is updated."""
 _IDLE_OTHERS = 3600.0
-"""Seconds without use after which an entry of other settings may go: another run may be at work on them."""
+"""Seconds without use after which an entry of other settings may be deleted: another run may be using them."""
 _IDLE_OWN = 7 * 86400.0
-"""The same of the settings in use: charts of this epoch never make room for each other."""
+"""The same for the settings in use: charts of the same epoch never displace each other."""
 _ABANDONED = 3600.0
-"""Seconds after which an unfinished file is nobody's: its process was killed."""
+"""Seconds after which an unfinished file may be deleted, because its process must have been killed."""
 
 
 class _Entry(NamedTuple):
@@ -57,35 +61,45 @@ class _Entry(NamedTuple):
 
 @dataclass
 class ChartCache:
-    """A folder of resized charts, for any number of processes at once.
+    """A folder of resized charts that any number of processes may use at the same time.
 
-    Entries are written whole or not at all, and checked when they are read: a damaged one is as good as none. What
-    cannot be written (a full disk, a folder that is read-only) costs one warning and no chart. When the folder is
-    full, entries go that were not used for longest, first those of other settings; entries in use stay, and what does
-    not fit beside them is not kept. The bound counts the bytes of files, and processes that do not come of one another
-    may each exceed it by a 64th.
+    Entries are written whole or not at all, and checked when they are read: a damaged entry is made again. If entries
+    cannot be written (a full disk, a read-only folder), there is one warning and charts are resized every time. When
+    the folder is full, the entries that have not been used for the longest time are deleted, first those of other
+    settings. Entries in use stay, and charts that do not fit beside them are not cached. The limit counts the bytes of
+    files; unrelated processes may each exceed it by 1/64.
 
-    An entry is the picture, zstd level 1. Measured on 24 charts of ChartQA's test split at 960 pixels: 125 KB in place
-    of 1,971 KB, packed in 1.6 ms and unpacked in 0.7 ms where resizing takes 35 ms (zlib level 1: 134 KB, 6.3 ms and
-    2.6 ms).
+    An entry holds the picture, compressed with zstd level 1. For 24 charts of ChartQA's test split at 960 pixels this
+    takes 125 KB instead of 1,971 KB, 1.6 ms to compress and 0.7 ms to decompress, while resizing takes 35 ms (zlib
+    level 1: 134 KB, 6.3 ms and 2.6 ms).
 
     Args:
-        folder: made when the first chart is kept. Entries of settings lie in a folder of their own.
-        max_bytes: the bound, never more than what is kept and half of what is free on the disk.
+        folder: the folder, created when the first chart is cached. It has one folder for each processor's settings.
+        max_bytes: limit of its size. The size never exceeds what is there plus half of the free disk space either.
+
+    Example:
+        >>> cache = ChartCache(Path(tempfile.mkdtemp()), max_bytes=10**6)
+        >>> picture = cache.picture("0" * 32, [b"file content"], lambda: np.zeros((20, 30, 3), np.uint8))
+        >>> picture.shape, len(list(cache.folder.rglob("*"))) > 0
+        ((20, 30, 3), True)
     """
 
     folder: Path
     max_bytes: int
-    # Shared with the worker processes of a DataLoader: bytes known to be kept (-1: not known), bytes written since
-    # they were counted, whether no more is written.
+    # Shared with the worker processes of a DataLoader: the folder's size in bytes (-1 if unknown), the bytes written
+    # since it was measured, and whether writing has stopped.
     _state: torch.Tensor = field(default_factory=lambda: _shared(-1, 0, 0), repr=False, compare=False)
 
     def picture(self, settings: str, content: Iterable[bytes], make: Callable[[], np.ndarray]) -> np.ndarray:
-        """A resized chart, uint8 of shape (height, width, 3): the one that is kept, or `make()`, which is then kept.
+        """Return a resized chart from the cache, or call `make` and cache its result.
 
         Args:
-            settings: 32 hexadecimal digits, `settings_digest` of the image processor.
-            content: what the picture is made of, the image file's bytes.
+            settings: the image processor's `settings_digest`.
+            content: parts of the image file's content.
+            make: resizes the chart.
+
+        Returns:
+            uint8 of shape (height, width, 3).
         """
         digest = blake2b(digest_size=20)
         for part in content:
@@ -100,10 +114,10 @@ class ChartCache:
         return picture
 
     def stop_writing(self, reason: object) -> None:
-        """Keep no further charts, in this process and its workers, and say why once."""
-        said, self._state[2] = bool(self._state[2]), 1
-        if not said:
-            logger.warning("resized charts are no longer kept in %s, training goes on: %s", self.folder, reason)
+        """Cache no further charts, in this process and its workers, and log the reason once."""
+        stopped, self._state[2] = bool(self._state[2]), 1
+        if not stopped:
+            logger.warning("resized charts are no longer cached in %s, training continues: %s", self.folder, reason)
 
     def _write(self, path: Path, settings: str, picture: np.ndarray) -> None:
         height, width = picture.shape[:2]
@@ -112,8 +126,7 @@ class ChartCache:
         try:
             if not self._has_room(len(data), settings):
                 return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
+            write_whole(path, data)
         except OSError as error:
             self.stop_writing(error)
             return
@@ -140,7 +153,7 @@ class ChartCache:
         return False
 
     def _entries(self) -> Iterator[_Entry]:
-        """All entries of the folder, of any settings; unfinished files that nobody writes any more are deleted."""
+        """Yield the entries of all settings, and delete unfinished files of killed processes."""
         now = time.time()
         for settings in _listed(self.folder, _NAMES[0]):
             for part in _listed(settings.path, _NAMES[1]):
@@ -152,10 +165,10 @@ class ChartCache:
                         elif now - stat.st_mtime > _ABANDONED:
                             os.unlink(file.path)
                     except OSError:
-                        continue  # another process was faster
+                        continue  # another process deleted it
 
     def _clear(self, entries: list[_Entry], settings: str, wanted: int) -> int:
-        """Delete entries that are not in use until `wanted` bytes are free, if there are so many; how many are."""
+        """Delete entries that are not in use until `wanted` bytes are freed, and return the bytes that were freed."""
         now, freed = time.time(), 0
         for entry in sorted(entries, key=lambda entry: (entry.settings == settings, entry.used)):
             if freed >= wanted:
@@ -172,13 +185,22 @@ class ChartCache:
 
 
 def open_chart_cache(choice: str, gigabytes: float, pixels: int) -> ChartCache | None:
-    """The cache that a user chose.
+    """Open the cache that a user has chosen.
 
     Args:
-        choice: `"auto"`: `charts` in the folder `chartqa_ft` of the Hugging Face home (`HF_HOME`), but none for charts
-            that are resized in less time than an entry is written; `"off"`: none; else a folder.
-        gigabytes: its bound, in units of 10^9 bytes.
-        pixels: how many a resized chart has at most.
+        choice: a folder; `"off"` for no cache; or `"auto"` for `chartqa_ft/charts` in the Hugging Face home
+            (`HF_HOME`), but no cache for charts so small that resizing them is faster.
+        gigabytes: limit of the cache's size, in units of 10^9 bytes.
+        pixels: the largest number of pixels of a resized chart.
+
+    Returns:
+        The cache, or `None` for no cache.
+
+    Example:
+        >>> open_chart_cache("auto", gigabytes=10, pixels=96 * 96) is None
+        True
+        >>> open_chart_cache(tempfile.mkdtemp(), gigabytes=0.5, pixels=960 * 960).max_bytes
+        500000000
     """
     if choice == "off" or (choice == "auto" and pixels < _WORTHWHILE):
         return None
@@ -192,12 +214,12 @@ def open_chart_cache(choice: str, gigabytes: float, pixels: int) -> ChartCache |
         with tempfile.TemporaryFile(dir=cache.folder):
             pass
     except OSError as error:
-        cache.stop_writing(error)  # here, once, and not in every worker
+        cache.stop_writing(error)  # once here rather than in every worker
     return cache
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """The picture of an entry; `None` where there is none, or it is not what was written under this name."""
+    """Return the picture of an entry, or `None` if there is no entry or it is damaged."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -212,19 +234,19 @@ def _read(path: Path) -> np.ndarray | None:
         return None
     try:
         pixels = _zstd().decompress(packed, decompressed_size=size)
-    except OSError:  # written with a right checksum by somebody else
+    except OSError:  # another program wrote it with a valid checksum
         return None
     if pixels.size != size:
         return None
     if time.time() - used > _SETTLED:
-        with contextlib.suppress(OSError):  # somebody else's entry, or deleted just now
+        with contextlib.suppress(OSError):  # another user's entry, or just deleted
             os.utime(path)
     return np.frombuffer(pixels, dtype=np.uint8).reshape(height, width, 3)
 
 
 @cache
 def _zstd() -> Any:
-    import pyarrow  # what `datasets` keeps its tables with
+    import pyarrow  # a dependency of `datasets`
 
     return pyarrow.Codec("zstd", compression_level=1)
 
@@ -234,19 +256,6 @@ def _checksum(path: Path, height: int, width: int, packed: bytes | memoryview) -
     whole = blake2b(name, digest_size=32)
     whole.update(packed)
     return whole.digest()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears under its name only when it is complete."""
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix="unfinished-", suffix=".tmp")
-    try:
-        with open(handle, "wb") as file:
-            file.write(data)
-        os.replace(unfinished, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(unfinished)
-        raise
 
 
 def _listed(folder: str | Path, *names: re.Pattern[str]) -> list[os.DirEntry]:
@@ -261,5 +270,5 @@ def _shared(*values: int) -> torch.Tensor:
     tensor = torch.tensor(values)
     try:
         return tensor.share_memory_()
-    except RuntimeError:  # no shared memory on this machine: then there are no workers either
+    except RuntimeError:  # without shared memory there are no workers either
         return tensor

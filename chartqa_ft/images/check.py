@@ -1,4 +1,4 @@
-"""Chart images: any PIL image to the RGB a browser would show, and a check of image files that decodes no pixels."""
+"""Check image files without decoding their pixels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from .png import plain_png_size
-from .rgb import _ORIENTATION_TAG
-
-if TYPE_CHECKING:
-    from PIL import Image
+from .rgb import ORIENTATION_TAG
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,44 +21,52 @@ if TYPE_CHECKING:
     Buffer = bytes | mmap.mmap
 
 
-# Pillow's own warning limit (a quarter of a GiB of RGB). The largest ChartQA chart has less than a fiftieth of it.
 DEFAULT_MAX_PIXELS = 89_478_485
-# Longest side to shortest. The widest ChartQA chart has 2.6. Beyond the size of a model's picture (a tiny one has 96
-# pixels) image processors shrink the short side to 0 pixels and fail, Qwen-VL refuses above 200, and Donut's enlarges
-# the short side first: a picture of 1 x 3000 to 960 x 2,880,000.
+"""Pillow's own limit for its warning (a quarter of a GiB of RGB), over fifty times the largest ChartQA chart."""
+# The widest ChartQA chart has 2.6. If the ratio exceeds the model's image size (96 pixels for a tiny one), image
+# processors shrink the short side to 0 pixels and fail. Qwen-VL refuses ratios above 200, and Donut's processor
+# enlarges the short side first: 1 x 3000 to 960 x 2,880,000.
 MAX_ASPECT_RATIO = 50
-# Formats that a chart may come in. Pillow reads more, but some of those run other programs (EPS runs Ghostscript).
+"""Largest ratio of the longest side to the shortest."""
+# Pillow reads more formats, but runs other programs for some of them (Ghostscript for EPS).
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-# Inside JPEG's compressed data 0xFF is followed by 0 (an escaped 0xFF), a restart number or another 0xFF.
+# Inside the compressed data of a JPEG, 0xFF is followed by 0 (an escaped 0xFF), a restart number or another 0xFF.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 class BrokenImageError(ValueError):
-    """A file is no image, or not one that can be decoded."""
+    """The file is not an image, or cannot be decoded."""
 
 
 class TruncatedImageError(BrokenImageError):
-    """An image file ends too early: a download or a copy was cut off."""
+    """The image file ends too early, as after an interrupted download."""
 
 
 class ImageTooLargeError(ValueError):
-    """A chart has more pixels than the limit: either a mistake or a decompression bomb."""
+    """The image has more pixels than the limit, by mistake or as a decompression bomb."""
 
 
 class ImageShapeError(ValueError):
-    """An image has no pixels, or is so narrow that image processors cannot resize it."""
+    """The image has no pixels, or is so narrow that image processors cannot resize it."""
 
 
 def check_pixels(image: Image.Image, max_pixels: int | None) -> None:
-    """Refuse an image that no model can be shown, before its pixels are decoded.
+    """Check the size of an image before its pixels are decoded.
 
     Args:
-        image: Its `size` is read and nothing else.
-        max_pixels: The limit of width x height; None allows any size.
+        image: only its `size` is read.
+        max_pixels: limit of width times height; `None` for no limit.
 
     Raises:
-        ImageShapeError: No width or no height, or a longest side above `MAX_ASPECT_RATIO` times the shortest.
-        ImageTooLargeError: More than `max_pixels` pixels.
+        ImageShapeError: width or height is 0, or the longest side exceeds `MAX_ASPECT_RATIO` times the shortest.
+        ImageTooLargeError: the image has more than `max_pixels` pixels.
+
+    Example:
+        >>> from PIL import Image
+        >>> check_pixels(Image.new("L", (40, 30)), max_pixels=1000)
+        Traceback (most recent call last):
+        ...
+        chartqa_ft.images.check.ImageTooLargeError: the image has 40 x 30 = 1,200 pixels, above the limit of 1,000: ...
     """
     _check_size(image.size, max_pixels)
 
@@ -83,23 +88,38 @@ def _check_size(size: tuple[int, int], max_pixels: int | None) -> None:
 
 
 def check_image(image: bytes | str | Path, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
-    """Check an image file (its bytes, or its path) without decoding its pixels, and return its width and height.
+    """Check an image file without decoding its pixels, and return its width and height.
 
-    The header is parsed, the pixel count compared with `max_pixels`, and the file followed from block to block to its
-    end: PNG chunks, JPEG segments and scans, GIF blocks, the lengths that WebP, BMP and TIFF declare. That finds every
-    file that was cut off. It does not find damage inside the compressed pixels, which only decoding would. JPEG 2000,
-    AVIF and PPM are checked by their header alone.
+    The header is parsed, the number of pixels is compared with `max_pixels`, and the file is followed from block to
+    block to its end: PNG chunks, JPEG segments and scans, GIF blocks, the lengths that WebP, BMP and TIFF declare.
+    This finds every truncated file. It does not find damage inside the compressed pixels, for which decoding would be
+    necessary. Of JPEG 2000, AVIF and PPM only the header is checked.
+
+    Args:
+        image: the content of the file, or its path.
+        max_pixels: limit of width times height; `None` for no limit.
 
     Raises:
-        ImageShapeError: No width or no height, or narrower than 1:`MAX_ASPECT_RATIO`.
-        ImageTooLargeError: More than `max_pixels` pixels.
-        TruncatedImageError: The file ends before the image does.
-        BrokenImageError: No image, a format not in `FORMATS`, or a header that cannot be parsed.
-        OSError: The path cannot be read.
+        ImageShapeError: width or height is 0, or the longest side exceeds `MAX_ASPECT_RATIO` times the shortest.
+        ImageTooLargeError: the image has more than `max_pixels` pixels.
+        TruncatedImageError: the file ends before the image does.
+        BrokenImageError: the file is not an image, its format is not in `FORMATS`, or its header cannot be parsed.
+        OSError: the path cannot be read.
+
+    Example:
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (40, 30)).save(file, "JPEG")
+        >>> check_image(file.getvalue())
+        (40, 30)
+        >>> check_image(file.getvalue()[:-2])
+        Traceback (most recent call last):
+        ...
+        chartqa_ft.images.check.TruncatedImageError: the image is cut off: ...
     """
     if isinstance(image, bytes | bytearray):
-        file = io.BytesIO(image)
-        return _check_plain(file, len(image), max_pixels) or _check_buffer(file, bytes(image), max_pixels)
+        buffer = io.BytesIO(image)
+        return _check_plain(buffer, len(image), max_pixels) or _check_buffer(buffer, bytes(image), max_pixels)
     with open(image, "rb") as file:
         length = file.seek(0, io.SEEK_END)
         if length == 0:
@@ -107,19 +127,19 @@ def check_image(image: bytes | str | Path, max_pixels: int | None = DEFAULT_MAX_
         size = _check_plain(file, length, max_pixels)
         if size is not None:
             return size
-        # Mapped, not read: following a PNG touches a few bytes a chunk, and a huge file costs no memory.
+        # Mapped rather than read: following a PNG needs a few bytes per chunk, and a huge file takes no memory.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _check_buffer(file, data, max_pixels)
 
 
 def _check_plain(file: BinaryIO, length: int, max_pixels: int | None) -> tuple[int, int] | None:
-    """The size of a plain PNG, checked without Pillow; None for everything else. Leaves `file` at its start."""
+    """Return the size of a plain PNG, checked without Pillow, else `None`. Leaves `file` at its start."""
     from PIL import Image
 
     size = plain_png_size(file, length)
     file.seek(0)
     limit = Image.MAX_IMAGE_PIXELS
-    if size is None or (limit is not None and size[0] * size[1] > limit):  # beyond it Pillow has errors of its own
+    if size is None or (limit is not None and size[0] * size[1] > limit):  # beyond it Pillow raises its own errors
         return None
     _check_size(size, max_pixels)
     return size
@@ -133,24 +153,24 @@ def _check_buffer(file: BinaryIO, data: Buffer, max_pixels: int | None) -> tuple
     formats = _known_formats()
     try:
         with warnings.catch_warnings():
-            # Pillow's own limits do not count here (the caller's `max_pixels` decides), nor its worries about EXIF.
+            # The caller's `max_pixels` decides rather than Pillow's limit, and warnings about EXIF do not matter.
             warnings.simplefilter("ignore")
             opened = Image.open(file, formats=formats)
             check_pixels(opened, max_pixels)
             if "exif" in opened.info:
-                # `datasets` looks for an orientation when it loads, and fails on a damaged block.
-                opened.getexif().get(_ORIENTATION_TAG)
+                # `datasets` reads the orientation when it loads an image, and fails on a damaged block.
+                opened.getexif().get(ORIENTATION_TAG)
         if opened.format == "TIFF":
             _follow_tiff(opened, data)
     except (ImageShapeError, ImageTooLargeError, TruncatedImageError):
         raise
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(f"{error} (this limit is Pillow's own: PIL.Image.MAX_IMAGE_PIXELS)") from error
-    except Exception as error:  # Pillow's parsers answer hostile bytes with errors of every type
+    except Exception as error:  # Pillow's parsers raise errors of every type for hostile bytes
         start = bytes(data[:8])
         for magic, follow in _FOLLOW.items():
             if start.startswith(magic):
-                _follow(follow, data)  # a file cut off in its header is cut off, not unreadable
+                _follow(follow, data)  # a file that ends in its header is truncated rather than unreadable
         cause = f"none of {', '.join(formats)}" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         raise BrokenImageError(f"not a readable image ({cause}; it starts with {start!r})") from error
     for magic, follow in _FOLLOW.items():
@@ -161,7 +181,7 @@ def _check_buffer(file: BinaryIO, data: Buffer, max_pixels: int | None) -> tuple
 
 @lru_cache(maxsize=1)
 def _known_formats() -> tuple[str, ...]:
-    """`FORMATS` without those that this build of Pillow lacks: it fails on names it does not know."""
+    """Return `FORMATS` without those that this build of Pillow lacks: it raises for unknown names."""
     from PIL import Image
 
     Image.init()
@@ -185,7 +205,7 @@ def _follow_png(data: Buffer) -> None:
 
 
 def _follow_jpeg(data: Buffer) -> None:
-    """Segments with a length, and compressed scans between them that end at the next marker, up to the end marker."""
+    """Follow segments, which give their length, and the compressed scans between them, to the end marker."""
     position = 2
     while True:
         marker = _JPEG_MARKER.search(data, position)
@@ -200,7 +220,7 @@ def _follow_jpeg(data: Buffer) -> None:
 
 
 def _follow_gif(data: Buffer) -> None:
-    def colours(flags: int) -> int:
+    def color_bytes(flags: int) -> int:
         return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
     def skip_blocks(position: int) -> int:
@@ -208,12 +228,12 @@ def _follow_gif(data: Buffer) -> None:
             position += data[position] + 1
         return position + 1
 
-    position = 13 + colours(data[10])
+    position = 13 + color_bytes(data[10])
     while data[position] != 0x3B:  # the trailer
         if data[position] == 0x21:  # an extension: label, then blocks
             position = skip_blocks(position + 2)
         elif data[position] == 0x2C:  # a frame: 9 bytes, a palette, the size of a code, then blocks
-            position = skip_blocks(position + 11 + colours(data[position + 9]))
+            position = skip_blocks(position + 11 + color_bytes(data[position + 9]))
         else:
             position += 1  # browsers step over stray bytes between blocks
 

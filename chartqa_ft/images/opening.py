@@ -1,4 +1,4 @@
-"""Open the image of a record: a PIL image, a path, bytes, an array, or what `datasets` stores."""
+"""Open the image of a record: a PIL image, a path, an array, or what `datasets` stores."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from .check import FORMATS
 
 
 def open_image(image: Any) -> Any:
-    """A PIL image as it is, or made of what else may stand for one; a file is opened and not yet decoded.
+    """Return a PIL image for anything that represents one. Files are opened but not yet decoded.
 
     Args:
-        image: a PIL image, the path of a file, an array of uint8, or what a `datasets.Image` stores: a dict of `bytes`
-            and `path`, one of which may be `None`.
+        image: a PIL image (returned unchanged), the path of a file, a uint8 array of shape (height, width) or (height,
+            width, channels), or what a `datasets.Image` stores: a dict of `bytes` and `path`, one of which may be
+            `None`.
 
     Raises:
         OSError: a file cannot be read.
-        TypeError: no image, path or array, or an array that no picture has.
+        TypeError: the object is not an image, path or array, or the array does not have the form of an image.
+
+    Example:
+        >>> open_image(np.zeros((30, 40, 3), dtype=np.uint8)).size
+        (40, 30)
     """
     if _is_stored(image):
         return _open_stored(image)
@@ -34,11 +39,16 @@ def open_image(image: Any) -> Any:
 
 
 def stored_bytes(image: Any) -> bytes | None:
-    """The content of the file that an image is stored in; `None` for an image that is not, or cannot be read."""
+    """Return the content of an image's file, or `None` if it is not stored in a file or cannot be read.
+
+    Example:
+        >>> stored_bytes({"bytes": b"GIF89a", "path": None})
+        b'GIF89a'
+    """
     try:
         return _content(image) if _is_stored(image) else None
     except OSError:
-        return None  # whoever opens it says so, and names the record
+        return None  # opening it will raise an error that names the record
 
 
 def _is_stored(image: Any) -> bool:
@@ -57,10 +67,10 @@ def _content(image: Any) -> bytes:
 
 
 def _open_stored(image: Any) -> Any:
-    # From memory: an image that is still read from its file would keep it open.
+    # From memory, because an image that is read from its file keeps the file open.
     content = io.BytesIO(_content(image))
     try:
-        Image.init()  # a Pillow without AVIF or JPEG 2000 raises KeyError when it is asked for them
+        Image.init()  # a Pillow without AVIF or JPEG 2000 raises KeyError for their names
         return Image.open(content, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
         path = image.get("path") if isinstance(image, Mapping) else image

@@ -1,4 +1,4 @@
-"""The size of a PNG like most charts are, from a few reads of its file: a check of many files that need no decoder."""
+"""Check the most common kind of PNG with a few reads of its file and no decoder."""
 
 from __future__ import annotations
 
@@ -6,24 +6,35 @@ import struct
 import zlib
 from typing import BinaryIO
 
-# The signature and the start of a header of its one length.
+# The signature and the start of the header, whose length is fixed.
 _START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-# How many bytes are looked through for the start of the pixels.
+# Bytes that are searched for the start of the pixels.
 _HEAD = 512
-# Chunks before the pixels that do not matter here, with their lengths: resolution, gamma, standard colours.
+# Chunks before the pixels that do not matter here, with their lengths: resolution, gamma, standard colors.
 _HARMLESS = {b"pHYs": 9, b"gAMA": 4, b"sRGB": 1}
 
 
 def plain_png_size(file: BinaryIO, length: int) -> tuple[int, int] | None:
-    """Width and height of a whole PNG of 8-bit grey or colour, with or without alpha; None for any other file.
+    """Return the width and height of a whole PNG of 8-bit gray or color, with or without alpha.
 
-    None says nothing about a file: a palette, 16 bits, texts and profiles give it just as damage does. A size says
-    that the header and all chunks before the pixels are whole (by their checksums) and known, and that the chunks
-    after them lead to the end of the image. The pixels are not read.
+    The header and all chunks before the pixels are checked by their checksums, and the chunks after them are followed
+    to the end of the image. The pixels are not read.
 
     Args:
-        file: Open for reading; its position is lost.
-        length: How many bytes it has.
+        file: a file open for reading. Its position changes.
+        length: the number of bytes in it.
+
+    Returns:
+        Width and height in pixels, or `None` for any other file: a damaged one, but also a PNG with a palette,
+        16 bits, text or a profile.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (40, 30)).save(file, "PNG")
+        >>> plain_png_size(file, file.tell())
+        (40, 30)
     """
     file.seek(0)
     head = file.read(_HEAD)
@@ -49,7 +60,7 @@ def plain_png_size(file: BinaryIO, length: int) -> tuple[int, int] | None:
 
 
 def _start_of_pixels(head: bytes) -> int | None:
-    """The position of the first IDAT chunk; None where others than harmless ones stand before it, or damaged ones."""
+    """Return the position of the first IDAT chunk; `None` if unknown or damaged chunks precede it."""
     position = 33
     while len(head) >= position + 8:
         size, kind = struct.unpack_from(">I4s", head, position)
@@ -63,5 +74,5 @@ def _start_of_pixels(head: bytes) -> int | None:
 
 
 def _has_checksum(data: bytes, start: int, end: int) -> bool:
-    """Whether `data[start:end]`, the type and the content of a chunk, is followed by its checksum."""
+    """Return whether `data[start:end]`, the type and content of a chunk, is followed by its checksum."""
     return zlib.crc32(data[start:end]).to_bytes(4, "big") == data[end : end + 4]

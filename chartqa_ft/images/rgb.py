@@ -1,4 +1,4 @@
-"""Any image mode to RGB, as a browser shows it."""
+"""Convert images of any mode to RGB, as a browser shows them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,35 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG = 0x0112
+"""EXIF tag of the orientation."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return `image` as the RGB picture a browser would show, 8 bits a channel.
+    """Return the image as a browser would show it: RGB with 8 bits per channel.
 
-    Transparency of any kind (alpha channel, palette entry, colour key) is composited on white, 16-bit grey is scaled
-    to 8 bits (65535 -> 255) rather than clipped, an EXIF orientation is applied, and an animation gives its first
-    frame. Colour profiles are not applied. An image that already is plain RGB comes back as the same object, and the
-    result never carries an orientation, so a second call changes nothing.
+    Transparency of any kind (alpha channel, palette entry, color key) is composited on white, 16-bit gray is scaled to
+    8 bits (65535 -> 255) rather than clipped, the EXIF orientation is applied, and the first frame of an animation is
+    taken. Color profiles are not applied. An image that is plain RGB already is returned as the same object. The
+    result has no orientation, so that a second call changes nothing.
 
-    Mode `I` (32 bits) holds 16-bit values as Pillow reads them; when nothing exceeds 255 it is taken as 8-bit values,
-    and when something exceeds 65535 as 31-bit ones. Mode `F` is taken as 0..1 when nothing exceeds 1, else as 0..255.
+    Values of mode `I` (32 bits) are taken as 8-bit if none exceeds 255, as 31-bit if one exceeds 65535, else as
+    16-bit, as Pillow reads them from files. Values of mode `F` are taken as 0..1 if none exceeds 1, else as 0..255.
 
     Raises:
-        OSError: The pixels cannot be decoded (a truncated or damaged file).
+        OSError: the pixels cannot be decoded (a truncated or damaged file).
+
+    Example:
+        >>> from PIL import Image
+        >>> to_rgb(Image.new("RGBA", (1, 1), (255, 0, 0, 0))).getpixel((0, 0))
+        (255, 255, 255)
     """
     first = 1 if image.info.get("default_image") else 0  # an APNG may hide a still picture before its first frame
     if getattr(image, "is_animated", False) and image.tell() != first:
         position = image.tell()
         image.seek(first)
         try:
-            # A copy: going back to the caller's frame replaces the pixels of the object itself.
+            # A copy, because going back to the caller's frame replaces the pixels of the object.
             return _to_rgb(image.copy())
         finally:
             image.seek(position)
@@ -41,23 +47,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    # Some formats tell their orientation or apply it by themselves only once they are loaded (PNG, TIFF).
+    # Some formats (PNG, TIFF) give or apply their orientation only when they are loaded.
     image.load()
     orientation = _orientation(image)
     if image.mode == "RGB" and orientation == 1 and not image.has_transparency_data:
         return image
     rgb = _flatten(image)
     rgb = _turn(rgb, orientation)
-    rgb.info = {}  # otherwise the orientation would be applied again, or a colour key found again
+    rgb.info = {}  # otherwise the orientation or a color key would be applied again
     return rgb
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """A new RGB image of the same size, alpha on white, not yet turned."""
+    """Return a new RGB image with alpha composited on white, not yet rotated."""
     from PIL import Image
 
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _deep_grey(image)
+        return _deep_gray(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     if image.mode == "La":
@@ -71,8 +77,8 @@ def _flatten(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def _deep_grey(image: Image.Image) -> Image.Image:
-    """Grey with more than 8 bits to RGB. Pillow's own `convert` clips everything above 255 to white."""
+def _deep_gray(image: Image.Image) -> Image.Image:
+    """Convert gray with more than 8 bits to RGB. Pillow's `convert` clips everything above 255 to white."""
     import numpy as np
     from PIL import Image
 
@@ -84,20 +90,20 @@ def _deep_grey(image: Image.Image) -> Image.Image:
         divisor = 1.0 if largest <= 255 else 257.0 if largest <= 65535 else (2**31 - 1) / 255
     else:
         divisor = 257.0
-    grey = np.nan_to_num(values / divisor, nan=255.0, posinf=255.0, neginf=0.0)
-    grey = np.floor(np.clip(grey, 0, 255) + 0.5).astype(np.uint8)
+    gray = np.nan_to_num(values / divisor, nan=255.0, posinf=255.0, neginf=0.0)
+    gray = np.floor(np.clip(gray, 0, 255) + 0.5).astype(np.uint8)
     key = image.info.get("transparency")
     if isinstance(key, int):
-        grey[values == key] = 255
-    return Image.fromarray(grey).convert("RGB")
+        gray[values == key] = 255
+    return Image.fromarray(gray).convert("RGB")
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation 1..8; 1 (upright) when there is none or the EXIF block is damaged, as browsers do."""
+    """Return the EXIF orientation, 1 to 8; 1 (upright) if it is missing or damaged, as browsers do."""
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        value = image.getexif().get(ORIENTATION_TAG, 1)
     except (SyntaxError, ValueError, KeyError, TypeError, OverflowError, EOFError, struct.error) as error:
-        logger.debug("Unreadable EXIF block ignored: %s", error)
+        logger.debug("unreadable EXIF block ignored: %s", error)
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -1,13 +1,14 @@
-"""Is an answer right, how good is a model, and how sure is that?
+"""Metrics: whether an answer is right, how good a model is, and how certain that is.
 
-Scores are fractions between 0 and 1 in every dict, and percent in tables only.
+Scores are fractions between 0 and 1 in every dict, and percent only in tables.
 """
 
 from typing import Any
 
 from .accuracy import per_example_correctness, relaxed_accuracy
+from .anls import anls
 from .comparison import compare_predictions
-from .correctness import ALIASES, VARIANTS, anls, relaxed_correctness
+from .correctness import ALIASES, VARIANTS, relaxed_correctness
 from .intervals import mcnemar_exact, newcombe_paired_interval, paired_comparison, wilson_interval
 from .predictions import read_predictions
 from .table import format_table

@@ -1,8 +1,7 @@
-"""Relaxed accuracy of ChartQA: verdicts of many answers, their aggregation by source, and the table that shows them.
+"""Relaxed accuracy of ChartQA: the verdicts on many answers, and their means by source and question type.
 
-What makes a single answer right is in `variants.py`, how sure a score is in `statistics.py`, the comparison of two
-systems in `comparison.py`; their public names are importable from here. Scores are fractions between 0 and 1 in every
-dict and percent in tables only.
+See `correctness.py` for single answers, `intervals.py` for intervals, `table.py` for tables and `comparison.py` for
+comparing two systems. Scores are fractions between 0 and 1 in every dict, and percent only in tables.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from .correctness import _score, _scorer, as_targets, as_text, to_number, variant_name
+from .answers import as_targets, as_text, to_number
+from .correctness import best_score, scorer_of, variant_name
 from .intervals import (
     bootstrap_means,
     check_confidence,
@@ -23,9 +23,11 @@ from .intervals import (
 
 __all__ = ["per_example_correctness", "relaxed_accuracy"]
 
-# The question types whose items lmms-eval scores by exact match in ChartQAPro, and the official script does not.
+METRIC = "relaxed_accuracy"
+SPLITS = ("human", "augmented")
+"""The two halves of ChartQA's splits: questions written by people, and generated ones."""
+# The question types of ChartQAPro that lmms-eval scores by exact match, unlike the official script.
 CHOICE_QUESTION_TYPES = frozenset({"fact_checking", "multi_choice"})
-_SPLITS = ("human", "augmented")
 
 
 def per_example_correctness(
@@ -37,17 +39,24 @@ def per_example_correctness(
     question_types: Sequence[str | None] | None = None,
     exact_choice: bool = False,
 ) -> list[float]:
-    """`relaxed_correctness` of each (prediction, reference) pair, in order.
+    """Return the `relaxed_correctness` of each prediction with its reference, in order.
 
     Args:
-        year_flags: for `chartqapro`, per question the data set's `Year` value ("YES", "NO", a boolean or a list).
+        predictions, references: one entry per question, as in `relaxed_correctness`.
+        variant: as in `relaxed_correctness`.
+        year_flags: for `chartqapro`, the data set's `Year` value of each question ("YES", "NO", a boolean or a list).
         question_types: for `chartqapro`, the data set's `Question Type` of each question.
-        exact_choice: score Fact Checking and Multi Choice questions by exact match, as lmms-eval does and the official
-            ChartQAPro script does not. Needs `question_types`.
+        exact_choice: for `chartqapro`, score Fact Checking and Multi Choice questions by exact match, as lmms-eval
+            does and the official script does not. Needs `question_types`.
 
     Raises:
-        ValueError: an unknown variant, unequal lengths (the message names them), or `exact_choice` without types.
-        TypeError: a single string where a list of them belongs.
+        ValueError: the variant is unknown, lengths differ (the message gives them), or `exact_choice` is set without
+            `question_types`.
+        TypeError: a single string was given instead of a list.
+
+    Example:
+        >>> per_example_correctness(predictions=["104", "Peru", "no"], references=["100", "Chile", "No"])
+        [1.0, 0.0, 1.0]
     """
     texts, targets = _texts(predictions, references)
     return _verdicts(
@@ -59,7 +68,7 @@ def _texts(predictions: Iterable[object], references: Iterable[object]) -> tuple
     for name, given in (("predictions", predictions), ("references", references)):
         if isinstance(given, (str, bytes)):
             raise TypeError(
-                f"{name} must be a list with one entry per question, and is the single text {given[:40]!r}"
+                f"{name} must be a list with one entry per question, and is the single string {given[:40]!r}"
             )
     texts = [p if type(p) is str else as_text(p) for p in predictions]
     targets = [t if type(t) is str else as_targets(t) for t in references]
@@ -90,22 +99,22 @@ def _verdicts(
     kinds = _same_length("question_types", question_types, len(texts))
     if exact_choice and kinds is None:
         raise ValueError("exact_choice=True needs question_types, to know which questions are multiple choice")
-    scorer = _scorer(variant)
+    scorer = scorer_of(variant)
     if variant_name(variant) == "chartqapro" and (flags is not None or exact_choice):
         return [
-            _score(
+            best_score(
                 text,
                 target,
-                _scorer(
+                scorer_of(
                     variant,
                     year_flags=None if flags is None else flags[i],
-                    exact=exact_choice and _slug(kinds[i]) in CHOICE_QUESTION_TYPES,
+                    exact=exact_choice and kinds is not None and _slug(kinds[i]) in CHOICE_QUESTION_TYPES,
                 ),
             )
             for i, (text, target) in enumerate(zip(texts, targets, strict=True))
         ]
     return [
-        scorer(text, target) if type(target) is str else _score(text, target, scorer)
+        scorer(text, target) if type(target) is str else best_score(text, target, scorer)
         for text, target in zip(texts, targets, strict=True)
     ]
 
@@ -115,11 +124,11 @@ def _slug(name: object) -> str:
 
 
 def _groups(verdicts: list[float], labels: Iterable[object] | None, prefix: str) -> dict[str, list[float]]:
-    """Verdicts by label: key = `human`, `augmented`, or `prefix` + the label in lower case, `_` for other signs."""
+    """Group verdicts by label: `human`, `augmented`, or `prefix` and the label in lower case, others as `_`."""
     groups: dict[str, list[float]] = {}
     names: dict[object, str | None] = {None: None, "unknown": None, "": None}
     if prefix == "source_":
-        names.update({split: split for split in _SPLITS})
+        names.update({split: split for split in SPLITS})
     for verdict, label in zip(verdicts, labels or (), strict=labels is not None):
         if label not in names:
             names[label] = prefix + _slug(label)
@@ -139,44 +148,52 @@ def relaxed_accuracy(
     interval: str = "wilson",
     n_resamples: int = 10_000,
     seed: int = 0,
-    year_flags: Sequence[object] | None = None,
-    question_types: Sequence[str | None] | None = None,
+    year_flags: Iterable[object] | None = None,
+    question_types: Iterable[str | None] | None = None,
     exact_choice: bool = False,
     diagnostics: bool = True,
 ) -> dict[str, float | int]:
-    """Share of right answers: pooled, by source, and the mean of the two ChartQA splits, with intervals.
+    """Return the share of right answers: pooled, by source, and the mean of ChartQA's two splits, with intervals.
 
     Args:
         predictions, references: one entry per question, as in `relaxed_correctness`.
-        sources: `"human"`, `"augmented"` or `"unknown"` (also None) per question. Any other name is a source too.
+        sources: `"human"`, `"augmented"` or `"unknown"` (or None) per question. Any other name is a source too.
         variant, year_flags, question_types, exact_choice: as in `per_example_correctness`.
-        confidence: of the intervals.
+        confidence: the confidence level of the intervals.
         interval: `"wilson"` (closed form) or `"bootstrap"` (percentiles over `n_resamples` resampled sets of
-            questions, drawn with `seed`; for the mean of splits stratified by source, for the pooled figure not).
+            questions, drawn with `seed`; stratified by source for the mean of splits, but not for the pooled figure).
         diagnostics: also report why answers may have been counted wrong or right.
 
     Returns:
         A flat dict of floats (fractions) and ints, as a Trainer can log it:
 
         - `relaxed_accuracy` (pooled over all questions) and `n`;
-        - for each source present `relaxed_accuracy_human` and `n_human`, `relaxed_accuracy_augmented` and
-          `n_augmented`; `relaxed_accuracy_source_{name}` and `n_source_{name}` for a source of another name. A source
-          that is absent has no key. Questions of unknown source count in the pooled figure only;
+        - for each source present, `relaxed_accuracy_human` and `n_human`, `relaxed_accuracy_augmented` and
+          `n_augmented`, or `relaxed_accuracy_source_{name}` and `n_source_{name}` for any other source. Questions of
+          unknown source count only in the pooled figure;
         - `relaxed_accuracy_mean_of_splits`, what papers call "avg", only if both human and augmented are present. It
-          equals the pooled figure on the official test set (1,250 + 1,250) and on no unbalanced subset;
-        - for each type in `question_types` `relaxed_accuracy_type_{name}` and `n_type_{name}`;
-        - beside each of these accuracies its limits, `..._ci_low` and `..._ci_high`, and their
-          `relaxed_accuracy_confidence`. The mean of splits combines the Wilson limits of its parts after Zou & Donner
-          2008 (`statistics.mean_of_wilson_intervals`);
+          equals the pooled figure on the official test set (1,250 + 1,250), but not on unbalanced subsets;
+        - for each type in `question_types`, `relaxed_accuracy_type_{name}` and `n_type_{name}`;
+        - the limits of each of these accuracies, `..._ci_low` and `..._ci_high`, and `relaxed_accuracy_confidence`.
+          The mean of splits combines the Wilson limits of its parts after Zou & Donner 2008 (see
+          `intervals.mean_of_wilson_intervals`);
         - diagnostics, as shares of all predictions: `share_trailing_dot` (after white space), `share_percent`,
-          `share_comma`, `share_dollar` (containing the sign), `share_empty` (nothing but white space),
-          `share_unparsable_number` (no number although a label is one); and `accuracy_lenient`,
-          `accuracy_strict_year`: the pooled figure under those variants. Lenient a point above the default means
-          formatting, not reading; strict_year below it shows what the 5 % tolerance of years gives away.
+          `share_comma`, `share_dollar` (containing that character), `share_empty` (only white space),
+          `share_unparsable_number` (not a number although a label is one); and `accuracy_lenient`,
+          `accuracy_strict_year`: the pooled figure under those variants. A lenient score above the default points to
+          formatting rather than reading; a strict_year score below it shows what the 5 % tolerance on years hides.
 
     Raises:
-        ValueError: no questions, unequal lengths (named), an unknown variant or interval, confidence outside (0, 1).
-        TypeError: a single string where a list of them belongs.
+        ValueError: there are no questions, lengths differ (the message gives them), the variant or interval is
+            unknown, or confidence is outside (0, 1).
+        TypeError: a single string was given instead of a list.
+
+    Example:
+        >>> metrics = relaxed_accuracy(
+        ...     predictions=["104", "Peru"], references=["100", "Chile"], sources=["human", "augmented"]
+        ... )
+        >>> metrics["relaxed_accuracy"], metrics["relaxed_accuracy_human"], metrics["n"]
+        (0.5, 1.0, 2)
     """
     check_confidence(confidence)
     if interval not in ("wilson", "bootstrap"):
@@ -185,17 +202,17 @@ def relaxed_accuracy(
     if not texts:
         variant_name(variant)
         raise ValueError("relaxed accuracy of no predictions is undefined: the list of predictions is empty")
-    sources = _same_length("sources", sources, len(texts))
+    labels = _same_length("sources", sources, len(texts))
     kinds = _same_length("question_types", question_types, len(texts))
     verdicts = _verdicts(
         texts, targets, variant, year_flags=year_flags, question_types=kinds, exact_choice=exact_choice
     )
-    groups = {"": verdicts, **_groups(verdicts, sources, "source_"), **_groups(verdicts, kinds, "type_")}
+    groups = {"": verdicts, **_groups(verdicts, labels, "source_"), **_groups(verdicts, kinds, "type_")}
 
     metrics: dict[str, float | int] = {}
     samples = {}
     for name, group in groups.items():
-        key = _join("relaxed_accuracy", name)
+        key = _join(METRIC, name)
         metrics[key] = mean(group)
         metrics[_join("n", name)] = len(group)
         if interval == "wilson":
@@ -204,16 +221,16 @@ def relaxed_accuracy(
             samples[name] = bootstrap_means(group, n_resamples=n_resamples, seed=seed, stream=name)
             limits = percentile_interval(samples[name], confidence=confidence)
         metrics[f"{key}_ci_low"], metrics[f"{key}_ci_high"] = limits
-    if all(split in groups for split in _SPLITS):
-        key = "relaxed_accuracy_mean_of_splits"
-        parts = [(metrics[f"relaxed_accuracy_{split}"], len(groups[split])) for split in _SPLITS]
+    if all(split in groups for split in SPLITS):
+        key = f"{METRIC}_mean_of_splits"
+        parts = [(metrics[f"{METRIC}_{split}"], len(groups[split])) for split in SPLITS]
         metrics[key] = math.fsum(accuracy for accuracy, _ in parts) / 2
         if interval == "wilson":
             limits = mean_of_wilson_intervals(parts, confidence=confidence)
         else:
             limits = percentile_interval((samples["human"] + samples["augmented"]) / 2, confidence=confidence)
         metrics[f"{key}_ci_low"], metrics[f"{key}_ci_high"] = limits
-    metrics["relaxed_accuracy_confidence"] = confidence
+    metrics[f"{METRIC}_confidence"] = confidence
     if diagnostics:
         metrics.update(_diagnostics(texts, targets))
     return metrics

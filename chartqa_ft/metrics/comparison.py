@@ -1,9 +1,10 @@
-"""Are two systems different? Their predictions on the same questions, as lists or as two predictions.jsonl files."""
+"""Compare two systems by their predictions on the same questions, from lists or from predictions.jsonl files."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .accuracy import per_example_correctness
 from .intervals import paired_comparison
@@ -23,24 +24,29 @@ def compare_predictions(
     interval: str | None = None,
     n_resamples: int = 10_000,
     seed: int = 0,
-) -> dict[str, object]:
-    """Paired test and interval of the difference between two systems on the same questions.
+) -> dict[str, Any]:
+    """Test whether two systems differ on the same questions, and return the difference with its interval.
 
     Args:
         a, b: each the path of a predictions.jsonl, or a list of its records (dicts with `answer`, `prediction` and
-            preferably `index`, `question`, `chart_id`, `source`), which are matched by `index` in any order; or, both,
+            preferably `index`, `question`, `chart_id`, `source`), which are matched by `index` in any order; or both
             lists of bare predictions in the order of `references`.
         references, sources: the labels and sources of bare predictions; records bring their own.
-        variant: the rule both are scored by; what a file says in `correct` is not used.
-        confidence, interval, n_resamples, seed: as in `statistics.paired_comparison`.
+        variant: the variant of relaxed accuracy that scores both; `correct` in a file is not used.
+        confidence, interval, n_resamples, seed: as in `intervals.paired_comparison`.
 
     Returns:
-        The dict of `statistics.paired_comparison` (`difference` is b's accuracy minus a's), with `variant`,
-        `confidence` and, where sources are known, `by_source`: the same dict for each of them.
+        The dict of `intervals.paired_comparison` (`difference` is the accuracy of b minus that of a), with `variant`,
+        `confidence` and, if sources are known, `by_source`: the same dict for each of them.
 
     Raises:
         ValueError: the questions are not the same (the message names the first difference), a record lacks an answer
-            or prediction or repeats an index, references are missing or superfluous, or there are no questions.
+            or prediction or repeats an index, references are missing or not allowed, or there are no questions.
+
+    Example:
+        >>> result = compare_predictions(["1", "2", "3"], ["1", "2", "4"], references=["1", "2", "4"])
+        >>> round(result["difference"], 4), result["p_value"]
+        (0.3333, 1.0)
     """
     (predictions_a, a_has_records), (predictions_b, b_has_records) = _read(a), _read(b)
     if a_has_records and b_has_records:
@@ -62,12 +68,17 @@ def compare_predictions(
             raise ValueError(f"there are {len(references)} references and {len(sources)} sources")
     verdicts_a = per_example_correctness(predictions=predictions_a, references=references, variant=variant)
     verdicts_b = per_example_correctness(predictions=predictions_b, references=references, variant=variant)
-    options = {"confidence": confidence, "interval": interval, "n_resamples": n_resamples, "seed": seed}
-    result: dict[str, object] = paired_comparison(verdicts_a, verdicts_b, **options)
+    options: dict[str, Any] = {
+        "confidence": confidence,
+        "interval": interval,
+        "n_resamples": n_resamples,
+        "seed": seed,
+    }
+    result: dict[str, Any] = paired_comparison(verdicts_a, verdicts_b, **options)
     result |= {"variant": variant, "confidence": confidence}
     named = sorted({source for source in sources or () if source not in (None, "", "unknown")})
     if named:
-        rows = {name: [i for i, source in enumerate(sources) if source == name] for name in named}
+        rows = {name: [i for i, source in enumerate(sources or ()) if source == name] for name in named}
         result["by_source"] = {
             name: paired_comparison([verdicts_a[i] for i in at], [verdicts_b[i] for i in at], **options)
             for name, at in rows.items()
@@ -76,7 +87,7 @@ def compare_predictions(
 
 
 def _read(side: str | os.PathLike[str] | Iterable[object]) -> tuple[list, bool]:
-    """The items of a side, and whether they are records."""
+    """Return the items of a side, and whether they are records."""
     if isinstance(side, (str, os.PathLike)):
         return read_predictions(side), True
     items = list(side)
@@ -84,7 +95,7 @@ def _read(side: str | os.PathLike[str] | Iterable[object]) -> tuple[list, bool]:
 
 
 def _by_index(name: str, records: list[Mapping]) -> dict[object, Mapping]:
-    """Records by their `index`, or by their position where they have none."""
+    """Return records by their `index`, or by their position if they have none."""
     by_index: dict[object, Mapping] = {}
     for position, record in enumerate(records):
         index = record.get("index", position)
@@ -98,7 +109,7 @@ def _by_index(name: str, records: list[Mapping]) -> dict[object, Mapping]:
 
 
 def _aligned(a: dict[object, Mapping], b: dict[object, Mapping]) -> tuple[list, list, list, list]:
-    """Predictions of a, predictions of b, answers, sources: in the order of a."""
+    """Return the predictions of a, the predictions of b, the answers and the sources, in the order of a."""
     for one, other, names in ((a, b, "a and not in b"), (b, a, "b and not in a")):
         missing = next((index for index in one if index not in other), None)
         if missing is not None:

@@ -1,89 +1,53 @@
-"""When is one answer right? The named definitions of ChartQA's relaxed correctness, as pure functions of two strings.
+"""The 5 % rule: variants of ChartQA's relaxed correctness, as pure functions of two strings.
 
-Every public scorer calls its figure "relaxed accuracy", and they disagree on percent signs, commas, spaces, lists,
-zero and years, and on which of the two numbers the 5 % is taken of. Each function here reproduces one of them and is
-parity-tested on recorded verdicts of the original. The rule they share, from Masry et al. 2022 (arXiv:2203.10244,
-section 5.1) after Methani et al. 2020: if both answers read as numbers, `abs(p - t) / abs(t) <= 0.05`; otherwise
-equality without case.
+Public scorers all report "relaxed accuracy", but disagree on percent signs, commas, spaces, lists, zero and years, and
+on which of the two numbers the 5 % refers to. Each function here reproduces one of them and is tested against recorded
+verdicts of the original. The rule they share is from Masry et al. 2022 (arXiv:2203.10244, section 5.1) after Methani
+et al. 2020: if both answers are numbers, `abs(p - t) / abs(t) <= 0.05`; otherwise equality ignoring case.
 
-The quotient is written in exactly that form on purpose. Whether 105 is within 5 % of 100 (yes) and 1.05 within 5 % of
+The quotient is written in exactly this form on purpose. Whether 105 is within 5 % of 100 (yes) and 1.05 within 5 % of
 1 (no) is an accident of binary rounding that published numbers contain; `math.isclose`, `0.95 * t <= p <= 1.05 * t`
 or decimal arithmetic change hundreds of such verdicts.
 
-No function here raises on any pair of strings, none runs code from a label (`ast.literal_eval` only).
+No function here raises for any pair of strings, and none runs code from a label.
 """
 
 from __future__ import annotations
 
-import ast
 import re
 import string
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 from functools import lru_cache, partial
 
+from .anls import anls
+from .answers import LONGEST_CACHED, LONGEST_LIST, as_targets, as_text, to_list, to_number
+
 TOLERANCE = 0.05
-# Labels that strict_year takes as a calendar year. Charts reach from early statistics to projections for 2100;
+# Labels that strict_year takes for a calendar year. Charts range from early statistics to projections for 2100;
 # four-digit labels outside (1342 million dollars, 4803 employees) are amounts, where the tolerance is meant to apply.
 FIRST_YEAR, LAST_YEAR = 1800, 2100
-# A degenerate generation may be megabytes of brackets; no answer that is a list is this long.
-_LONGEST_LITERAL = 20_000
-# Long texts are almost never repeated: caching them costs memory and wins nothing.
-_LONGEST_CACHED = 64
-_MISSING = object()
-
-
-def as_text(value: object) -> str:
-    """The string that is scored for `value`: itself, or `str(value)` for numbers and None (None becomes `"None"`)."""
-    if isinstance(value, str):
-        return value
-    try:
-        return str(value)
-    except ValueError:
-        # Python refuses to print integers beyond sys.get_int_max_str_digits(); Decimal prints them exactly.
-        return str(Decimal(value)) if isinstance(value, int) else object.__repr__(value)
-
-
-def as_targets(reference: object) -> list[str]:
-    """The accepted answers of one question as strings: a list, tuple, set or array gives each of its items."""
-    if hasattr(reference, "tolist"):
-        reference = reference.tolist()
-    if isinstance(reference, (list, tuple, set, frozenset)):
-        return [as_text(item) for item in reference]
-    return [as_text(reference)]
-
-
-def _parse_number(text: str) -> float | None:
-    try:
-        if text.endswith("%"):
-            return float(text.rstrip("%")) / 100.0
-        return float(text)
-    except ValueError:
-        return None
-
-
-_cached_number = lru_cache(maxsize=1 << 16)(_parse_number)
-
-
-def to_number(text: str) -> float | None:
-    """`float(text)`, a hundredth of it when the text ends in `%` (all trailing `%` are dropped), None for other text.
-
-    Python's float decides: surrounding white space, `1_000`, `1e3`, full-width digits, `nan` and `inf` are numbers,
-    `1,000` and `$5` are not.
-    """
-    return _cached_number(text) if len(text) <= _LONGEST_CACHED else _parse_number(text)
 
 
 def within_tolerance(prediction: float, target: float) -> bool:
-    """`abs(p - t) / abs(t) <= 0.05` in float64; `target` must not be 0. False with any nan or infinity."""
+    """Return whether `abs(p - t) / abs(t) <= 0.05` in float64. `target` must not be 0.
+
+    nan and infinities are never within the tolerance.
+
+    Example:
+        >>> within_tolerance(105.0, 100.0), within_tolerance(1.05, 1.0)
+        (True, False)
+    """
     return abs(prediction - target) / abs(target) <= TOLERANCE
 
 
 def pix2struct(prediction: str, target: str) -> float:
-    """google-research/pix2struct, lmms-eval, DocOwl, Molmo, evalscope: the default. Nothing is stripped.
+    """Score like google-research/pix2struct, lmms-eval, DocOwl, Molmo and evalscope (the default).
 
-    A target of zero has no relative error and is compared as text, so `0.0` is wrong for `0`.
+    Nothing is stripped. A target of zero has no relative error and is compared as text, so `0.0` is wrong for `0`.
+
+    Example:
+        >>> pix2struct("104", "100"), pix2struct("50%", "0.5"), pix2struct("0.0", "0")
+        (1.0, 1.0, 0.0)
     """
     p = to_number(prediction)
     t = to_number(target)
@@ -93,12 +57,17 @@ def pix2struct(prediction: str, target: str) -> float:
 
 
 def unichart(prediction: str, target: str) -> float:
-    """vis-nlp/UniChart, ChartGemma, ChartInstruct: no percent rule, zero is compared as a number (`0.0` is `0`)."""
+    """Score like vis-nlp/UniChart, ChartGemma and ChartInstruct: no percent rule, and zero is compared as a number.
+
+    Example:
+        >>> unichart("0.0", "0"), unichart("50%", "0.5")
+        (1.0, 0.0)
+    """
     try:
         t = float(target)
         p = float(prediction)
     except ValueError:
-        # One side may have been a number already; two texts are only equal here if neither was.
+        # One side may be a number; two texts are only equal here if neither is.
         return 1.0 if prediction.lower() == target.lower() else 0.0
     if t == 0.0:
         # The reference divides, fails and compares the printed floats: -0.0 is not 0.0.
@@ -106,47 +75,54 @@ def unichart(prediction: str, target: str) -> float:
     return 1.0 if within_tolerance(p, t) else 0.0
 
 
-def literal(text: str) -> object:
-    """The Python literal in `text`, or `_MISSING` if there is none. Never runs code, never raises."""
-    if len(text) > _LONGEST_LITERAL:
-        return _MISSING
-    try:
-        with warnings.catch_warnings():
-            # "\d" in a label is a SyntaxWarning of the parser, which is no concern of the user's.
-            warnings.simplefilter("ignore")
-            return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return _MISSING
-
-
 @lru_cache(maxsize=1 << 12)
 def _alternatives(label: str) -> tuple[str, ...]:
-    """The items of a label that is a Python list, else the label (also for `[]`, where the reference crashes)."""
-    value = literal(label) if "[" in label else _MISSING
-    return tuple(as_text(item) for item in value) if isinstance(value, list) and value else (label,)
+    """Return the items of a label that is a Python list, else the label (also for `[]`: the original crashes)."""
+    items = to_list(label)
+    return tuple(as_text(item) for item in items) if items else (label,)
 
 
 def vlmevalkit(prediction: str, target: str) -> float:
-    """VLMEvalKit since 2025-09-01: the prediction is stripped; a label like `[2003, 2004]` is a choice of answers."""
+    """Score like VLMEvalKit since 2025-09-01: the prediction is stripped, and the items of a label that is a list are
+    accepted answers.
+
+    Example:
+        >>> vlmevalkit(" 2003 ", "[2003, 2004]")
+        1.0
+    """
     prediction = prediction.strip()
     return max(pix2struct(prediction, item) for item in _alternatives(target))
 
 
 def swapped(prediction: str, target: str) -> float:
-    """Qwen-VL and InternVL: swapped arguments, so 5 % of the prediction. Only to reproduce old numbers."""
+    """Score like Qwen-VL and InternVL, which swap the arguments: 5 % of the prediction. Only to reproduce old numbers.
+
+    Example:
+        >>> swapped("105.2", "100"), pix2struct("105.2", "100")
+        (1.0, 0.0)
+    """
     return pix2struct(target, prediction.strip())
 
 
 def vlmevalkit_legacy(prediction: str, target: str) -> float:
-    """VLMEvalKit from 2024-01-29 to 2025-09-01: `swapped`, with its lists of alternatives."""
+    """Score like VLMEvalKit from 2024-01-29 to 2025-09-01: `swapped`, with lists of accepted answers.
+
+    Example:
+        >>> vlmevalkit_legacy("105.2", "[100, 200]")
+        1.0
+    """
     prediction = prediction.strip()
     return max(pix2struct(item, prediction) for item in _alternatives(target))
 
 
 def strict_year(prediction: str, target: str) -> float:
-    """`pix2struct`, but a label that is a year (an integer from 1800 to 2100, without `%`) has to be met exactly.
+    """Score like `pix2struct`, but require years (integer labels from 1800 to 2100, without `%`) to match exactly.
 
-    5 % of a year is a century: any guess between 1911 and 2111 is "right" for 2011 elsewhere.
+    5 % of a year is a century: under the other variants any guess between 1911 and 2111 is right for 2011.
+
+    Example:
+        >>> strict_year("2010", "2011"), pix2struct("2010", "2011")
+        (0.0, 1.0)
     """
     t = to_number(target)
     if t is not None and FIRST_YEAR <= t <= LAST_YEAR and t.is_integer() and not target.endswith("%"):
@@ -156,12 +132,17 @@ def strict_year(prediction: str, target: str) -> float:
 
 
 def exact_match(prediction: str, target: str) -> float:
-    """Equality of the texts without case; numbers get no tolerance and nothing is stripped."""
+    """Score equality ignoring case. Numbers get no tolerance, and nothing is stripped.
+
+    Example:
+        >>> exact_match("yes", "Yes"), exact_match("10.0", "10")
+        (1.0, 0.0)
+    """
     return 1.0 if prediction.lower() == target.lower() else 0.0
 
 
 def _lenient_form(text: str) -> tuple[str, float | None, bool]:
-    """Cleaned text, its number (in percent points when it ends in `%`) and whether it ended in `%`."""
+    """Return the cleaned text, its number (in percentage points if it ends in `%`) and whether it ends in `%`."""
     if any(char.isdigit() for char in text):
         end = len(text)
         while end and text[end - 1] != "%" and (text[end - 1] in string.punctuation or text[end - 1].isspace()):
@@ -185,14 +166,19 @@ def _close(prediction: float, target: float) -> bool:
 
 
 def lenient(prediction: str, target: str) -> float:
-    """lm-evaluation-harness (without its search for "answer:"): commas, `$`, final punctuation and `%` are forgiven.
+    """Score like lm-evaluation-harness (without its search for "answer:"), which ignores commas, `$`, `%` and final
+    punctuation.
 
     Texts with a digit lose trailing punctuation and white space, commas and `$`; other texts lose a pair of quotes. A
-    percent sign on either side may mean percent points or a hundredth. A single-letter target is met by any text that
+    percent sign on either side may mean percentage points or a hundredth. A single-letter target matches any text that
     starts with it (multiple choice). Trailing punctuation is dropped from predicted texts, not from target texts.
+
+    Example:
+        >>> lenient("$1,000.", "1000"), lenient("12%", "12")
+        (1.0, 1.0)
     """
-    clean_p, p, p_percent = (_cached_lenient_form if len(prediction) <= _LONGEST_CACHED else _lenient_form)(prediction)
-    clean_t, t, t_percent = (_cached_lenient_form if len(target) <= _LONGEST_CACHED else _lenient_form)(target)
+    clean_p, p, p_percent = (_cached_lenient_form if len(prediction) <= LONGEST_CACHED else _lenient_form)(prediction)
+    clean_t, t, t_percent = (_cached_lenient_form if len(target) <= LONGEST_CACHED else _lenient_form)(target)
     if p is not None and t is not None:
         return float(_close(p, t) or (p_percent and _close(p / 100, t)) or (t_percent and _close(p, t / 100)))
     if len(clean_t) == 1 and clean_t.isalpha() and clean_p:
@@ -200,72 +186,26 @@ def lenient(prediction: str, target: str) -> float:
     return 1.0 if clean_p.rstrip(string.punctuation).lower() == clean_t.lower() else 0.0
 
 
-def edit_distance(a: str, b: str) -> int:
-    """Levenshtein distance in code points, by the bit-parallel recurrence of Myers 1999 as simplified by Hyyrö 2003.
-
-    One Python integer holds a whole column of the table (bit j: does the cell rise or fall against cell j - 1), so a
-    degenerate answer of thousands of characters costs milliseconds, not seconds.
-    """
-    if not a or not b:
-        return len(a) or len(b)
-    positions: dict[str, int] = {}
-    for j, char in enumerate(a):
-        positions[char] = positions.get(char, 0) | 1 << j
-    mask = (1 << len(a)) - 1
-    last = 1 << (len(a) - 1)
-    rises, falls, distance = mask, 0, len(a)
-    for char in b:
-        match = positions.get(char, 0)
-        diagonal = (((match & rises) + rises) ^ rises) | match | falls
-        right_rises = falls | (~(diagonal | rises) & mask)
-        right_falls = diagonal & rises
-        if right_rises & last:
-            distance += 1
-        elif right_falls & last:
-            distance -= 1
-        right_rises = right_rises << 1 | 1
-        rises = (right_falls << 1 | ~(diagonal | right_rises)) & mask
-        falls = diagonal & right_rises & mask
-    return distance
-
-
-def anls(prediction: str, target: str, *, threshold: float = 0.5) -> float:
-    """Normalized Levenshtein similarity of two texts without case, runs of white space as one space; 0 below a half.
-
-    `1 - d / n` if `d / n < threshold` else 0, with the edit distance d and n the length of the longer text (Biten et
-    al. 2019, arXiv:1907.00490, eq. 1). Lengths count in upper case, as in the `anls` package: it matters for `ß`.
-    """
-    prediction = " ".join(prediction.lower().split())
-    target = " ".join(target.lower().split())
-    if prediction == target:
-        return 1.0
-    length = max(len(prediction.upper()), len(target.upper()))
-    if abs(len(prediction) - len(target)) / length >= threshold:
-        return 0.0  # that many insertions at least
-    share = edit_distance(prediction, target) / length
-    return 1 - share if share < threshold else 0.0
-
-
+# ------------------------------------------------------------------ ChartQAPro
 _BRACKETED = re.compile(r"\[(.*)\]")
 _UNQUOTED_WORD = re.compile(r"(?<!['\w])\w['\w]*")
 
 
 def _pro_items(text: str) -> list[str]:
-    value = literal(text) if "[" in text else _MISSING
-    return [as_text(item).strip(" '") for item in value] if isinstance(value, list) else []
+    return [as_text(item).strip(" '") for item in to_list(text) or ()]
 
 
 @lru_cache(maxsize=1 << 12)
 def _pro_targets(target: str) -> tuple[str, ...]:
-    """The items of a target. As in the reference, every unquoted word of a bracketed list gets quotes first.
+    """Return the items of a target. As in the original, every unquoted word of a bracketed list is quoted first.
 
-    That makes `[Germany, United States]` the items `Germany` and `UnitedStates`; a list with a decimal point in it
-    does not parse any more and is read as it stood.
+    This turns `[Germany, United States]` into the items `Germany` and `UnitedStates`. A list with a decimal point no
+    longer parses then, and is read as it was.
     """
     bracketed = _BRACKETED.fullmatch(target.strip())
     if bracketed:
-        quoted = literal("[" + _UNQUOTED_WORD.sub(r"'\g<0>'", bracketed.group(1)) + "]")
-        if isinstance(quoted, list):
+        quoted = to_list("[" + _UNQUOTED_WORD.sub(r"'\g<0>'", bracketed.group(1)) + "]")
+        if quoted is not None:
             return tuple(_pro_items(as_text(quoted))) or (target,)
     return tuple(_pro_items(target)) or (target,)
 
@@ -300,21 +240,30 @@ def _flags(year_flags: object, count: int) -> list[bool]:
 
 
 def chartqapro(prediction: str, target: str, *, year_flags: object = None, exact: bool = False) -> float:
-    """vis-nlp/ChartQAPro: lists item by item, numbers within 5 %, texts by ANLS. A float between 0 and 1.
+    """Score like vis-nlp/ChartQAPro: lists item by item, numbers within 5 %, texts by ANLS.
+
+    Missing and surplus items score 0. The official pipeline strips `.` from both sides before it calls this rule.
 
     Args:
-        year_flags: the data set's `Year` column for this question: `"YES"`/`"NO"` or booleans, one or one per item.
-            Flagged items have to match exactly. None means no years.
-        exact: every item has to match exactly. lmms-eval asks this of questions of the types Fact Checking and Multi
-            Choice; the official script computes the switch and never passes it on.
+        prediction: the predicted answer.
+        target: the label.
+        year_flags: the data set's `Year` column for this question: `"YES"`/`"NO"` or booleans, one for all items or
+            one per item. Flagged items must match exactly. `None` means no years.
+        exact: require every item to match exactly. lmms-eval does this for questions of the types Fact Checking and
+            Multi Choice; the official script computes the switch and never passes it on.
 
-    The official pipeline strips `.` from both sides before it calls this rule. Missing or surplus items score 0.
+    Returns:
+        A float between 0 and 1.
+
+    Example:
+        >>> chartqapro("[2008, 51]", "[2007, 50]"), chartqapro("2008", "2007", year_flags="YES")
+        (1.0, 0.0)
     """
-    targets = _pro_targets(target) if len(target) <= _LONGEST_LITERAL else (target,)
+    targets = _pro_targets(target) if len(target) <= LONGEST_LIST else (target,)
     predictions = _pro_items(prediction) or [prediction]
     flags = _flags(year_flags, len(targets))
     total = 0.0
-    for p, t, flag in zip(predictions, targets, flags):  # noqa: B905 - unpaired items add nothing, and count below
+    for p, t, flag in zip(predictions, targets, flags):  # noqa: B905 - unpaired items add nothing and count below
         if flag or exact:
             total += 1.0 if p.strip().lower() == t.strip().lower() else 0.0
         else:
@@ -322,6 +271,7 @@ def chartqapro(prediction: str, target: str, *, year_flags: object = None, exact
     return total / max(len(predictions), len(targets))
 
 
+# ------------------------------------------------------------------ variants by name
 VARIANTS: dict[str, Callable[..., float]] = {
     "pix2struct": pix2struct,
     "unichart": unichart,
@@ -337,7 +287,15 @@ ALIASES = {"relaxed": "pix2struct", "lmms_eval": "pix2struct", "qwen_vl": "swapp
 
 
 def variant_name(variant: str) -> str:
-    """The canonical name of a variant or alias. Raises ValueError, naming the known ones, for any other."""
+    """Return the canonical name of a variant or alias.
+
+    Raises:
+        ValueError: the variant is unknown; the message names the known ones.
+
+    Example:
+        >>> variant_name("relaxed"), variant_name("unichart")
+        ('pix2struct', 'unichart')
+    """
     name = ALIASES.get(variant, variant) if isinstance(variant, str) else variant
     if not isinstance(name, str) or name not in VARIANTS:
         known = ", ".join([*VARIANTS, *(f"{alias} (= {name})" for alias, name in ALIASES.items())])
@@ -353,29 +311,54 @@ def relaxed_correctness(
     year_flags: object = None,
     exact: bool = False,
 ) -> float:
-    """Is `prediction` a right answer where `target` is the label? 1.0 or 0.0 (`chartqapro`: anything in between).
+    """Return whether `prediction` is a right answer if `target` is the label.
 
     Args:
-        prediction: a string; numbers and None are scored as `str(prediction)`. Model output should be stripped of
-            white space beforehand, as a visible step: the default variant does not do it.
+        prediction: a string; numbers and None are scored as `str(prediction)`. The default variant does not strip
+            white space: strip model output beforehand.
         target: a string, number or None likewise, or a list, tuple, set or array of accepted answers, of which the
-            best one counts (no accepted answer: 0.0).
+            best one counts (0.0 if it is empty).
         variant: `pix2struct` (aliases `relaxed`, `lmms_eval`), `unichart`, `vlmevalkit`, `swapped` (aliases `qwen_vl`,
-            `internvl`), `vlmevalkit_legacy`, `lenient`, `strict_year`, `exact_match`, `chartqapro`: see `variants.py`.
-        year_flags, exact: for `chartqapro`, see there; the other variants ignore them.
+            `internvl`), `vlmevalkit_legacy`, `lenient`, `strict_year`, `exact_match` or `chartqapro`: see the
+            functions of these names.
+        year_flags, exact: see `chartqapro`; the other variants ignore them.
+
+    Returns:
+        1.0 or 0.0; `chartqapro` gives any float between them.
 
     Raises:
-        ValueError: an unknown variant. Never for a prediction or target.
+        ValueError: the variant is unknown. Never because of a prediction or target.
+
+    Example:
+        >>> relaxed_correctness(prediction="104", target="100")
+        1.0
+        >>> relaxed_correctness(prediction="Peru", target=["Chile", "peru"])
+        1.0
     """
-    return _score(as_text(prediction), as_targets(target), _scorer(variant, year_flags, exact))
+    return best_score(as_text(prediction), as_targets(target), scorer_of(variant, year_flags, exact))
 
 
-def _scorer(variant: str, year_flags: object = None, exact: bool = False) -> Callable[[str, str], float]:
+def scorer_of(variant: str, year_flags: object = None, exact: bool = False) -> Callable[[str, str], float]:
+    """Return the function of a variant, with the options of `chartqapro` set.
+
+    Raises:
+        ValueError: the variant is unknown.
+
+    Example:
+        >>> scorer_of("relaxed")("104", "100")
+        1.0
+    """
     name = variant_name(variant)
     return partial(VARIANTS[name], year_flags=year_flags, exact=exact) if name == "chartqapro" else VARIANTS[name]
 
 
-def _score(prediction: str, targets: str | list[str], scorer: Callable[[str, str], float]) -> float:
-    if type(targets) is str:
+def best_score(prediction: str, targets: str | list[str], scorer: Callable[[str, str], float]) -> float:
+    """Return the score of a prediction for the accepted answer that suits it best; 0.0 if there is none.
+
+    Example:
+        >>> best_score("peru", ["Chile", "Peru"], exact_match)
+        1.0
+    """
+    if isinstance(targets, str):
         return scorer(prediction, targets)
     return max((scorer(prediction, target) for target in targets), default=0.0)

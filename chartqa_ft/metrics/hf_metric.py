@@ -1,4 +1,4 @@
-"""`relaxed_accuracy` as a Hugging Face `evaluate.Metric`, for scripts and tools that speak that interface."""
+"""Relaxed accuracy as a Hugging Face `evaluate.Metric`, for scripts and tools that use that interface."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import datasets
 import evaluate
 
 from .accuracy import relaxed_accuracy
-from .correctness import as_targets, as_text
+from .answers import as_targets, as_text
 
-_DESCRIPTION = "Relaxed accuracy of chart question answering: numbers within 5 %, other answers equal without case."
+_DESCRIPTION = "Relaxed accuracy of chart question answering: numbers within 5 %, other answers equal ignoring case."
 _INPUTS = """
 Args:
     predictions: the answers, one per question: strings, numbers or None.
@@ -31,11 +31,18 @@ _CITATION = """@inproceedings{masry-etal-2022-chartqa,
 
 
 class RelaxedAccuracy(evaluate.Metric):
-    """`RelaxedAccuracy()` or `RelaxedAccuracy("unichart")`; then `add`, `add_batch` and `compute` as with any metric.
+    """Relaxed accuracy with the `add`, `add_batch` and `compute` of any `evaluate` metric.
 
-    `compute()` returns exactly what `relaxed_accuracy` does on the same questions. Needs no network. Answers pass
-    through evaluate's string columns as JSON, so that lists, None and text that is no valid UTF-8 arrive unchanged;
-    the source travels with the label, so that `evaluate.combine` need not know of it.
+    `compute()` returns exactly what `relaxed_accuracy` returns for the same questions. No network is needed. Answers
+    pass through evaluate's string columns as JSON, so that lists, None and lone surrogates arrive unchanged. The
+    source is stored with the label, so that `evaluate.combine` need not know about it.
+
+    Example:
+        >>> import tempfile
+        >>> metric = RelaxedAccuracy("unichart", cache_dir=tempfile.mkdtemp())
+        >>> metric.add_batch(predictions=["0.0", "Peru"], references=["0", "Chile"])
+        >>> metric.compute()["relaxed_accuracy"]
+        0.5
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -58,7 +65,7 @@ class RelaxedAccuracy(evaluate.Metric):
         references: Iterable[object],
         sources: Iterable[str | None] | None = None,
     ) -> None:
-        """Add several answers with their labels and, optionally, sources. ValueError if their numbers differ."""
+        """Add several answers with their labels and, optionally, sources. ValueError if lengths differ."""
         predictions, references = list(predictions), list(references)
         sources = [None] * len(references) if sources is None else list(sources)
         if not len(predictions) == len(references) == len(sources):
@@ -79,10 +86,10 @@ class RelaxedAccuracy(evaluate.Metric):
         sources: Iterable[str | None] | None = None,
         **options: object,
     ) -> dict[str, float | int] | None:
-        """The metrics of everything added since the last `compute`, and of the answers given here."""
+        """Return the metrics of everything added since the last `compute`, and of the answers given here."""
         if (predictions is None) != (references is None):
             raise ValueError("compute needs predictions and references, or neither after add or add_batch")
-        if predictions is not None:
+        if predictions is not None and references is not None:
             self.add_batch(predictions=predictions, references=references, sources=sources)
         return super().compute(**options)
 

@@ -1,7 +1,7 @@
-"""How sure is a score? Intervals of an accuracy and the comparison of two systems on the same questions.
+"""Statistics of scores: confidence intervals of an accuracy, and the paired comparison of two systems.
 
 Verdicts are fractions between 0 and 1, one per question, almost always 0.0 or 1.0. All intervals treat questions as
-independent. ChartQA asks 1.66 questions a chart (test), so the true uncertainty is somewhat larger than any of them.
+independent. ChartQA asks 1.66 questions a chart (test), so the true uncertainty is somewhat larger.
 
 References
     Wilson 1927, J. Amer. Stat. Assoc. 22:209-212.
@@ -28,24 +28,39 @@ _BLOCK_CELLS = 1 << 22
 
 
 def check_confidence(confidence: float) -> float:
-    """`confidence` itself, if it lies strictly between 0 and 1 (ValueError otherwise)."""
+    """Return `confidence` if it is strictly between 0 and 1, else raise ValueError.
+
+    Example:
+        >>> check_confidence(0.95)
+        0.95
+    """
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, as in 0.95, and is {confidence!r}")
     return confidence
 
 
 def mean(verdicts: Sequence[float]) -> float:
-    """Arithmetic mean, exact whatever the order of the verdicts. ValueError if there are none."""
+    """Return the arithmetic mean, exact in any order of the verdicts. Raises ValueError if there are none.
+
+    Example:
+        >>> mean([1.0, 0.0, 1.0, 1.0])
+        0.75
+    """
     if not verdicts:
         raise ValueError("there are no verdicts to take a mean of")
     return math.fsum(verdicts) / len(verdicts)
 
 
 def wilson_interval(accuracy: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion `accuracy` among `n` questions, without continuity correction.
+    """Return Wilson's score interval of an accuracy on `n` questions, without continuity correction.
 
-    With z the normal quantile: `(p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n)`. For verdicts between 0 and 1
-    (ANLS) it is conservative, because p(1 - p) bounds their variance.
+    With the normal quantile z: `(p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n)` (Wilson 1927). It is
+    conservative for fractional verdicts (ANLS), because p(1 - p) bounds their variance.
+
+    Example:
+        >>> low, high = wilson_interval(0.5, 100)
+        >>> f"{low:.4f} - {high:.4f}"
+        '0.4038 - 0.5962'
     """
     z = NormalDist().inv_cdf(0.5 + check_confidence(confidence) / 2)
     shrink = 1 + z * z / n
@@ -57,10 +72,19 @@ def wilson_interval(accuracy: float, n: int, *, confidence: float = 0.95) -> tup
 
 
 def mean_of_wilson_intervals(parts: Sequence[tuple[float, int]], *, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of the plain mean of independent accuracies, given as (accuracy, n) each.
+    """Return the interval of the unweighted mean of independent accuracies.
 
-    Zou & Donner 2008: with Wilson limits l and u of each of k parts, `m - sqrt(Σ(p - l)²)/k` and
-    `m + sqrt(Σ(u - p)²)/k`. Stays between 0 and 1 and is not symmetric, like its parts.
+    With the Wilson limits l and u of each of k parts: `m - sqrt(Σ(p - l)²)/k` and `m + sqrt(Σ(u - p)²)/k` (Zou &
+    Donner 2008). The interval stays between 0 and 1 and is not symmetric, like those of its parts.
+
+    Args:
+        parts: accuracy and number of questions of each part.
+        confidence: the confidence level.
+
+    Example:
+        >>> low, high = mean_of_wilson_intervals([(0.4392, 1250), (0.8856, 1250)])
+        >>> f"{low:.4f} - {high:.4f}"
+        '0.6458 - 0.6785'
     """
     k = len(parts)
     centre = math.fsum(accuracy for accuracy, _ in parts) / k
@@ -73,12 +97,23 @@ def mean_of_wilson_intervals(parts: Sequence[tuple[float, int]], *, confidence: 
 def bootstrap_means(
     verdicts: Iterable[float] | Mapping[float, int], *, n_resamples: int, seed: int, stream: str = ""
 ) -> np.ndarray:
-    """Means of `n_resamples` samples drawn with replacement from verdicts, or from counts of values: float64, shape
-    (n_resamples,).
+    """Return the means of samples drawn with replacement from the verdicts.
 
-    A sample only matters through how often each distinct value occurs, which is multinomial (binomial for 0/1): the
-    draw is exact, its cost does not grow with the number of verdicts, and their order is irrelevant. `stream` names an
-    independent stream of the same seed.
+    The mean of a sample depends only on how often each distinct value occurs, which is multinomial (binomial for 0 and
+    1). The draw is exact, its cost does not grow with the number of verdicts, and their order does not matter.
+
+    Args:
+        verdicts: verdicts, or the number of times that each value occurs.
+        n_resamples: the number of samples.
+        seed: seed of the random generator.
+        stream: name of an independent stream of the same seed.
+
+    Returns:
+        A float64 array of shape (n_resamples,).
+
+    Example:
+        >>> bootstrap_means([1.0, 1.0, 1.0], n_resamples=2, seed=0)
+        array([1., 1.])
     """
     import numpy as np
 
@@ -96,7 +131,13 @@ def bootstrap_means(
 
 
 def percentile_interval(samples: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float]:
-    """The middle `confidence` of the samples: two floats."""
+    """Return the limits of the middle share `confidence` of the samples.
+
+    Example:
+        >>> import numpy as np
+        >>> percentile_interval(np.arange(101.0), confidence=0.5)
+        (25.0, 75.0)
+    """
     import numpy as np
 
     tail = (1 - check_confidence(confidence)) / 2
@@ -105,10 +146,18 @@ def percentile_interval(samples: np.ndarray, *, confidence: float = 0.95) -> tup
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:
-    """Two-sided exact McNemar p-value: how likely so lopsided a split of the discordant pairs is among equals.
+    """Return the two-sided p-value of the exact McNemar test.
 
-    A question that both systems get right, or both wrong, says nothing about which is better. 1.0 without any
-    discordant pair.
+    It is the probability, for two equally good systems, of a split of the discordant pairs at least this uneven.
+    Questions that both systems get right, or both wrong, do not count. Without discordant pairs it is 1.0.
+
+    Args:
+        only_a: number of questions that only system a gets right.
+        only_b: number of questions that only system b gets right.
+
+    Example:
+        >>> mcnemar_exact(1, 8)
+        0.0390625
     """
     if only_a + only_b == 0:
         return 1.0
@@ -120,10 +169,22 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 def newcombe_paired_interval(
     both: int, only_a: int, only_b: int, neither: int, *, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of (accuracy of a) - (accuracy of b) from the paired counts: Newcombe 1998, method 10.
+    """Return the interval of the accuracy of a minus that of b from paired counts (Newcombe 1998, method 10).
 
-    Squares and adds the Wilson limits of the two accuracies, with their correlation phi in between; phi's numerator is
-    lowered by n/2, though not below 0, when it is positive.
+    Combines the Wilson limits of the two accuracies with their correlation phi, whose numerator, if it is positive, is
+    lowered by n/2, but not below 0.
+
+    Args:
+        both: number of questions that both systems get right.
+        only_a: number of questions that only a gets right.
+        only_b: number of questions that only b gets right.
+        neither: number of questions that both get wrong.
+        confidence: the confidence level.
+
+    Example:
+        >>> low, high = newcombe_paired_interval(14, 5, 0, 22)
+        >>> f"{low:.3f} - {high:.3f}"
+        '0.011 - 0.226'
     """
     n = both + only_a + only_b + neither
     p_a, p_b = (both + only_a) / n, (both + only_b) / n
@@ -155,17 +216,26 @@ def paired_comparison(
     """Compare two systems by their verdicts on the same questions, in the same order.
 
     Args:
-        interval: `"newcombe"` (verdicts 0 and 1 only), `"bootstrap"` (percentiles over resampled questions) or None:
-            newcombe where it applies, else bootstrap.
+        verdicts_a, verdicts_b: the verdicts of each system.
+        confidence: the confidence level of the interval.
+        interval: `"newcombe"` (only for verdicts of 0 and 1), `"bootstrap"` (percentiles over resampled questions) or
+            None for newcombe where it applies, else bootstrap.
+        n_resamples, seed: number of resamples and seed of the bootstrap.
 
     Returns:
         `n`; `accuracy_a`, `accuracy_b`; `difference` = accuracy_b - accuracy_a with `difference_ci_low` and
-        `difference_ci_high`; `a_better`, `b_better`, `ties`: questions on which one verdict is higher, or none;
-        `p_value` of the exact McNemar test (for fractional verdicts the exact sign test, of which it is the 0/1
-        case); `interval`: the method used.
+        `difference_ci_high`; `a_better`, `b_better`, `ties`: numbers of questions on which one verdict is higher, or
+        neither; `p_value` of the exact McNemar test (of the exact sign test, which generalizes it, for fractional
+        verdicts); `interval`: the method used.
 
     Raises:
-        ValueError: no questions, unequal lengths, an unknown `interval`, or newcombe asked of fractional verdicts.
+        ValueError: there are no questions, lengths differ, `interval` is unknown, or it is newcombe and verdicts are
+            fractional.
+
+    Example:
+        >>> result = paired_comparison([1.0, 0.0, 0.0], [1.0, 1.0, 1.0])
+        >>> result["b_better"], result["ties"], result["p_value"]
+        (2, 1, 0.5)
     """
     check_confidence(confidence)
     if len(verdicts_a) != len(verdicts_b):

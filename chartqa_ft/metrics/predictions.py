@@ -1,4 +1,4 @@
-"""`predictions.jsonl`: one answered question a line, in the order of the data set."""
+"""Read and write `predictions.jsonl`: one answered question a line, in the order of the data set."""
 
 from __future__ import annotations
 
@@ -8,38 +8,60 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import written_whole
+
 FIELDS = ("index", "chart_id", "question", "answer", "prediction", "correct", "source")
 
 
-def write_predictions(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
-    """Write rows with the keys of `FIELDS`; the file appears whole or not at all.
+def write_predictions(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
+    """Write rows as JSON lines; the file appears whole or not at all.
 
-    `correct` is the verdict of the metric: 0.0 or 1.0, and between for the ANLS-style variants.
+    Args:
+        rows: dicts with the keys of `FIELDS`; other keys are ignored. `correct` is the metric's verdict, 0.0 or 1.0,
+            or between them for ANLS.
+        path: the file to write. Its folder is created if it is missing.
+
+    Returns:
+        The path.
+
+    Example:
+        >>> import tempfile
+        >>> row = dict(zip(FIELDS, (0, "c1.png", "How many bars?", "3", "3", 1.0, "human")))
+        >>> path = write_predictions([row], Path(tempfile.mkdtemp()) / "predictions.jsonl")
+        >>> read_predictions(path) == [row]
+        True
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    with open(partial, "w", encoding="utf-8") as file:
+    with written_whole(Path(path)) as file:
         for row in rows:
-            # Lone surrogates are legal in Python strings and not in UTF-8: ASCII escapes hold any answer.
+            # Lone surrogates are legal in Python strings but not in UTF-8; ASCII escapes hold any answer.
             file.write(json.dumps({key: row[key] for key in FIELDS}) + "\n")
-    os.replace(partial, path)
-    return path
+    return Path(path)
 
 
-def read_predictions(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a `predictions.jsonl`.
+def read_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the rows of a `predictions.jsonl`.
 
     Raises:
-        ValueError: a line is not JSON or lacks a field; the message names file and line.
+        ValueError: a line is not a JSON object or lacks a field; the message names file and line.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "predictions.jsonl"
+        >>> _ = path.write_text('{"index": 0')
+        >>> read_predictions(path)
+        Traceback (most recent call last):
+        ...
+        ValueError: ...predictions.jsonl, line 1 is not JSON: ...
     """
     rows = []
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line.decode("utf-8"))
+            except ValueError as error:
                 raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, line {number} is not a JSON object")
             missing = [key for key in FIELDS if key not in row]
             if missing:
                 raise ValueError(f"{path}, line {number} lacks {', '.join(missing)}")

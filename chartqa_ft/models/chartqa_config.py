@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..adapters import Adapter
 from ..adapters.image_cost import image_settings
+from ..files import read_json, write_json
 
 SETTINGS_NAME = "chartqa_config.json"
 _PACKAGES = ("chartqa_ft", "transformers", "torch", "peft", "tokenizers", "pillow")
@@ -33,11 +32,7 @@ def save_settings(
         "metric_variant": metric_variant,
         "versions": package_versions(),
     }
-    path = Path(folder) / SETTINGS_NAME
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_json(Path(folder) / SETTINGS_NAME, settings)
 
 
 def read_settings(folder: str | Path) -> dict[str, Any]:
@@ -49,12 +44,7 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / SETTINGS_NAME
     if not path.is_file():
         return {}
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): fetch or save the model again") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is damaged (no JSON object): fetch or save the model again")
+    settings = read_json(path, advice="fetch or save the model again")
     for key, kind, words in (("prompt", str, "text"), ("compat", bool, "true or false")):
         if not isinstance(settings.get(key), (kind, type(None))):
             raise ValueError(f"{path}: {key} must be {words}, not {settings[key]!r}: mend it, or save the model again")

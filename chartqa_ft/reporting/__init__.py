@@ -1,4 +1,4 @@
-"""What people look at: pictures of answers and training curves."""
+"""Pictures for people: answered charts and training curves."""
 
 from .pictures import draw_answers
 

@@ -1,4 +1,4 @@
-"""The curve of a training run as a picture: loss and relaxed accuracy over optimizer steps, drawn with Pillow."""
+"""Draw the curves of a training run: loss and relaxed accuracy over optimizer steps."""
 
 from __future__ import annotations
 
@@ -11,30 +11,38 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 Points = list[tuple[float, float]]
-"""(optimizer step, value), by step."""
+"""Pairs of optimizer step and value, sorted by step."""
 
-# Okabe & Ito 2008: distinct for colour-blind people too.
+# Okabe & Ito 2008: distinct for color-blind people too.
 COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0))
 INK, PALE = (40, 40, 40), (222, 222, 222)
 PANEL = (880, 250)
 MARGINS = (70, 38, 24, 40)
-"""Left, top, right and bottom of a panel, in pixels."""
+"""Left, top, right and bottom margins of a panel, in pixels."""
 _SHARP = 2
+"""Pixels are drawn at this scale and reduced, for smooth lines."""
 _ACCURACY = re.compile(r"eval_(?:(.+)_)?relaxed_accuracy(?:_(human|augmented|mean_of_splits))?")
 _LOSS = re.compile(r"eval_(?:(.+)_)?loss")
 
 
 def training_series(log_history: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Points], dict[str, Points]]:
-    """The curves in `trainer.state.log_history`: losses in nats per token, and accuracies in percent, each by title.
+    """Return the curves in `trainer.state.log_history`.
 
-    What is not finite is left out (a curve cannot show it), and of two values at one step the later one is taken, as
-    after a resume. A curve without values has no entry.
+    Values that are not finite are left out. Of two values at the same step, as after resuming, the later one counts.
+
+    Returns:
+        The losses in nats per token and the accuracies in percent, each by the title of the curve. A curve without
+        values has no entry.
+
+    Example:
+        >>> training_series([{"step": 10, "loss": 2.0}, {"step": 20, "eval_relaxed_accuracy": 0.25}])
+        ({'training': [(10, 2.0)]}, {'pooled': [(20, 25.0)]})
     """
     losses: dict[str, dict[float, float]] = {}
     accuracies: dict[str, dict[float, float]] = {}
     for entry in log_history:
         step = entry.get("step")
-        if not _finite(step):
+        if step is None or not _finite(step):
             continue
         for key, value in entry.items():
             if not isinstance(key, str) or not _finite(value):
@@ -50,10 +58,17 @@ def training_series(log_history: Iterable[Mapping[str, Any]]) -> tuple[dict[str,
 
 
 def draw_curve(log_history: Iterable[Mapping[str, Any]]) -> bytes | None:
-    """Draw the curves of a run as PNG: losses above, accuracies below, over the same steps.
+    """Draw the curves of a run as a PNG: losses above, accuracies below, over the same steps.
+
+    Args:
+        log_history: `trainer.state.log_history`.
 
     Returns:
-        The bytes of the file, the same for the same log; `None`: the log has nothing to draw.
+        The content of the file, always the same for the same log, or `None` if there is nothing to draw.
+
+    Example:
+        >>> draw_curve([{"step": 10, "loss": 2.0}])[:4]
+        b'\\x89PNG'
     """
     losses, accuracies = training_series(log_history)
     panels = [
@@ -75,7 +90,12 @@ def draw_curve(log_history: Iterable[Mapping[str, Any]]) -> bytes | None:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers (1, 2 or 5 times a power of ten apart) that lie between `low` and `high`."""
+    """Return about `count` round numbers (1, 2 or 5 times a power of ten apart) between `low` and `high`.
+
+    Example:
+        >>> ticks(130, 940)
+        [200.0, 400.0, 600.0, 800.0]
+    """
     if not high > low:
         return [low]
     raw = (high - low) / count
@@ -126,7 +146,7 @@ def _draw_lines(pen: ImageDraw.ImageDraw, lines: Sequence[tuple[str, Points]]) -
 
 
 def _draw_legend(pen: ImageDraw.ImageDraw, names: list[str], box: tuple, y: int, font: Any) -> None:
-    """Names of the curves, from the right; those that do not fit beside the panel's title are left out."""
+    """Draw the names of the curves from the right; those that do not fit beside the title are left out."""
     x = box[2]
     for number, name in reversed(list(enumerate(names))):
         text = name if len(name) <= 24 else name[:21] + "..."
@@ -148,7 +168,7 @@ def _sorted(series: dict[str, dict[float, float]]) -> dict[str, Points]:
 
 
 def _printable(text: str) -> str:
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _finite(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures of what a model answers, for people who would rather look than read."""
+"""Draw charts with a model's answers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,24 @@ def draw_answers(
     """Draw charts with question, prediction and answer below each, as one PNG.
 
     Args:
-        rows: with `image`, `question`, `answer`, `prediction` and `correct` (a prediction with 1.0 is drawn green).
-        path: the file to write; its folder is made.
-        columns: charts side by side.
+        rows: dicts with `image`, `question`, `answer`, `prediction` and `correct`. Predictions are green if `correct`
+            is 1.0, else red.
+        path: the file to write. Its folder is created if it is missing.
+        columns: the number of charts side by side.
         chart_size: width and height in pixels that each chart is fitted into.
+
+    Returns:
+        The path.
 
     Raises:
         ValueError: there are no rows.
+
+    Example:
+        >>> import tempfile
+        >>> row = {"image": Image.new("RGB", (40, 30)), "question": "How many bars?", "answer": "3"}
+        >>> path = Path(tempfile.mkdtemp()) / "answers.png"
+        >>> Image.open(draw_answers([{**row, "prediction": "3", "correct": 1.0}], path, chart_size=60)).size
+        (84, 168)
     """
     if not rows:
         raise ValueError("there are no rows to draw")
@@ -49,7 +60,7 @@ def draw_answers(
         pen.multiline_text((x, y + chart_size + 6), "\n".join(wrapped), fill=INK, font=font)
         below = y + chart_size + 42
         right = row["correct"] == 1.0
-        answer = textwrap.shorten(_printable(row["prediction"]) or "(nothing)", 26, placeholder="...")
+        answer = textwrap.shorten(_printable(row["prediction"]) or "(empty)", 26, placeholder="...")
         pen.text((x, below), answer, fill=RIGHT if right else WRONG, font=bold)
         truth = textwrap.shorten(_printable(row["answer"]), 22, placeholder="...")
         pen.text((x, below + 20), "right" if right else f"wrong: {truth}", fill=INK, font=font)
@@ -60,5 +71,5 @@ def draw_answers(
 
 
 def _printable(text: Any) -> str:
-    """Text that any font can lay out: lone surrogates are replaced."""
+    """Return text that any font can lay out, with lone surrogates replaced."""
     return str(text).encode("utf-8", "replace").decode("utf-8")

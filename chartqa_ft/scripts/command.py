@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from ..hub.public import _in_public, public_arguments
+from ..hub.public import public_arguments, public_path
 
 # Of the environment that `accelerate launch` gives its processes: variable -> option.
 _FSDP = {
@@ -93,7 +93,7 @@ def _kind(environment: Mapping[str, str]) -> list[str]:
 def _options(environment: Mapping[str, str], names: Mapping[str, str]) -> list[str]:
     told = []
     for variable, option in names.items():
-        value = _in_public(environment.get(variable, ""))
+        value = public_path(environment.get(variable, ""))
         if value.lower() not in _OFF and _SIMPLE.fullmatch(value):
             told += [f"--{option}", value]
     return told

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from transformers import HfArgumentParser
 
-from ..hub.public import known_secrets, redacted
+from ..hub.public import known_tokens, redact
 from ..training.arguments import ChartQATrainingArguments
 
 Script = TypeVar("Script")
@@ -25,7 +25,7 @@ class ScriptParser(HfArgumentParser):
     """Arguments of dataclasses; what is wrong ends the script in one line in which no token stands."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(redacted(message, known_secrets()))
+        super().error(redact(message, known_tokens()))
 
     def parse(self, arguments: Sequence[str] | None) -> tuple[Any, ...]:
         """One instance of each dataclass.

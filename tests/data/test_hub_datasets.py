@@ -351,7 +351,7 @@ def test_what_is_refused(lfs, charts, tmp_path):
     for name in ("a/b/c", "alice/", "alice/../x"):
         number = len(lfs.hub.requests)
         error = raised(lfs, PUSH, tmp_path / "mine", name)
-        assert (error.kind, "is no name of a data set" in error.message) == ("HubError", True)
+        assert (error.kind, "is not a valid data set name" in error.message) == ("HubError", True)
         assert len(lfs.hub.requests) == number
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import errno
-import json
 import os
 import pickle
 import subprocess
@@ -24,7 +23,7 @@ from chartqa_ft.adapters.image_cost import set_image_cost
 from chartqa_ft.batching.collator import ChartQACollator
 from chartqa_ft.images import cache as chart_cache
 from chartqa_ft.images.cache import ChartCache, open_chart_cache
-from chartqa_ft.images.resizing import PixelParts, settings_digest
+from chartqa_ft.images.resizing import PixelParts
 
 from ..support.common import ROOT, drawn_charts, environment, tiny, trainer
 
@@ -184,8 +183,8 @@ def test_other_runs_at_work_and_other_files_are_left_alone(tmp_path):
         folder / "photos" / "ab" / ("c" * 38),
         folder / ONE / "photos" / ("c" * 38),
     ]
-    left = folder / ONE / "ab" / "unfinished-x.tmp"
-    for path in [*ours, left]:
+    left = [folder / ONE / "ab" / name for name in ("unfinished-x.tmp", f"{'c' * 38}.0123abcd.part")]
+    for path in [*ours, *left]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(1000))
         age(path, 10**8)
@@ -200,13 +199,13 @@ def test_a_full_disk_costs_one_warning_and_no_chart(tmp_path, monkeypatch, caplo
 
     cache, make = ChartCache(tmp_path, 10**6), Maker()
     cache.picture(ONE, [b"before"], Maker(1))
-    monkeypatch.setattr(chart_cache.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     for number in range(3):
         np.testing.assert_array_equal(cache.picture(ONE, [bytes([number])], make), make.picture)
     pickle.loads(pickle.dumps(cache)).stop_writing("a copy knows that it was said")
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 1
-    assert warnings[0].startswith(f"resized charts are no longer kept in {tmp_path}, training goes on: [Errno 28]")
+    assert warnings[0].startswith(f"resized charts are no longer cached in {tmp_path}, training continues: [Errno 28]")
     assert len(files(tmp_path)) == 1  # nothing unfinished
     before = Maker(1)
     cache.picture(ONE, [b"before"], before)
@@ -265,13 +264,12 @@ def test_two_processes_write_the_same_charts(tmp_path, bound):
     running = [subprocess.Popen(command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
     assert [process.communicate(timeout=120)[0] for process in running] == [b"done\n"] * 2
     entries = files(tmp_path)
-    assert not [path for path in entries if path.name.endswith(".tmp")]
+    assert not [path for path in entries if path.name.endswith(".part")]
     assert len(entries) == 60 if bound == 10**6 else 0 < len(entries) < 60
     # each process knows its own: together they are at most one step and one entry each above the bound
     assert kept(tmp_path) <= bound + 2 * (bound // 64 + entries[0].stat().st_size)
 
 
-# ---------------------------------------------------------------------- in a collator and a trainer
 def records(images) -> list[dict]:
     return [{"image": image, "question": "What?", "answer": "1", "chart_id": str(n)} for n, image in enumerate(images)]
 
@@ -334,19 +332,6 @@ def test_other_settings_and_another_content_find_no_old_chart(tmp_path):
     check(5)
     processor.image_processor.do_thumbnail = False  # portraits fit no more: such a processor does not come apart
     check(5)
-
-
-def test_settings_are_told_apart_by_class_and_library(monkeypatch):
-    _, processor = tiny()
-    first = settings_digest(processor.image_processor)
-    assert len(first) == 32
-    assert settings_digest(copy.deepcopy(processor.image_processor)) == first
-    other = type("Other", (type(processor.image_processor),), {})(
-        **json.loads(json.dumps(processor.image_processor.to_dict()))
-    )
-    assert settings_digest(other) != first
-    monkeypatch.setattr("chartqa_ft.images.resizing._libraries", lambda: {"pillow": "1.0"})
-    assert settings_digest(processor.image_processor) != first
 
 
 def run(folder: Path, choice: str, **changes):

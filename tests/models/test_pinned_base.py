@@ -140,7 +140,7 @@ def test_a_token_given_as_an_argument_reads_a_private_base_to_the_end(world, bas
 def test_an_adapter_on_a_folder_warns_who_pushes_it_and_tells_who_pulls_it(world, other, base, tmp_path):
     local = shutil.copytree(base, tmp_path / "local")
     world.call(FLOWS + "adapt_and_push", tmp_path / "out", local, hub_model_id="alice/on-folder")
-    said = f"the base model of this adapter is the folder {local}, which is not on the Hub"
+    said = f"the base model of these PEFT weights is the folder {local}, which is not on the Hub"
     assert world.client.log.read_text().count(said) == 1
     shutil.rmtree(local)
     with pytest.raises(ClientError) as caught:

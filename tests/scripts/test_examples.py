@@ -247,7 +247,7 @@ def test_mistakes_end_in_one_line(tmp_path):
         (FINETUNE, {"model_name_or_path": tmp_path / "nowhere"}, "there is no folder"),
         (FINETUNE, {"prompt": "no place for it"}, "has no field {question}"),
         (EVALUATE, {"split": "val"}, "has no split 'val'; it has 'train'"),
-        (EVALUATE, {"split": "train", "model_name_or_path": data}, "it is no checkpoint"),
+        (EVALUATE, {"split": "train", "model_name_or_path": data}, "it is not a checkpoint"),
         (EVALUATE, {"split": "train", "variant": "nonsense"}, "nonsense"),
     ]
     for script, changes, message in mistakes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ... import files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -30,17 +31,17 @@ def needs_compat(checkpoint: str | os.PathLike[str] | Listing) -> bool:
         checkpoint: a folder, or its listing: file name -> parsed JSON (None for a file that is only known to exist).
 
     Raises:
-        ValueError: a file is no JSON, or the checkpoint is marked with a version that is not known here.
+        ValueError: a file is damaged, or the checkpoint is marked with a version that is not known here.
     """
     if isinstance(checkpoint, Mapping):
-        files = checkpoint
+        listing = checkpoint
     else:
         names = ("config.json", "processor_config.json", "preprocessor_config.json")
         paths = [Path(checkpoint) / name for name in names]
-        files = {path.name: read_json(path) for path in paths if path.is_file()}
-    config = files.get("config.json")
+        listing = {path.name: read_json(path) for path in paths if path.is_file()}
+    config = listing.get("config.json")
     if config is None:  # a processor saved by itself
-        section = (files.get("processor_config.json") or {}).get("image_processor") or {}
+        section = (listing.get("processor_config.json") or {}).get("image_processor") or {}
         return is_marked(section.get(MARK))
     if config.get(MARK) is not None:
         return is_marked(config[MARK])
@@ -51,7 +52,7 @@ def needs_compat(checkpoint: str | os.PathLike[str] | Listing) -> bool:
     majors = [str(version).split(".")[0] for version in versions if version]
     if majors and majors[0].isdigit():
         return int(majors[0]) < 5
-    return "preprocessor_config.json" in files and "processor_config.json" not in files
+    return "preprocessor_config.json" in listing and "processor_config.json" not in listing
 
 
 def is_legacy(model_or_config: PreTrainedModel | PreTrainedConfig) -> bool:
@@ -74,10 +75,5 @@ def is_marked(value: str | None) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON ({error}): fetch the checkpoint again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not an object: fetch the checkpoint again")
-    return content
+    """Return the content of a checkpoint's JSON file. Raises ValueError, which names the file, if it is damaged."""
+    return files.read_json(path, advice="fetch the checkpoint again")

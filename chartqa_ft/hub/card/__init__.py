@@ -1,1 +1,1 @@
-"""The model card: its facts, its metadata and its text."""
+"""The model card: the facts it states, its metadata, and its text."""

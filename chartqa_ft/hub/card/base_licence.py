@@ -1,4 +1,4 @@
-"""The licence that a fine-tuned model carries over from its base model's card."""
+"""The license in a base model's card, which the fine-tuned model's card carries over."""
 
 from __future__ import annotations
 
@@ -15,23 +15,32 @@ _FIELDS = {"license": "licence", "license_name": "licence_name", "license_link":
 
 
 def base_licence(base: str | None, token: str | bool | None = None, *, revision: str | None = None) -> dict[str, Any]:
-    """What a model's card shall say about the licence of its base model: fields of `CardFacts`.
+    """Return the license of a base model as its card gives it, as fields of `CardFacts`.
+
+    A card that cannot be read is no reason to fail: it causes a warning.
 
     Args:
-        base: a local folder or the name of a model on the Hub; `None`: there is none.
-        token: Hub token; `None` takes the one that is logged in.
+        base: a local folder or the name of a model on the Hub; `None` if there is no base model.
+        token: Hub token; `None` takes that of the login.
         revision: branch, tag or commit of a model on the Hub.
 
     Returns:
-        `licence`, `licence_name` and `licence_link`, as far as the card gives them, empty where it gives none;
-        `{"licence_unread": True}` after a warning where it could not be read. A card alone is no reason to fail.
+        `licence`, `licence_name` and `licence_link`, as far as the card has them; `{"licence_unread": True}` if the
+        card could not be read.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = (Path(folder) / "README.md").write_text("---\\nlicense: mit\\n---\\n# A base model\\n")
+        >>> base_licence(folder)
+        {'licence': 'mit'}
     """
     if not base:
         return {}
     try:
         card = _local_card(Path(base)) if Path(base).is_dir() else _hub_card(base, token, revision)
     except _UnreadCardError as error:
-        logger.warning("the licence of the base model is unknown, and the card says so: %s", error)
+        logger.warning("the license of the base model is unknown, and the card says so: %s", error)
         return {"licence_unread": True}
     found = {ours: getattr(card, theirs, None) for theirs, ours in _FIELDS.items()}
     return {name: _as_text(value) for name, value in found.items() if value}
@@ -51,9 +60,9 @@ def _local_card(folder: Path) -> Any:
     try:
         return ModelCard.load(path, ignore_metadata_errors=True).data
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)  # counted from 0, without the line of dashes
-        place = "" if mark is None else f" (line {mark.line + 2} of it)"
-        raise _UnreadCardError(f"the head of {path} is no YAML{place}") from error
+        mark = getattr(error, "problem_mark", None)  # counts from 0 and without the line of dashes
+        place = "" if mark is None else f" (line {mark.line + 2})"
+        raise _UnreadCardError(f"the metadata of {path} is not valid YAML{place}") from error
     except (OSError, ValueError, TypeError) as error:
         raise _UnreadCardError(f"{path} cannot be read ({error})") from error
 
@@ -66,7 +75,7 @@ def _hub_card(base: str, token: str | bool | None, revision: str | None) -> Any:
             api = HfApi(token=token)
             return retrying(lambda: api.model_info(base, revision=revision), what=f"the card of {base}").card_data
     except (HubError, ValueError) as error:
-        raise _UnreadCardError(f"{error} Push again to mend the card.") from error
+        raise _UnreadCardError(f"{error} Push again to complete the card.") from error
 
 
 def _as_text(value: Any) -> str | list[str]:

@@ -1,4 +1,4 @@
-"""What a model card says: the facts, free of tokens and of the folders of the machine that they come from."""
+"""The facts that a model card states, and the same facts without tokens and local folders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..public import as_json, known_secrets, last_part, redacted
+from ..public import as_json, known_tokens, redact, without_folders
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,113 +17,149 @@ KINDS = ("full", "lora", "merged")
 
 @dataclass(kw_only=True)
 class CardSample:
-    """A question that the model was asked."""
+    """A question with the model's answer, shown on the card.
+
+    Example:
+        >>> CardSample(question="How many bars?", answer="3", prediction="3", correct=1.0).allowed
+        False
+    """
 
     question: str
     answer: Any
-    """The label: text, a number, or a list of accepted ones."""
+    """The label: a string, a number, or a list of accepted answers."""
     prediction: str
     image: Image.Image | None = None
-    """The chart; `None`: the question is shown alone."""
+    """The chart; `None` shows the question alone."""
     allowed: bool = False
-    """Whether the picture may be published: it is drawn by us, or its owner said so."""
+    """Whether the chart may be published, because this library drew it or its owner has agreed."""
     correct: float | None = None
-    """The verdict of the metric, 0.0 to 1.0."""
+    """The metric's verdict, between 0.0 and 1.0."""
 
 
 @dataclass(kw_only=True)
 class CardFacts:
-    """What a card says. Every text may hold anything: it is shown as it is, without tokens."""
+    """Everything that a model card states. Strings may contain anything: they are shown literally, without tokens.
+
+    Example:
+        >>> CardFacts(name="alice/model", kind="full", base_model="ahmed-masry/unichart-base-960").metric_variant
+        'pix2struct'
+    """
 
     name: str
-    """`user/model` on the Hub, or the name of a folder; an absolute path is shortened to its last part."""
+    """`owner/model` on the Hub, or the name of a folder. Of an absolute path only the last part is shown."""
     revision: str | None = None
-    """The branch of `name` that it is pushed to; `None`: `main`."""
+    """The branch of `name` that the model is pushed to; `None` is `main`."""
     kind: str
-    """What is stored: `"full"`, `"lora"` (an adapter alone) or `"merged"` (base and adapter in one)."""
+    """What is stored: `"full"`, `"lora"` (PEFT weights alone) or `"merged"` (base model and PEFT weights in one)."""
     base_model: str | None = None
-    """Name on the Hub or folder of the model that training began from."""
+    """Name on the Hub or folder of the model that training started from."""
     base_revision: str | None = None
-    """Branch, tag or commit of the base model; `None`: not pinned."""
+    """Branch, tag or commit of the base model; `None` if it is not pinned."""
     base_is_peft: bool = False
-    """Whether the base model is itself stored as a PEFT adapter, which `load_checkpoint` merges first."""
+    """Whether the base model itself is a PEFT checkpoint, which `load_checkpoint` merges first."""
     licence: str | Sequence[str] | None = None
-    """The base model's, one or several, as its card gives them (`license:`), carried over; `None`: unknown, and so
-    said."""
+    """One or several licenses, as the base model's card states them (`license:`); `None` if unknown."""
     licence_unread: bool = False
-    """Whether `licence` is unknown because the base model's card could not be read, whatever stands in it."""
+    """Whether `licence` is unknown because the base model's card could not be read."""
     licence_name: str | None = None
-    """Beside the licence `other`, as the base model's card gives it (`license_name:`)."""
+    """The base model's `license_name:`, for the license `other`."""
     licence_link: str | None = None
-    """Likewise (`license_link:`)."""
+    """The base model's `license_link:`, for the license `other`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """`adapter.settings()`: the kind of adapter and the prompt."""
     prompt: str | None = None
-    """How a question is put, with the field `{question}`; `None`: that of `settings`."""
+    """The prompt, with the field `{question}`; `None` takes that of `settings`."""
     model_type: str | None = None
-    """`config.model_type`, for families whose processors are called in their own way."""
+    """`config.model_type`, for families whose processors are called in a way of their own."""
     vocabulary_grown: bool = False
-    """Whether an adapter's tokenizer has tokens that its base model lacks."""
+    """Whether the tokenizer of PEFT weights has tokens that the base model lacks."""
     compat: bool = False
     """Whether the model keeps the numbers of transformers 4.28.1."""
     dataset: str | None = None
     """Name on the Hub, or file, of the data that the model was trained and scored on."""
     dataset_revision: str | None = None
+    """Branch, tag or commit of the data set."""
     train_split: str | None = None
+    """The split that the model was trained on."""
     eval_split: str | None = None
+    """The split that the model was scored on."""
     eval_part: str | None = None
-    """Name of the data that `metrics` are of, where a dict of several was evaluated."""
+    """Name of the data set that `metrics` belong to, if a dict of several was evaluated."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """What `relaxed_accuracy` returns (fractions, with Wilson intervals), of the weights that the card stands beside.
-    Other keys are ignored; an accuracy that is absent, not finite or without its n has no row."""
+    """The dict of `relaxed_accuracy` for these weights: fractions with their intervals. Other keys are ignored. An
+    accuracy that is missing, not finite or without its n is left out."""
     metric_prefix: str = ""
-    """Before every key of `metrics`, as a Trainer puts it: `"eval_"`."""
+    """Prefix of every key of `metrics`, such as a Trainer's `"eval_"`."""
     metric_variant: str = "pix2struct"
+    """Variant of relaxed accuracy."""
     decoding: Mapping[str, Any] = field(default_factory=dict)
-    """Of that scoring: `num_beams`, `max_new_tokens` and other settings of generation."""
+    """Generation settings of the evaluation: `num_beams`, `max_new_tokens` and others."""
     step: int | None = None
     """The optimizer step of the weights."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """`args.to_sanitized_arguments()`. Keys that end in `token` are left out, their values removed everywhere."""
+    """`args.to_sanitized_arguments()`. Keys that end in `token` are left out, and their values removed everywhere."""
     default_arguments: Mapping[str, Any] = field(default_factory=dict)
-    """The defaults of `arguments`: the card lists an argument that shapes the model if it differs from its default."""
+    """The defaults of `arguments`. The card lists the arguments that shape the model and differ from their default."""
     num_processes: int | None = None
+    """The number of training processes."""
     peft_config: Mapping[str, Any] = field(default_factory=dict)
-    """`peft_config.to_dict()` of an adapter."""
+    """`peft_config.to_dict()` of PEFT weights."""
     log_history: Sequence[Mapping[str, Any]] = ()
-    """`trainer.state.log_history`, for the curve."""
+    """`trainer.state.log_history`, for the training curve."""
     samples: Sequence[CardSample] = ()
-    """The first three are shown."""
+    """Questions with answers; the first three are shown."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Package -> version."""
+    """Versions of the packages, by their name."""
     command: str | None = None
-    """What to run to make this model again."""
+    """The command that reproduces the model."""
     created: str | None = None
-    """The day it was made, as `2025-01-31`; it makes two cards of the same model differ."""
+    """Date, such as `2025-01-31`. With it, two cards of the same model differ."""
 
 
 def without_tokens(facts: CardFacts) -> CardFacts:
-    """A copy that holds no token, in which folders of this machine are cut off the model's name."""
-    secrets = known_secrets(facts.arguments)
+    """Return a copy without tokens, and without the local folders in the model's name.
+
+    Example:
+        >>> facts = CardFacts(name="/home/alice/run-3", kind="full", command="train.py --hub_token abc123")
+        >>> clean = without_tokens(facts)
+        >>> clean.name, clean.command
+        ('run-3', 'train.py --hub_token TOKEN_REMOVED')
+    """
+    tokens = known_tokens(arguments=facts.arguments)
     arguments = {key: value for key, value in facts.arguments.items() if not str(key).lower().endswith("token")}
-    clean = {key: redacted(value, secrets) for key, value in fields_of(facts).items() if key != "samples"}
-    clean["arguments"] = redacted(as_json(arguments), secrets)
-    samples = [
-        CardSample(**{**redacted(fields_of(sample), secrets), "image": sample.image}) for sample in facts.samples
-    ]
-    clean["name"] = last_part(clean["name"], folders_only=True)
+    clean = {key: redact(value, tokens) for key, value in fields_of(facts).items() if key != "samples"}
+    clean["arguments"] = redact(as_json(arguments), tokens)
+    samples = [CardSample(**{**redact(fields_of(sample), tokens), "image": sample.image}) for sample in facts.samples]
+    clean["name"] = without_folders(clean["name"])
     return CardFacts(**{**clean, "samples": samples})
 
 
 def licences(facts: CardFacts) -> list[str]:
-    """The names of the licences, each as the base model's card gives it."""
+    """Return the licenses of the base model, as its card names them.
+
+    Example:
+        >>> licences(CardFacts(name="alice/model", kind="full", licence="mit"))
+        ['mit']
+    """
     given = [facts.licence] if isinstance(facts.licence, str) else facts.licence or []
     return [str(name) for name in given if name]
 
 
-def fields_of(facts: Any) -> dict[str, Any]:
-    return {item.name: getattr(facts, item.name) for item in dataclasses.fields(facts)}
+def fields_of(instance: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass instance by name, without copying their values.
+
+    Example:
+        >>> fields_of(CardSample(question="How many bars?", answer=3, prediction="3"))["answer"]
+        3
+    """
+    return {item.name: getattr(instance, item.name) for item in dataclasses.fields(instance)}
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as JSON holds them, without those that are `None`.
+
+    Example:
+        >>> plain({"num_beams": 4, "length_penalty": None})
+        {'num_beams': 4}
+    """
     return {str(key): as_json(value) for key, value in values.items() if value is not None}

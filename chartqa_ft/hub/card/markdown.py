@@ -1,4 +1,4 @@
-"""Foreign text in a Markdown page: it is shown as it is, breaks out of nothing, and holds no token."""
+"""Show arbitrary text in a Markdown page literally, so that it cannot act as markup."""
 
 from __future__ import annotations
 
@@ -7,36 +7,56 @@ from typing import Any
 
 from markupsafe import Markup
 
-# Signs that Markdown reads as markup anywhere in a line. Entities where a backslash is not enough: of a table's
-# pipe inside other markup, and of dollar and backslash, which pages with formulas look for before Markdown.
+# Characters that Markdown reads as markup anywhere in a line. A backslash is not enough for a pipe inside other markup
+# in a table, nor for dollar and backslash, which pages with formulas process before Markdown: they become entities.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;", "`": "&#96;", "$": "&#36;", "|": "&#124;"}
 _MARKUP = re.compile(r"[&<>\\`$|]|[*\[\]#~!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-# They reorder or hide what stands beside them.
+# Characters that reorder or hide their neighbors.
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
 def escaped(value: Any, *, longest: int = 600) -> Markup:
-    """Any value as one line of Markdown that shows its text; `Markup` passes as it is.
+    """Return a value as one line of Markdown that shows its text literally; `Markup` is returned unchanged.
 
-    It must not stand at the beginning of a line, where `-`, `1.` or `=` would count too.
+    The result must not be placed at the beginning of a line, where `-`, `1.` or `=` are markup too.
+
+    Args:
+        value: anything; `str(value)` is shown.
+        longest: characters after which the text is cut off.
+
+    Example:
+        >>> print(escaped("a|b *c*"))
+        a&#124;b \\*c\\*
     """
     if isinstance(value, Markup):
         return value
     text = " ".join(_INVISIBLE.sub("", str(value)).split())
-    text = "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    text = "".join(char if char.isprintable() else "\ufffd" for char in text)
     text = text if len(text) <= longest else text[: longest - 3] + "..."
     return Markup(_MARKUP.sub(lambda found: _ENTITIES.get(found[0], "\\" + found[0]), text))
 
 
 def fenced(value: Any, language: str = "") -> Markup:
-    """A block of code that shows `value` line by line: its fence is longer than any in the text."""
+    """Return a code block that shows `value` line by line. Its fence is longer than any in the text.
+
+    Example:
+        >>> print(fenced("make test", "bash"))
+        ```bash
+        make test
+        ```
+    """
     text = str(value).replace("\r\n", "\n").replace("\r", "\n").strip("\n")
-    text = "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
+    text = "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return Markup(f"{fence}{language}\n{text}\n{fence}")
 
 
 def literal(value: Any) -> Markup:
-    """A value as Python writes it, on one line, for a snippet inside a block of code."""
+    """Return a value as a Python literal on one line, for a snippet inside a code block.
+
+    Example:
+        >>> print(literal("line\\nbreak"), literal(4))
+        'line\\nbreak' 4
+    """
     return Markup(ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value))

@@ -1,26 +1,32 @@
-"""The YAML block of a model card: what the Hub reads, with the scores, and the scores back from it."""
+"""The metadata of a model card, which the Hub reads: write the scores to it, and read them back."""
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...metrics.accuracy import METRIC
 from ...metrics.correctness import variant_name
-from ..public import hub_name, last_part
+from ...metrics.table import ScoreRow, as_number, table_rows
+from ..public import hub_name, short_name, without_folders
 from .facts import CardFacts, licences, plain
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
 CARD_NAME = "README.md"
-METRIC = "relaxed_accuracy"
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 
 def metadata(facts: CardFacts) -> ModelCardData:
+    """Return the metadata of a card, with its scores as a model-index.
+
+    Example:
+        >>> data = metadata(CardFacts(name="alice/model", kind="lora", base_model="bob/base", licence="mit"))
+        >>> data.library_name, data.base_model_relation, data.license
+        ('peft', 'adapter', 'mit')
+    """
     from huggingface_hub import ModelCardData
 
     results, base, dataset = _results(facts), hub_name(facts.base_model), hub_name(facts.dataset)
@@ -28,7 +34,7 @@ def metadata(facts: CardFacts) -> ModelCardData:
     stated, name, link = licences(facts), facts.licence_name, facts.licence_link
     if all(_LICENCE.fullmatch(one) for one in stated):
         licence: Any = stated[0] if len(stated) == 1 else stated or "unknown"
-    else:  # no identifiers: the Hub takes them by name alone
+    else:  # not identifiers of the Hub, which takes other licenses by name only
         words = "-".join(re.sub("[^a-z0-9.-]+", "-", one.lower()).strip("-.") for one in stated).strip("-.")
         licence, name = "other", name or words or "unnamed"
     return ModelCardData(
@@ -48,20 +54,26 @@ def metadata(facts: CardFacts) -> ModelCardData:
             *(["lora"] if facts.kind == "lora" else []),
             *([str(adapter)] if adapter else []),
         ],
-        model_name=last_part(facts.name, folders_only=True) if results else None,
+        model_name=without_folders(facts.name) if results else None,
         eval_results=results or None,
     )
 
 
 def read_card(path_or_text: str | Path) -> dict[str, float | int]:
-    """The numbers of a card's model-index, as `relaxed_accuracy` gives them: fractions, limits of intervals, n.
+    """Read the scores in a card's metadata back, as `relaxed_accuracy` returns them: fractions, intervals and n.
 
     Args:
-        path_or_text: a card's file, the folder that holds it, or its text.
+        path_or_text: a card's file, the folder that contains it, or its text.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the YAML block cannot be read, or a percentage in it is not that of the fraction beside it.
+        FileNotFoundError: there is no such file.
+        ValueError: the metadata cannot be read, or a percentage in it does not match the fraction beside it.
+
+    Example:
+        >>> from chartqa_ft.hub import render_card
+        >>> metrics = {"relaxed_accuracy": 0.6624, "n": 2500}
+        >>> read_card(render_card(CardFacts(name="alice/model", kind="full", metrics=metrics)))
+        {'relaxed_accuracy': 0.6624, 'n': 2500, 'relaxed_accuracy_confidence': 0.95}
     """
     from huggingface_hub import ModelCard
 
@@ -92,49 +104,8 @@ def read_card(path_or_text: str | Path) -> dict[str, float | int]:
     return metrics
 
 
-@dataclass(frozen=True)
-class Row:
-    part: str
-    """`human`, `augmented`, `mean_of_splits`, `pooled`, `source_...`, `type_...`."""
-    fraction: float
-    n: int
-    low: float | None
-    high: float | None
-
-    @property
-    def title(self) -> str:
-        return re.sub("^(source|type)_", "", self.part).replace("_", " ")
-
-    @property
-    def percent(self) -> str:
-        return f"{100 * self.fraction:.2f}"
-
-    @property
-    def interval(self) -> str:
-        return "" if self.low is None or self.high is None else f"{100 * self.low:.2f} - {100 * self.high:.2f}"
-
-
-def table_rows(facts: CardFacts) -> list[Row]:
-    """What there is to report, in the order of a table. Rows without a finite accuracy or an n are absent."""
-    prefix = facts.metric_prefix
-    metrics = {
-        str(key)[len(prefix) :]: number
-        for key, value in facts.metrics.items()
-        if str(key).startswith(prefix) and math.isfinite(number := _number(value))
-    }
-    others = [key[2:] for key in metrics if key.startswith(("n_source_", "n_type_"))]
-    rows = []
-    for part in ("human", "augmented", *sorted(others), "mean_of_splits", "pooled"):
-        key = METRIC if part == "pooled" else f"{METRIC}_{part}"
-        names = {"pooled": ["n"], "mean_of_splits": ["n_human", "n_augmented"]}.get(part, [f"n_{part}"])
-        if key in metrics and all(name in metrics for name in names):
-            n = sum(int(metrics[name]) for name in names)
-            rows.append(Row(part, metrics[key], n, metrics.get(f"{key}_ci_low"), metrics.get(f"{key}_ci_high")))
-    return rows
-
-
 def _results(facts: CardFacts) -> list[EvalResult]:
-    """The rows for the model-index: percent with two digits, and beside it what it was before it was rounded."""
+    """Return the rows of the model-index: percent with two digits, and the unrounded fraction beside it."""
     from huggingface_hub import EvalResult
 
     dataset = facts.dataset or "unknown"
@@ -143,8 +114,8 @@ def _results(facts: CardFacts) -> list[EvalResult]:
         EvalResult(
             task_type="visual-question-answering",
             task_name="Chart question answering",
-            dataset_type=hub_name(facts.dataset) or last_part(dataset),
-            dataset_name=last_part(dataset),
+            dataset_type=hub_name(facts.dataset) or short_name(dataset),
+            dataset_name=short_name(dataset),
             dataset_split=facts.eval_split if facts.eval_part is None else facts.eval_part,
             dataset_revision=facts.dataset_revision,
             metric_type=METRIC,
@@ -161,19 +132,30 @@ def _results(facts: CardFacts) -> list[EvalResult]:
                 "confidence": confidence_of(facts),
             },
         )
-        for row in table_rows(facts)
+        for row in score_rows(facts)
     ]
 
 
+def score_rows(facts: CardFacts) -> list[ScoreRow]:
+    """Return the rows of the card's table of scores.
+
+    Example:
+        >>> facts = CardFacts(name="alice/model", kind="full", metrics={"relaxed_accuracy": 0.6624, "n": 2500})
+        >>> [(row.title, row.percent) for row in score_rows(facts)]
+        [('pooled', '66.24')]
+    """
+    return table_rows(facts.metrics, prefix=facts.metric_prefix)
+
+
 def confidence_of(facts: CardFacts) -> float:
-    return _number(facts.metrics.get(f"{facts.metric_prefix}{METRIC}_confidence", 0.95))
+    """Return the confidence level of the card's intervals.
+
+    Example:
+        >>> confidence_of(CardFacts(name="alice/model", kind="full"))
+        0.95
+    """
+    return as_number(facts.metrics.get(f"{facts.metric_prefix}{METRIC}_confidence", 0.95))
 
 
 def _percent(fraction: float) -> float:
     return float(f"{100 * fraction:.2f}")
-
-
-def _number(value: Any) -> float:
-    """Numbers of any library as Python's; NaN for all else. Integers stay integers."""
-    value = value.item() if hasattr(value, "item") else value
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
