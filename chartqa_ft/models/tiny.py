@@ -1,6 +1,6 @@
 """A tiny model of UniChart's shape (DonutSwin encoder, MBart decoder, Donut processor) built from nothing.
 
-It needs no download, learns the charts of `chartqa_ft.synthetic` on a CPU in minutes (preset `"demo"`) and takes a
+It needs no download, learns the charts of `chartqa_ft.data.synthetic` on a CPU in minutes (preset `"demo"`) and takes a
 training step in milliseconds (preset `"test"`), while going through exactly the code that a real UniChart does.
 """
 
