@@ -24,10 +24,10 @@ from chartqa_ft.models.tiny import tiny_unichart
 from chartqa_ft.scripts.arguments import ModelArguments
 from chartqa_ft.scripts.running import card_facts
 
-from ...data.test_hub_datasets import as_m4
 from ...hub_client import ClientError
 from ...project.test_hub_server import World
 from ...support.common import drawn_charts, trainer
+from ...support.hub_charts import as_m4
 from ...support.launching import ROOT, example
 
 FLOWS = "tests.drivers.push_flows."
