@@ -87,7 +87,7 @@ def test_without_charts_rows_are_shuffled_one_by_one():
 
 
 def test_a_step_that_batches_cannot_fill_is_refused():
-    with pytest.raises(ValueError, match="step_size=6 is no multiple of 4 rows on 1 ranks"):
+    with pytest.raises(ValueError, match="step_size=6 is not a multiple of 4 rows on 1 ranks"):
         sampler(step_size=6)
 
 
