@@ -259,9 +259,9 @@ def test_nothing_is_said_to_be_kept_before_there_is_anything(world, tmp_path):
     ("text", "said"),
     [
         ("{", "is damaged (Expecting property name"),
-        ("[1]", "is damaged (no JSON object): fetch or save the model again"),
-        ('{"prompt": 5}', ": prompt must be text, not 5: mend it, or save the model again"),
-        ('{"compat": "no"}', ": compat must be true or false, not 'no': mend it"),
+        ("[1]", "is damaged (it does not hold a JSON object): fetch or save the model again"),
+        ('{"prompt": 5}', ": prompt must be text, not 5: correct it, or save the model again"),
+        ('{"compat": "no"}', ": compat must be true or false, not 'no': correct it"),
     ],
 )
 def test_damaged_settings_are_named(tmp_path, text, said):
