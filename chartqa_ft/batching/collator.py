@@ -1,4 +1,4 @@
-"""From records to a batch: a thin layer over an adapter that encodes every chart once."""
+"""Collate records into batches: a thin layer over an adapter, which encodes every chart once."""
 
 from __future__ import annotations
 
@@ -22,37 +22,47 @@ from .rows import CHART_KEY, ROW_KEY
 
 @dataclass
 class ChartQACollator:
-    """Makes one batch out of records with `image`, `question` and `answer`; the same batch serves loss and generation.
+    """Collate records with `image`, `question` and `answer` into a batch, used for both the loss and generation.
 
-    Questions on one chart (equal `chart_id` and equal image) share one encoder pass where the family allows it:
-    encoding the chart is most of a step's cost. They then share its dropout mask too, and a batch holds fewer distinct
-    charts; with `group_by_chart=False` every row is encoded by itself, as in the official recipe.
+    Questions on the same chart (equal `chart_id` and equal image) share one encoder pass if the family supports it:
+    encoding the chart is most of the cost of a step. They then also share its dropout mask, and a batch contains fewer
+    distinct charts. With `group_by_chart=False` every row is encoded separately, as in the official recipe.
 
-    The collator holds no model and changes no record. Rows that come from the trainer carry their row number, epoch
-    and verified chart (`sampling.ROW_KEY`, `CHART_KEY`); other rows of one `chart_id` share a chart when they hold the
-    same image object or the same pixels. The random padding of the trainer's rows is drawn from (seed, epoch, row), so
-    that a resumed run sees the same pixels with any number of workers; that of other rows from the seed and how many
-    charts this collator has placed before, in each worker process by itself.
+    The collator holds no model and modifies no record. Rows from the trainer carry their row number, epoch and
+    verified chart (`ROW_KEY` and `CHART_KEY` of `batching.rows`). Other rows with the same `chart_id` share a chart if
+    they hold the same image object or the same pixels. The random padding of the trainer's rows depends on (seed,
+    epoch, row), so a resumed run sees the same pixels with any number of workers. For other rows it depends on the
+    seed and on the number of charts that this collator has padded before, in each worker process separately.
 
     Args:
-        adapter: the family's encoder, from `adapter_for`.
-        with_answers: leave out the answers and the labels (`False`), for generation alone.
-        group_by_chart: `None` shares charts where the adapter supports it.
-        random_padding: place charts at random on their canvas (the official training augmentation): `"seeded"`;
-            `"global"` draws from numpy's global generator as transformers 4.28.1 did, which no resumed run or second
-            worker can repeat; `None` centres them.
-        seed: of the random padding.
-        keep_rows: add `rows`, a list with one dict of texts and row number per row, for evaluation.
-        raw_charts: leave rescaling and normalizing to the device: `pixel_values` is uint8, a quarter of the memory.
-            The adapter's `model_inputs` and `encode_charts`, and so its `generate`, make the processor's own floats of
-            it, bit for bit; a model that is called directly does not know it. Needs an adapter that
+        adapter: The family's adapter, from `adapter_for`.
+        with_answers: Whether batches contain the answers and `labels`; `False` for generation only.
+        group_by_chart: Whether questions on a chart share an encoder pass; `None` if the adapter supports it.
+        random_padding: Place charts at random on their canvas (the official training augmentation). `"seeded"` is
+            reproducible; `"global"` uses numpy's global generator as transformers 4.28.1 did, which a resumed run or a
+            second worker cannot repeat; `None` centers the charts.
+        seed: Seed of the random padding.
+        keep_rows: Add `rows` for evaluation, a list with one dict of texts and row number per row.
+        raw_charts: Leave rescaling and normalizing to the device: `pixel_values` is uint8, a quarter of the memory.
+            The adapter's `model_inputs` and `encode_charts`, and so its `generate`, convert it to the processor's own
+            floats, bit for bit; a model that is called directly does not. Requires an adapter that
             `makes_raw_charts`.
-        chart_cache: where resized charts are kept on disk, with `raw_charts` alone; `None`: nowhere.
-        pack_questions: put the questions of a chart into one sequence, for training alone: see
-            `adapters.packing.pack_questions`. A batch in which charts share nothing stays as it is.
+        chart_cache: Disk cache of resized charts, only with `raw_charts`; `None` for no cache.
+        pack_questions: Pack the questions on a chart into one sequence, for training only (see
+            `adapters.sharing.packing`). A batch without shared charts stays as it is.
 
     Raises:
-        ValueError: an argument that the adapter cannot follow.
+        ValueError: The adapter does not support an argument.
+
+    Example:
+        >>> from chartqa_ft import ChartQACollator, adapter_for, synthetic_chartqa, tiny_unichart
+        >>> adapter = adapter_for(*tiny_unichart("test", image_size=64, window_size=4))
+        >>> charts = synthetic_chartqa(2, seed=0)
+        >>> batch = ChartQACollator(adapter)([charts[0], charts[1]])  # two questions on one chart
+        >>> batch["pixel_values"].shape, batch["chart_index"]
+        (torch.Size([1, 3, 64, 64]), tensor([0, 0]))
+        >>> batch["decoder_input_ids"].shape == batch["labels"].shape
+        True
     """
 
     adapter: Adapter
@@ -64,7 +74,7 @@ class ChartQACollator:
     raw_charts: bool = False
     chart_cache: ChartCache | None = None
     pack_questions: bool = False
-    _placed: int = field(default=0, init=False, repr=False, compare=False)
+    _padded: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.group_by_chart is None:
@@ -83,7 +93,7 @@ class ChartQACollator:
         if self.raw_charts and not makes_raw_charts(self.adapter):
             raise ValueError(
                 f"raw_charts=True needs an image processor that resizes, pads, rescales and normalizes, and an "
-                f"adapter that leaves its images alone: {self.adapter.name!r} has not. Leave it False"
+                f"adapter that does not change images: {self.adapter.name!r} does not qualify. Use raw_charts=False"
             )
         if self.chart_cache is not None and not self.raw_charts:
             raise ValueError("chart_cache keeps charts before rescaling: it needs raw_charts=True")
@@ -94,6 +104,7 @@ class ChartQACollator:
             )
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the batch of some records, with the labels of filler rows ignored."""
         batch = self.encode(examples)
         if "labels" in batch:
             for row, example in enumerate(examples):
@@ -106,6 +117,7 @@ class ChartQACollator:
         return batch
 
     def encode(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the tensors of some records; `chart_index` says which chart each row shows, if any are shared."""
         chart_of_row, charts = self.distinct_charts(examples)
         if not self.adapter.shares_encoder:
             batch = dict(self.adapter.encode(examples, with_answers=self.with_answers))
@@ -123,17 +135,18 @@ class ChartQACollator:
         return batch
 
     def distinct_charts(self, examples: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[Mapping[str, Any]]]:
-        """For every row the number of its chart, and for every chart the first record that shows it."""
+        """Return the number of the chart for every row, and the first record that shows it for every chart."""
         ids = Counter(example.get("chart_id") for example in examples) if self.group_by_chart else {}
         numbers: dict[Any, int] = {}
         pixels: dict[int, Any] = {}
-        chart_of_row, charts = [], []
+        chart_of_row: list[int] = []
+        charts: list[Mapping[str, Any]] = []
         for row, example in enumerate(examples):
             key: Any = ("row", row)
             if self.group_by_chart and CHART_KEY in example:
                 key = ("group", example[CHART_KEY])
             elif self.group_by_chart and has_chart(example.get("chart_id")) and ids[example["chart_id"]] > 1:
-                # Put-together data sets may use one id for different charts: the pixels decide.
+                # Concatenated datasets may use one id for different charts: the pixels decide.
                 image = id(example["image"])
                 if image not in pixels:
                     pixels[image] = _pixels_key(self.adapter.image(example))
@@ -145,14 +158,15 @@ class ChartQACollator:
         return chart_of_row, charts
 
     def draw(self, example: Mapping[str, Any]) -> Callable[[int, int], tuple[int, int]]:
+        """Return a function of the free rows and columns of a canvas that chooses the offsets of a chart on it."""
         if self.random_padding == "global":
             return compat.legacy_random_offsets
         key = example.get(ROW_KEY)
         if key is not None:
             return partial(_seeded_offsets, (self.seed, key.epoch, key.row))
         worker = get_worker_info()
-        self._placed += 1
-        return partial(_seeded_offsets, (self.seed, worker.seed if worker else 0, self._placed - 1))
+        self._padded += 1
+        return partial(_seeded_offsets, (self.seed, worker.seed if worker else 0, self._padded - 1))
 
 
 def _pixels_key(image: Any) -> tuple[tuple[int, int], bytes]:
@@ -165,9 +179,12 @@ def _seeded_offsets(seed: tuple[int, int, int], free_rows: int, free_columns: in
 
 
 def row_texts(example: Mapping[str, Any]) -> dict[str, Any]:
-    """What an evaluation reports of a record: `index` (-1 without a row number or for a filler row), its texts, and
-    what else a metric reads where the record has it: `question_type` and `year_flags`."""
+    """Return what an evaluation reports about a record.
+
+    This is `index` (-1 without a row number or for a filler row), its texts and, if the record has them, the columns
+    that the metric of ChartQAPro reads: `question_type` and `year_flags`.
+    """
     key = example.get(ROW_KEY)
     texts = {name: example.get(name) for name in ("chart_id", "question", "answer", "source")}
-    more = {name: example[name] for name in ("question_type", "year_flags") if name in example}
-    return {"index": key.row if key is not None and key.counts else -1, **texts, **more}
+    pro = {name: example[name] for name in ("question_type", "year_flags") if name in example}
+    return {"index": key.row if key is not None and key.counts else -1, **texts, **pro}

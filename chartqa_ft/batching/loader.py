@@ -1,4 +1,4 @@
-"""Data loaders of the trainer: keyed rows, charts together, the same order after a resume."""
+"""Data loaders of the trainer: rows with keys, grouped by chart, in the same order after a resume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .sampler import ChartSampler
 
 
 def has_answers(records: Any) -> bool:
-    """Whether records can be scored. A hidden test set has no answers, or empty ones."""
+    """Return whether records can be scored: a hidden test set has no answers, or empty ones."""
     columns = getattr(records, "column_names", None)
     if columns is not None:
         return "answer" in columns and (not hasattr(records, "__len__") or any(records["answer"]))
@@ -35,15 +35,28 @@ def chart_loader(
     stored_images: bool = False,
     **loader_arguments: Any,
 ) -> DataLoader:
-    """A `DataLoader` over records (a list, a `datasets.Dataset` or `IterableDataset`): the batches of all ranks.
+    """Return a `DataLoader` with the batches of all ranks.
 
-    It is still to be prepared by accelerate, which deals its batches to the ranks in turn. Its own generator keeps
-    worker seeds out of the global random state, which a resumed run restores. With `stored_images` the collator opens
-    the images of a `datasets.Dataset` itself (`KeyedRows`); a stream decodes its own.
+    accelerate must still prepare it, which distributes the batches to the ranks in turn. The loader has its own
+    generator, so that worker seeds do not change the global random state, which a resumed run restores.
+
+    Args:
+        records: A list of records, a `datasets.Dataset` or an `IterableDataset`.
+        collate: The collator.
+        batch_size: Rows of one batch on one rank.
+        accumulation: Batches of one optimizer step on one rank.
+        num_replicas: Number of ranks.
+        group_by_chart: Whether questions on the same chart come together.
+        shuffle: Whether every epoch has a new order; a stream keeps its own.
+        drop_last: Whether to leave out the last, incomplete round of batches.
+        seed: Seed of the order.
+        stored_images: Whether the collator opens the images of a `datasets.Dataset` itself, see `KeyedRows`; a stream
+            always decodes its images.
+        **loader_arguments: Other arguments of `DataLoader`.
     """
     loader_arguments["generator"] = torch.Generator().manual_seed(seed)
     if not hasattr(records, "__len__"):
-        # A stream cannot be split among workers without losing its order: it is read by the process itself.
+        # Workers would change the order of a stream: the process itself reads it.
         loader_arguments.update(
             num_workers=0, prefetch_factor=None, persistent_workers=False, multiprocessing_context=None
         )

@@ -1,4 +1,4 @@
-"""Which rows meet in a batch: questions on one chart together, every question once an epoch on any number of ranks."""
+"""Sample rows into batches: charts stay together, and each question comes once per epoch on any number of ranks."""
 
 from __future__ import annotations
 
@@ -14,23 +14,34 @@ from .rows import RowKey
 
 
 class ChartSampler(Sampler[RowKey]):
-    """Yields row keys so that consecutive runs of `batch_size` hold whole charts wherever they fit.
+    """Sample row keys so that every `batch_size` consecutive ones contain whole charts where they fit.
 
-    Rows are dealt in two steps. First whole charts, in random order, fill the rows of one optimizer step
-    (`step_size` = batch size x accumulation x ranks); then the charts of a step fill its batches to exactly
-    `batch_size` rows, and a chart is split only where none fits. The rows of a step therefore depend on `step_size`
-    alone: 8 rows as 8 x 1, 4 x 2, 2 x 4 or on two ranks are the same 8 rows. The last step of an epoch is shorter;
-    when its batches do not divide among the ranks, filler rows that count for nothing complete them.
+    Rows are packed in two stages. First, whole charts in random order fill the rows of one optimizer step
+    (`step_size` = batch size x accumulation x ranks). Then the charts of a step fill its batches with exactly
+    `batch_size` rows each, and a chart is split only if none fits. The rows of a step therefore depend only on
+    `step_size`: 8 rows as 8 x 1, 4 x 2, 2 x 4 or on two ranks are the same 8 rows. The last step of an epoch is
+    shorter; if its batches cannot be divided evenly among the ranks, filler rows complete them, which count for
+    nothing.
 
     Args:
-        charts: for every row, the id or number of its chart (a row with `None` or "" is a chart of its own); `None`
-            when rows do not share charts.
-        num_rows: how many rows there are.
-        batch_size: rows of one batch on one rank.
-        step_size: rows of one optimizer step over all ranks; a multiple of `batch_size` x `num_replicas`.
-        num_replicas: how many ranks the batches are dealt to, in turn.
-        shuffle: a new order every epoch, drawn from (seed, epoch); without it rows keep their order, charts together.
-        drop_last: leave out the last, incomplete round of batches instead of filling it.
+        num_rows: Number of rows.
+        charts: The id or number of the chart for every row (a row with `None` or "" is a chart of its own); `None` if
+            rows do not share charts.
+        batch_size: Rows of one batch on one rank.
+        step_size: Rows of one optimizer step over all ranks; a multiple of `batch_size` x `num_replicas`.
+        num_replicas: Number of ranks, which get the batches in turn.
+        shuffle: Whether every epoch has a new order, determined by (seed, epoch); otherwise rows keep their order,
+            with charts together.
+        drop_last: Leave out the last, incomplete round of batches instead of completing it.
+        seed: Seed of the order.
+
+    Raises:
+        ValueError: `step_size` is not a multiple of `batch_size` x `num_replicas`.
+
+    Example:
+        >>> sampler = ChartSampler(4, charts=["a", "b", "a", "b"], batch_size=2, step_size=2, shuffle=False)
+        >>> [key.row for key in sampler]
+        [0, 2, 1, 3]
     """
 
     def __init__(
@@ -44,16 +55,16 @@ class ChartSampler(Sampler[RowKey]):
         shuffle: bool = True,
         drop_last: bool = False,
         seed: int = 0,
-    ):
+    ) -> None:
         if step_size % (batch_size * num_replicas):
-            raise ValueError(f"step_size={step_size} is no multiple of {batch_size} rows on {num_replicas} ranks")
+            raise ValueError(f"step_size={step_size} is not a multiple of {batch_size} rows on {num_replicas} ranks")
         self.groups = _group_rows(num_rows, charts)
         self.num_rows, self.batch_size, self.step_size = num_rows, batch_size, step_size
         self.num_replicas, self.shuffle, self.drop_last, self.seed = num_replicas, shuffle, drop_last, seed
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of this epoch (counted from 0) from the next iteration on."""
+        """Use the order of this epoch (counted from 0) from the next iteration on."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -79,12 +90,12 @@ class ChartSampler(Sampler[RowKey]):
             groups = [groups[i] for i in order]
         for step in _pack(groups, self.step_size):
             for batch in _pack(step, self.batch_size):
-                for part in batch:
-                    yield from part
+                for rows in batch:
+                    yield from rows
 
 
 def _group_rows(num_rows: int, charts: Sequence[Any] | None) -> list[list[int]]:
-    """Rows of each chart, charts in the order of their first row; a row without an id is a chart of its own."""
+    """Return the rows of each chart, in the order of their first rows; a row without an id is a chart of its own."""
     if charts is None:
         return [[row] for row in range(num_rows)]
     groups: dict[Any, list[int]] = {}
@@ -94,28 +105,29 @@ def _group_rows(num_rows: int, charts: Sequence[Any] | None) -> list[list[int]]:
 
 
 def _pack(groups: Sequence[list[int]], capacity: int) -> Iterator[list[list[int]]]:
-    """Deal groups to bins of exactly `capacity` rows (the last one may be smaller), in order as far as they fit.
+    """Pack groups into bins of exactly `capacity` rows (the last one may be smaller), in order where possible.
 
-    The earliest group that fits goes first; when none does, the earliest one is split. Groups wait in one queue per
-    size, so that a bin costs a look at the queue heads and not at all groups.
+    The earliest group that fits is next; if none fits, the earliest one is split. There is one queue of groups per
+    size, so that only the heads of the queues are compared, not all groups.
     """
     waiting: dict[int, OrderedDict[int, list[int]]] = {}
     for position, group in enumerate(groups):
         waiting.setdefault(len(group), OrderedDict())[position] = group
     left = sum(map(len, groups))
     while left:
-        parts, room = [], min(capacity, left)
-        left -= room
-        while room:
+        packed: list[list[int]] = []
+        free = min(capacity, left)
+        left -= free
+        while free:
             heads = [(next(iter(queue)), size) for size, queue in waiting.items()]
-            position, size = min((h for h in heads if h[1] <= room), default=min(heads))
+            position, size = min((h for h in heads if h[1] <= free), default=min(heads))
             group = waiting[size].pop(position)
             if not waiting[size]:
                 del waiting[size]
-            parts.append(group[:room])
-            if size > room:
-                rest = waiting.setdefault(size - room, OrderedDict())
-                rest[position] = group[room:]
+            packed.append(group[:free])
+            if size > free:
+                rest = waiting.setdefault(size - free, OrderedDict())
+                rest[position] = group[free:]
                 rest.move_to_end(position, last=False)
-            room -= len(parts[-1])
-        yield parts
+            free -= len(packed[-1])
+        yield packed

@@ -3,7 +3,7 @@
 from .columns import LayoutError
 from .load import load_chartqa
 from .push_dataset import push_dataset
-from .records import RecordError
+from .record_errors import RecordError
 from .splitting import split_by_chart, stratified_subset
 from .synthetic import synthetic_chartqa
 

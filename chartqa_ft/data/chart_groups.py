@@ -1,4 +1,4 @@
-"""Which rows show the same chart: those with one `chart_id` whose stored image is the same, found without decoding."""
+"""Which rows show the same chart: those with the same `chart_id` and the same stored image. No image is decoded."""
 
 from __future__ import annotations
 
@@ -11,30 +11,34 @@ from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 64
-"""Rows whose stored images are read at a time."""
+_ROWS_PER_READ = 64
+"""Rows whose stored images are in memory at a time."""
 
 
 class _File(NamedTuple):
-    """An image that stands in a file of its own; `size` in pixels where a loaded image tells it."""
+    """An image that is a file of its own; `size` in pixels (width, height), if a loaded image has it."""
 
     path: str
     size: tuple[int, int] | None = None
 
 
 def chart_groups(records: Any) -> list[int] | None:
-    """For every row the number of its chart, counted from 0 in the order of first rows.
+    """Number the charts of records, from 0 in the order of their first rows.
 
-    Rows share a number when they have the same `chart_id` *and* the same stored image, so that two data sets put
-    together may use one id for different charts: these become different groups, and a warning says so. Rows without
-    an id (`None` or "") are charts of their own. Only images of ids that several rows have are read, none is decoded:
-    the cost is one pass over their bytes.
+    Rows share a number if they have the same `chart_id` *and* the same stored image. Concatenated datasets may thus
+    use one id for different charts: these become different groups, and a warning says so. A row without an id (`None`
+    or "") is a chart of its own. Images are read only for ids that several rows have, and never decoded: the cost is
+    one pass over their bytes.
 
     Args:
-        records: a `datasets.Dataset` or a list of records.
+        records: A `datasets.Dataset` or a list of records.
 
     Returns:
-        The numbers, or `None` where the records do not say which chart they show.
+        The number of the chart for every row, or `None` if the records do not have the columns to tell.
+
+    Example:
+        >>> chart_groups([{"chart_id": name, "image": b"..."} for name in ("a", "b", "a", "")])
+        [0, 1, 0, 2]
     """
     ids = chart_ids(records)
     if ids is None:
@@ -46,40 +50,39 @@ def chart_groups(records: Any) -> list[int] | None:
     repeated = {chart: rows for chart, rows in rows_of.items() if len(rows) > 1}
     candidates = sorted(row for rows in repeated.values() for row in rows)
     images = dict(zip(candidates, map(stored_key, _stored_images(records, candidates)), strict=True))
-    parts: dict[int, Hashable] = {}
-    mixed = []
+    contents: dict[int, Hashable] = {}
+    ambiguous = []
     for chart, rows in repeated.items():
         if len({images[row] for row in rows}) > 1:
-            # Different files may hold the same picture, and one data set its bytes where another has a path.
-            contents = {row: content_key(images[row]) for row in rows}
-            parts.update(contents)
-            if len(set(contents.values())) > 1:
-                mixed.append(chart)
-    if mixed:
-        rows = repeated[mixed[0]]
-        other = next(row for row in rows if parts[row] != parts[rows[0]])
+            # Different files may hold the same image, and one dataset may hold its bytes where another has a path.
+            contents.update({row: content_key(images[row]) for row in rows})
+            if len({contents[row] for row in rows}) > 1:
+                ambiguous.append(chart)
+    if ambiguous:
+        rows = repeated[ambiguous[0]]
+        other = next(row for row in rows if contents[row] != contents[rows[0]])
         logger.warning(
-            "%d chart_ids stand for more than one image, such as %r in rows %d and %d: their rows are taken as "
-            "different charts. Make the ids of data sets different before you put them together.",
-            len(mixed),
-            mixed[0],
+            "%d chart_ids stand for more than one image, such as %r in rows %d and %d: their rows are treated as "
+            "different charts. Make the ids unique before concatenating datasets.",
+            len(ambiguous),
+            ambiguous[0],
             rows[0],
             other,
         )
     numbers: dict[Hashable, int] = {}
     return [
-        numbers.setdefault((chart, parts.get(row)) if has_chart(chart) else ("row", row, None), len(numbers))
+        numbers.setdefault((chart, contents.get(row)) if has_chart(chart) else ("row", row, None), len(numbers))
         for row, chart in enumerate(ids)
     ]
 
 
 def has_chart(chart_id: Any) -> bool:
-    """Whether a `chart_id` names a chart: `None` and "" do not, and rows that have none share nothing."""
+    """Return whether a `chart_id` names a chart; `None` and "" do not, and rows without an id share nothing."""
     return chart_id is not None and chart_id != ""
 
 
 def chart_ids(records: Any) -> list[Any] | None:
-    """The `chart_id` of every row without decoding one image, or `None` where no row has one."""
+    """Return the `chart_id` of every row without decoding an image, or `None` if no row has one."""
     columns = getattr(records, "column_names", None)
     if columns is not None:
         known = {"chart_id", "image"} <= set(columns)
@@ -90,23 +93,23 @@ def chart_ids(records: Any) -> list[Any] | None:
 
 
 def _stored_images(records: Any, rows: Sequence[int]) -> Iterator[Any]:
-    """The images of some rows as they are stored: of a `datasets.Dataset` the undecoded path or bytes."""
+    """Yield the images of some rows as they are stored; for a `datasets.Dataset` the undecoded path or bytes."""
     if isinstance(records, (list, tuple)):
         yield from (records[row].get("image") for row in rows)
         return
     stored = records.select_columns(["image"]).with_format("arrow")
-    for start in range(0, len(rows), CHUNK):
-        yield from stored[list(rows[start : start + CHUNK])]["image"].to_pylist()
+    for start in range(0, len(rows), _ROWS_PER_READ):
+        yield from stored[list(rows[start : start + _ROWS_PER_READ])]["image"].to_pylist()
 
 
 def stored_key(image: Any) -> Hashable:
-    """Equal for equal stored images: a file by its path, bytes, arrays and loaded pictures by a digest."""
+    """Return a key that is equal for equal stored images: a file's path, a digest of bytes, arrays and PIL images."""
     if isinstance(image, Mapping) and ("bytes" in image or "path" in image):
         image = image.get("path") if image.get("bytes") is None else image["bytes"]
     if isinstance(image, (str, Path)):
         return _File(str(image))
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return digest([image])
+        return digest([bytes(image)])
     if getattr(image, "filename", ""):
         return _File(str(image.filename), image.size)
     if hasattr(image, "getpalette"):
@@ -117,7 +120,7 @@ def stored_key(image: Any) -> Hashable:
 
 
 def content_key(key: Hashable) -> Hashable:
-    """A `stored_key` in which the content of a readable file takes the place of its path."""
+    """Return a `stored_key` with the path of a readable file replaced by a digest of its content."""
     if isinstance(key, _File):
         try:
             content = digest([Path(key.path).read_bytes()])
@@ -128,8 +131,8 @@ def content_key(key: Hashable) -> Hashable:
 
 
 def digest(parts: Iterable[bytes]) -> bytes:
-    """16 bytes that differ for different contents."""
-    whole = blake2b(digest_size=16)
+    """Return a digest of some bytes, 16 bytes long."""
+    hasher = blake2b(digest_size=16)
     for part in parts:
-        whole.update(part)
-    return whole.digest()
+        hasher.update(part)
+    return hasher.digest()

@@ -1,4 +1,4 @@
-"""The canonical columns, and which columns of a data set they are."""
+"""The canonical columns, and which columns of a dataset correspond to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 CANONICAL = ("image", "question", "answer", "source", "chart_id")
-# Names that published copies of ChartQA and the tools around it use, the best first.
+# Names that published copies of ChartQA and the tools around it use, by preference.
 _ALIASES = {
     "image": ("image", "images", "img"),
     "file": ("imgname", "file_name", "filename", "image_path", "image_file", "image_name", "img_path"),
@@ -25,7 +25,7 @@ _ALIASES = {
 
 
 class LayoutError(ValueError):
-    """A source whose files or columns are not understood; the message lists what was seen and what to write."""
+    """A source whose files or columns are not recognized; the message lists what was found and how to fix it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Columns:
     file: str | None  # the names of the image files
     source: str | None
     chart_id: str | None
-    question_type: str | None = None  # these three mark ChartQAPro
+    question_type: str | None = None  # this and the next two: ChartQAPro only
     year: str | None = None
     paragraph: str | None = None
 
@@ -50,68 +50,90 @@ class Columns:
 
     @property
     def is_pro(self) -> bool:
+        """Whether the records have the layout of ChartQAPro."""
         return self.question_type is not None
 
 
 def find_columns(
     seen: Sequence[str], column_map: Mapping[str, str] | None, *, where: str, require_answers: bool = True
 ) -> Columns:
-    """Tell which column is which: what `column_map` says, and for the rest the names that copies of ChartQA use.
+    """Match the columns of a source with the canonical ones.
+
+    Entries of `column_map` come first; the other columns are found by the names that copies of ChartQA use.
+
+    Args:
+        seen: The columns of the source.
+        column_map: `{canonical column: the source's column}`, or None.
+        where: What error messages call the source.
+        require_answers: Whether a column of answers must exist.
 
     Raises:
-        LayoutError: A column is missing or misspelt.
+        LayoutError: A column is missing or misspelled.
+
+    Example:
+        >>> find_columns(["imgname", "query", "label"], None, where="charts.csv").used
+        ['query', 'label', 'imgname']
     """
     column_map = dict(column_map or {})
-    for canonical, theirs in column_map.items():
-        if canonical not in CANONICAL:
-            guess = difflib.get_close_matches(canonical, CANONICAL, n=1)
-            raise LayoutError(
-                f"column_map has the key {canonical!r}, which is no canonical column"
-                + (f" (did you mean {guess[0]!r}?)" if guess else "")
-                + f". Its keys are from {', '.join(CANONICAL)}; its values are columns of your data."
-            )
-        if theirs not in seen:
-            guess = difflib.get_close_matches(theirs, seen, n=1)
-            raise LayoutError(
-                f"{where}: column_map[{canonical!r}] is {theirs!r}, but there is no such column"
-                + (f" (did you mean {guess[0]!r}?)" if guess else "")
-                + f". Columns seen: {', '.join(map(repr, seen))}."
-            )
+    _check_column_map(column_map, seen, where)
     by_key = {_key(name): name for name in reversed(seen)}
     found = {role: next((by_key[a] for a in aliases if a in by_key), None) for role, aliases in _ALIASES.items()}
     found.update(column_map)
     if found["question_type"] is None or found["year"] is None:  # only ChartQAPro has both
         found["question_type"] = found["year"] = found["paragraph"] = None
-    missing = [name for name in ("question", "answer") if found[name] is None]
-    if not require_answers and "answer" in missing:
-        missing.remove("answer")
+    question = found.pop("question")
+    missing = ["question"] if question is None else []
+    if require_answers and found["answer"] is None:
+        missing.append("answer")
     if found["image"] is None and found["file"] is None:
         missing.append("image")
-    if missing:
-        free = [name for name in seen if name not in found.values()]
-        example = {name: difflib.get_close_matches(name, free, n=1, cutoff=0.5) for name in missing}
-        wanted = ", ".join(f"{name!r}: {guess[0] if guess else '<your column>'!r}" for name, guess in example.items())
-        message = (
-            f"{where}: no column for {' and '.join(missing)}. Columns seen: {', '.join(map(repr, seen)) or 'none'}. "
-            f"Say which is which, for example column_map={{{wanted}}}."
-        )
-        if "answer" in missing:
-            message += " If the split has no answers (a hidden test set), pass require_answers=False."
-        delimiter = next((mark for mark in ";\t|" if any(mark in str(name) for name in seen)), None)
-        if delimiter is not None:
-            message = (
-                f"{where}: no column for {' and '.join(missing)}. Columns seen: {', '.join(map(repr, seen))}. The "
-                f"{delimiter!r} in a column's name looks like a wrong delimiter: save the table with commas between "
-                "its columns (read are also ';' and tabs, if nothing else divides the header)."
-            )
-        raise LayoutError(message)
-    return Columns(**found)
+    if missing or question is None:
+        free = [name for name in seen if name not in (question, *found.values())]
+        raise LayoutError(_missing_columns(missing, seen, free, where))
+    return Columns(question=question, **found)
+
+
+def columns_of(records: Iterable[dict[str, Any] | str], limit: int = 1000) -> list[str]:
+    """Return all keys of the first `limit` records in order of appearance; a JSON record may omit empty fields."""
+    return list(dict.fromkeys(key for record in islice(records, limit) if isinstance(record, dict) for key in record))
 
 
 def _key(name: str) -> str:
     return re.sub(r"[\s-]+", "_", str(name).strip().lower())
 
 
-def columns_of(records: Iterable[dict[str, Any] | str], limit: int = 1000) -> list[str]:
-    """All keys of the first `limit` records, in the order met: a JSON record may leave out what it does not have."""
-    return list(dict.fromkeys(key for record in islice(records, limit) if isinstance(record, dict) for key in record))
+def _check_column_map(column_map: Mapping[str, str], seen: Sequence[str], where: str) -> None:
+    for canonical, theirs in column_map.items():
+        if canonical not in CANONICAL:
+            raise LayoutError(
+                f"column_map has the key {canonical!r}, which is not a canonical column"
+                f"{_did_you_mean(canonical, CANONICAL)}. Its keys are from {', '.join(CANONICAL)}; its values are "
+                "columns of your data."
+            )
+        if theirs not in seen:
+            raise LayoutError(
+                f"{where}: column_map[{canonical!r}] is {theirs!r}, but there is no such column"
+                f"{_did_you_mean(theirs, seen)}. Columns found: {', '.join(map(repr, seen))}."
+            )
+
+
+def _did_you_mean(name: str, candidates: Sequence[str]) -> str:
+    guess = difflib.get_close_matches(name, candidates, n=1)
+    return f" (did you mean {guess[0]!r}?)" if guess else ""
+
+
+def _missing_columns(missing: Sequence[str], seen: Sequence[str], free: Sequence[str], where: str) -> str:
+    """Return the message for missing columns; `free` are the columns of the source that are not used yet."""
+    found = f"{where}: no column for {' and '.join(missing)}. Columns found: {', '.join(map(repr, seen)) or 'none'}. "
+    delimiter = next((mark for mark in ";\t|" if any(mark in str(name) for name in seen)), None)
+    if delimiter is not None:
+        return found + (
+            f"A column name contains {delimiter!r}, which looks like an unsupported delimiter: save the table with "
+            "commas between its columns (';' and tabs also work if the header uses nothing else)."
+        )
+    guesses = {name: difflib.get_close_matches(name, free, n=1, cutoff=0.5) for name in missing}
+    example = ", ".join(f"{name!r}: {guess[0] if guess else '<your column>'!r}" for name, guess in guesses.items())
+    message = f"{found}Pass a column_map, for example column_map={{{example}}}."
+    if "answer" in missing:
+        message += " If the split has no answers (a hidden test set), pass require_answers=False."
+    return message

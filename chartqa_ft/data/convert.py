@@ -1,4 +1,4 @@
-"""The raw records of one split -> a `Dataset` or `IterableDataset` of canonical records, images untouched."""
+"""Convert the raw records of one split to a `Dataset` or `IterableDataset` of canonical records."""
 
 from __future__ import annotations
 
@@ -11,60 +11,68 @@ from typing import TYPE_CHECKING, Any
 from .chart_ids import ChartIds
 from .columns import Columns, LayoutError, columns_of, find_columns
 from .hub_datasets import explained_reading
+from .record_errors import ErrorPolicy, OnError, RecordError, RecordProblem
 from .record_files import FileSplit, RecordFile, read_records
-from .records import ErrorPolicy, RecordError, RecordProblem, RecordReader
+from .records import RecordReader
+from .stored_columns import ROWS_PER_READ, answer_restorer, holds_images, single_images, source_names
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset
 
-# Rows whose images are in memory at a time while they are checked.
-_CHECK_ROWS = 32
-
-# What a message calls the place of a record, and the arguments of `RecordReader`.
+# Where a record is, for messages, and the arguments of `RecordReader`.
 Raw = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
 class SplitReader:
-    """Everything that turns the raw records of one split into canonical ones; it pickles.
+    """All settings for reading one split. Can be pickled.
 
-    `folders` is as in `RecordReader`, `column_map` to `require_answers` are as in `load_chartqa`.
+    `folders` is as in `RecordReader`; `column_map`, `on_error`, `max_pixels` and `require_answers` are as in
+    `load_chartqa`.
     """
 
     label: str  # what messages call the source
     split: str
     column_map: Mapping[str, str] | None
     folders: tuple[Path, ...] | None
-    on_error: str | Callable[[RecordError], None]
+    on_error: OnError
     max_pixels: int | None
     require_answers: bool
-    ids: ChartIds  # shared by all splits that are tables
+    ids: ChartIds  # shared by all splits that are not streams
     from_hub: bool = False  # a stream that may come from the Hub, whose records name files there
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SplitReader:
-        return self  # `datasets` copies the arguments of a stream, and a user's `on_error=errors.append` with them
+        # `datasets` copies the arguments of a stream; a copied `on_error=errors.append` would fill another list.
+        return self
 
     def columns(self, seen: list[str], where: str) -> Columns:
-        """Which of the columns `seen` is which."""
+        """Match the columns `seen` with the canonical ones.
+
+        Raises:
+            LayoutError: A column is missing, or images are only named and there is no folder to find them in.
+        """
         columns = find_columns(seen, self.column_map, where=where, require_answers=self.require_answers)
         if columns.image is None and not self.folders:
             raise LayoutError(
-                f"{where}: the records name their images (column {columns.file!r}) but do not hold them; pass "
+                f"{where}: the records name their images (column {columns.file!r}) but do not contain them; pass "
                 "image_dir=<folder with the images> (the folder of the original ChartQA works as it is)"
             )
         return columns
 
     def columns_of_file(self, file: RecordFile) -> Columns:
+        """Match the columns of a file of records."""
         seen = columns_of(read_records(file.path))
         if not seen:
-            raise LayoutError(f"{file.path}: holds no records")
+            raise LayoutError(f"{file.path}: contains no records")
         return self.columns(seen, str(file.path))
 
     def columns_of_stream(self, stream: IterableDataset) -> Columns:
+        """Match the columns of a stream; its first record is read if it does not list its columns."""
         seen = stream.column_names or list(next(iter(stream), {}))
         return self.columns(seen, f"{self.label}, split {self.split!r}")
 
-    def reader(self, **options: Any) -> RecordReader:
+    def record_reader(self, **options: Any) -> RecordReader:
+        """Return a `RecordReader` with these settings; `options` replace them."""
         return RecordReader(
             folders=self.folders,
             max_pixels=self.max_pixels,
@@ -75,23 +83,35 @@ class SplitReader:
 
 
 def convert(
-    part: FileSplit | Dataset | IterableDataset,
-    recipe: SplitReader,
+    records: FileSplit | Dataset | IterableDataset,
+    split_reader: SplitReader,
     policy: ErrorPolicy,
     *,
     start: int,
     streaming: bool,
 ) -> Dataset | IterableDataset:
-    """The canonical data set of one split; `start` is the index of its first record in the whole split."""
+    """Convert the records of one split.
+
+    Args:
+        records: Files of records, or a loaded dataset.
+        split_reader: The settings.
+        policy: What happens to records that cannot be used; a stream has its own.
+        start: The index of the first record in the whole split.
+        streaming: Whether files of records become a stream.
+    """
     from datasets import Dataset
 
-    if isinstance(part, FileSplit):
-        return _stream_files(part, recipe) if streaming else _convert_files(part, recipe, policy)
-    return _convert_dataset(part, recipe, policy, start) if isinstance(part, Dataset) else _stream(part, recipe)
+    if isinstance(records, FileSplit):
+        if streaming:
+            return _stream_files(records, split_reader)
+        return _convert_files(records, split_reader, policy)
+    if isinstance(records, Dataset):
+        return _convert_dataset(records, split_reader, policy, start)
+    return _convert_stream(records, split_reader)
 
 
 def canonical_features(is_pro: bool = False) -> Features:
-    """The schema that `load_chartqa` documents."""
+    """Return the schema that `load_chartqa` documents, with the columns of ChartQAPro if `is_pro`."""
     from datasets import Features, Image, List, Value
 
     texts = {name: Value("string") for name in ("question", "answer", "source", "chart_id")}
@@ -99,29 +119,34 @@ def canonical_features(is_pro: bool = False) -> Features:
     return Features({"image": Image(), **texts, **pro})
 
 
-def _canonical(
-    raws: Iterable[Raw], read: RecordReader, recipe: SplitReader, policy: ErrorPolicy, start: int = 0
+def _read(
+    raws: Iterable[Raw],
+    read: Callable[..., dict[str, Any]],
+    split_reader: SplitReader,
+    policy: ErrorPolicy,
+    start: int = 0,
 ) -> Iterator[dict[str, Any] | None]:
-    """Canonical records, None for those that are dropped."""
+    """Yield canonical records, None for those that are dropped."""
     for index, (origin, arguments) in enumerate(raws, start):
-        policy.seen[recipe.split] += 1
+        policy.seen[split_reader.split] += 1
+        record: dict[str, Any] | None
         try:
             record = read(*arguments)
         except RecordProblem as problem:
             file, cause = problem.file or origin, f"{problem.cause} (in {origin})"
-            policy.handle(RecordError(recipe.split, index, file, problem.reason, cause))
+            policy.handle(RecordError(split_reader.split, index, file, problem.reason, cause))
             record = None
         yield record
 
 
-def _progress(rows: Iterable[Any], recipe: SplitReader, total: int | None = None) -> Iterable[Any]:
+def _progress(rows: Iterable[Any], split_reader: SplitReader, total: int | None = None) -> Iterable[Any]:
     from datasets.utils import tqdm
 
-    return tqdm(rows, total=total, desc=f"Checking {recipe.split}", unit=" records", delay=1)
+    return tqdm(rows, total=total, desc=f"Checking {split_reader.split}", unit=" records", delay=1)
 
 
 def _table(records: Iterable[dict[str, Any]], features: Features, split: str) -> Dataset:
-    """A `Dataset` in memory, of texts and paths; packed as it goes, so that a record costs no more than its text."""
+    """Return a `Dataset` in memory. It is packed in chunks, so that a record takes no more space than its text."""
     import pyarrow as pa
     from datasets import Dataset, DatasetInfo, NamedSplit
     from datasets.table import InMemoryTable
@@ -133,187 +158,139 @@ def _table(records: Iterable[dict[str, Any]], features: Features, split: str) ->
     return Dataset(InMemoryTable(table), info=DatasetInfo(features=features), split=NamedSplit(split))
 
 
-# ------------------------------------------------------------------------------------------------------ record files
+# -------------------------------------------------------------------------------------------------- files of records
 
 
-def _read_files(files: Iterable[RecordFile], recipe: SplitReader) -> Iterator[Raw]:
+def _read_files(files: Iterable[RecordFile], split_reader: SplitReader) -> Iterator[Raw]:
     for file in files:
-        columns = recipe.columns_of_file(file)
+        columns = split_reader.columns_of_file(file)
         for number, raw in enumerate(read_records(file.path)):
             yield f"record {number} of {file.path}", (raw, columns, file.source)
 
 
-def _convert_files(part: FileSplit, recipe: SplitReader, policy: ErrorPolicy) -> Dataset:
-    features = canonical_features(any(recipe.columns_of_file(file).is_pro for file in part.files))
-    raws = islice(_read_files(part.files, recipe), part.start, part.stop)
-    records = _canonical(_progress(raws, recipe), recipe.reader(), recipe, policy, part.start)
-    dataset = _table((record for record in records if record is not None), features, recipe.split)
-    policy.check_something_left(recipe.split)
+def _features_of_files(files: Iterable[RecordFile], split_reader: SplitReader) -> Features:
+    return canonical_features(any(split_reader.columns_of_file(file).is_pro for file in files))
+
+
+def _convert_files(split: FileSplit, split_reader: SplitReader, policy: ErrorPolicy) -> Dataset:
+    features = _features_of_files(split.files, split_reader)
+    raws = islice(_read_files(split.files, split_reader), split.start, split.stop)
+    reader = split_reader.record_reader()
+    records = _read(_progress(raws, split_reader), reader, split_reader, policy, split.start)
+    dataset = _table((record for record in records if record is not None), features, split_reader.split)
+    policy.check_something_left(split_reader.split)
     return dataset
 
 
-# ----------------------------------------------------------------------------------------------------------- datasets
+# ---------------------------------------------------------------------------------------------------- loaded datasets
 
 
-def _convert_dataset(dataset: Dataset, recipe: SplitReader, policy: ErrorPolicy, start: int) -> Dataset:
-    """The images are attached as they are stored (mapped from disk, not copied); only the texts are built anew."""
+def _convert_dataset(dataset: Dataset, split_reader: SplitReader, policy: ErrorPolicy, start: int) -> Dataset:
+    """Convert the texts; images inside the dataset are attached as they are stored (mapped from disk, not copied)."""
     from datasets import Image, concatenate_datasets
 
     dataset = dataset.with_format(None)
-    columns = recipe.columns(dataset.column_names, f"{recipe.label}, split {recipe.split!r}")
+    columns = split_reader.columns(dataset.column_names, f"{split_reader.label}, split {split_reader.split!r}")
     features = canonical_features(columns.is_pro)
-    is_inside = columns.image is not None and _holds_bytes(dataset, columns.image)
+    image_column = columns.image if columns.image is not None and holds_images(dataset, columns.image) else None
     texts = features.copy()
-    if is_inside:
+    if image_column is not None:
         del texts["image"]
     empty = {name: [] if name == "year_flags" else "" for name in texts}
     kept: list[int] = []
 
     def rows() -> Iterator[dict[str, Any]]:
-        reader = recipe.reader(**_source_names(dataset.features, columns))
-        raws = _progress(_read_dataset(dataset, columns, recipe), recipe, len(dataset))
-        for row, record in enumerate(
-            _canonical(raws, _Inside(reader) if is_inside else reader, recipe, policy, start)
-        ):
+        reader = split_reader.record_reader(**source_names(dataset.features, columns))
+        read = reader if image_column is None else _only_inside(reader)
+        raws = _progress(_read_dataset(dataset, columns, split_reader), split_reader, len(dataset))
+        for row, record in enumerate(_read(raws, read, split_reader, policy, start)):
             if record is not None:
                 kept.append(row)
                 yield {name: record[name] for name in texts}
-            elif is_inside:
-                yield empty  # keeps the texts beside their images until both are selected
+            elif image_column is not None:
+                yield empty  # keeps the texts aligned with their images until both are selected
 
-    table = _table(rows(), texts, recipe.split)
-    policy.check_something_left(recipe.split)
-    if not is_inside or len(dataset) == 0:
-        return _table([], features, recipe.split) if is_inside else table
-    images = _first_of_lists(dataset.select_columns([columns.image]), columns.image)
-    images = images.rename_column(columns.image, "image") if columns.image != "image" else images
+    table = _table(rows(), texts, split_reader.split)
+    policy.check_something_left(split_reader.split)
+    if image_column is None:
+        return table
+    if len(dataset) == 0:
+        return _table([], features, split_reader.split)
+    images = single_images(dataset.select_columns([image_column]), image_column)
+    images = images.rename_column(image_column, "image") if image_column != "image" else images
     result = concatenate_datasets([images.cast_column("image", Image()), table], axis=1, split=table.split)
     return result if len(kept) == len(dataset) else result.select(kept)
 
 
-class _Inside:
-    """A reader for a column whose images are stored in it: a path there could not be told from the others later."""
+def _only_inside(reader: RecordReader) -> Callable[[Mapping[str, Any], Columns], dict[str, Any]]:
+    """Return a reader that refuses paths in a column of stored images, as they would stay in it unchecked."""
 
-    def __init__(self, reader: RecordReader) -> None:
-        self.reader = reader
-
-    def __call__(self, raw: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
-        record = self.reader(raw, columns)
+    def read(raw: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+        record = reader(raw, columns)
         if record["image"]["bytes"] is None:
             path = record["image"]["path"]
-            raise RecordProblem("no image file", "it names a file where other records hold their image", path)
+            raise RecordProblem("no image file", "it names a file, while other records contain their image", path)
         return record
 
+    return read
 
-def _read_dataset(dataset: Dataset, columns: Columns, recipe: SplitReader) -> Iterator[Raw]:
-    """Rows as they are stored: the Arrow format decodes no image."""
-    restore = _restorer(dataset.features, columns)
-    for table in dataset.select_columns(columns.used).with_format("arrow").iter(batch_size=_CHECK_ROWS):
+
+def _read_dataset(dataset: Dataset, columns: Columns, split_reader: SplitReader) -> Iterator[Raw]:
+    """Yield rows as they are stored: the Arrow format decodes no image."""
+    restore = answer_restorer(dataset.features, columns)
+    for table in dataset.select_columns(columns.used).with_format("arrow").iter(batch_size=ROWS_PER_READ):
         for raw in table.to_pylist():
-            yield recipe.label, (restore(raw), columns)
-
-
-def _restorer(features: Features | None, columns: Columns) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A function that gives the answer of a row back what its storage took: the name of a class, the shortest digits
-    of a 32-bit float (0.1 is 0.10000000149011612 in Python's 64 bits)."""
-    feature = (features or {}).get(columns.answer)
-    names, dtype = getattr(feature, "names", None), getattr(feature, "dtype", "")
-    if names is None and dtype not in ("float16", "float32"):
-        return lambda raw: raw
-
-    def restore(raw: dict[str, Any]) -> dict[str, Any]:
-        import numpy as np
-
-        value = raw[columns.answer]
-        if value is not None:
-            raw = {**raw, columns.answer: names[value] if names else float(str(np.dtype(dtype).type(value)))}
-        return raw
-
-    return restore
-
-
-def _is_list(feature: Any) -> bool:
-    return isinstance(feature, list) or type(feature).__name__ in ("List", "LargeList", "Sequence")
-
-
-def _holds_bytes(dataset: Dataset, column: str) -> bool:
-    """Whether the images are stored in the column; decided by its first image."""
-    for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=1):
-        value = table.to_pylist()[0][column]
-        value = value[0] if isinstance(value, list) and value else value
-        if value is not None and value != []:
-            return isinstance(value, bytes) or (isinstance(value, dict) and value.get("bytes") is not None)
-    return False
-
-
-def _first_of_lists(images: Dataset, column: str) -> Dataset:
-    """A column of lists of one image -> a column of images (copied by `datasets`, in its cache)."""
-    from datasets import Features, Image
-
-    if not _is_list(images.features[column]):
-        return images
-    features = Features({column: Image(decode=False)})
-
-    def first(table: Any) -> Any:
-        import pyarrow as pa
-
-        rows = [(value or [None])[0] for value in table[column].to_pylist()]
-        rows = [{"bytes": row, "path": None} if isinstance(row, bytes) else row for row in rows]
-        return pa.Table.from_pylist([{column: row} for row in rows], features.arrow_schema)
-
-    return (
-        images.with_format("arrow")
-        .map(first, batched=True, batch_size=_CHECK_ROWS, features=features)
-        .with_format(None)
-    )
-
-
-def _source_names(features: Features | None, columns: Columns) -> dict[str, Any]:
-    feature = (features or {}).get(columns.source)
-    return {"source_names": tuple(feature.names)} if hasattr(feature, "names") else {}
+            yield split_reader.label, (restore(raw), columns)
 
 
 # ------------------------------------------------------------------------------------------------------------ streams
 
 
-def _stream_files(part: FileSplit, recipe: SplitReader) -> IterableDataset:
-    features = canonical_features(any(recipe.columns_of_file(file).is_pro for file in part.files))
-    return _from_shards(list(part.files), recipe, features)
+def _stream_files(split: FileSplit, split_reader: SplitReader) -> IterableDataset:
+    return _from_shards(list(split.files), split_reader, _features_of_files(split.files, split_reader))
 
 
-def _stream(stream: IterableDataset, recipe: SplitReader) -> IterableDataset:
-    columns = recipe.columns_of_stream(stream)
+def _convert_stream(stream: IterableDataset, split_reader: SplitReader) -> IterableDataset:
+    columns = split_reader.columns_of_stream(stream)
     if stream.features is not None:
         stream = stream.select_columns(columns.used).decode(False)
     number = stream.num_shards
     shards = [stream.shard(number, index) for index in range(number)] if number > 1 else [stream]
-    return _from_shards(shards, recipe, canonical_features(columns.is_pro))
+    return _from_shards(shards, split_reader, canonical_features(columns.is_pro))
 
 
-def _from_shards(shards: list[Any], recipe: SplitReader, features: Features) -> IterableDataset:
+def _from_shards(shards: list[Any], split_reader: SplitReader, features: Features) -> IterableDataset:
     from datasets import IterableDataset, NamedSplit
 
-    # `datasets` deals the entries of a list among workers and nodes.
     return IterableDataset.from_generator(
-        _generate, features=features, gen_kwargs={"shards": shards, "recipe": recipe}, split=NamedSplit(recipe.split)
+        _generate,
+        features=features,
+        # `datasets` distributes the entries of a list among workers and nodes.
+        gen_kwargs={"shards": shards, "split_reader": split_reader},
+        split=NamedSplit(split_reader.split),
     )
 
 
-def _generate(shards: list[Any], recipe: SplitReader) -> Iterator[dict[str, Any]]:
-    """The canonical records of some shards: record files, or streams. What was dropped is reported when they end."""
-    policy = ErrorPolicy(recipe.on_error)
-    ids = recipe.ids.fresh()  # each pass gives the same ids
-    reader = recipe.reader(ids=ids)
+def _generate(shards: list[Any], split_reader: SplitReader) -> Iterator[dict[str, Any]]:
+    """Yield the canonical records of shards (files of records, or streams), then report what was dropped."""
+    policy = ErrorPolicy(split_reader.on_error)
+    ids = split_reader.ids.fresh()  # so that each pass assigns the same ids
+    reader = split_reader.record_reader(ids=ids)
+    raws: Iterable[Raw]
     try:
         for shard in shards:
             if isinstance(shard, RecordFile):
-                raws = _read_files([shard], recipe)
+                raws = _read_files([shard], split_reader)
             else:
-                columns = recipe.columns_of_stream(shard)
-                reader = recipe.reader(ids=ids, **_source_names(shard.features, columns))
-                restore = _restorer(shard.features, columns)
-                rows = explained_reading(shard, recipe.label) if recipe.from_hub else shard
-                raws = ((recipe.label, (restore(raw), columns)) for raw in rows)
-            yield from (record for record in _canonical(raws, reader, recipe, policy) if record is not None)
+                columns = split_reader.columns_of_stream(shard)
+                reader = split_reader.record_reader(ids=ids, **source_names(shard.features, columns))
+                raws = _read_stream(shard, columns, split_reader)
+            yield from (record for record in _read(raws, reader, split_reader, policy) if record is not None)
     finally:
         policy.report()
+
+
+def _read_stream(stream: IterableDataset, columns: Columns, split_reader: SplitReader) -> Iterator[Raw]:
+    restore = answer_restorer(stream.features, columns)
+    for raw in explained_reading(stream, split_reader.label) if split_reader.from_hub else stream:
+        yield split_reader.label, (restore(raw), columns)

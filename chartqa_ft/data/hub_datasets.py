@@ -1,4 +1,4 @@
-"""Data sets of the Hub: the very revision that was asked for, from the Hub or this machine's cache."""
+"""Load datasets of the Hub: exactly the requested revision, from the Hub or from the local cache."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ from .columns import LayoutError
 
 logger = logging.getLogger(__name__)
 
-# What does not change which records a data set has: other arguments make a cache entry of their own.
+# Arguments that do not change the records of a dataset; with any other one, the cache entry is a different one.
 _NEUTRAL = {"token", "cache_dir", "name", "num_proc"}
 
 
 class MissingDatasetError(HubError, FileNotFoundError):
-    """The Hub has no such data set, or does not show it to this user."""
+    """The Hub has no such dataset, or this user has no access to it."""
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: int | None = None) -> None:
+        HubError.__init__(self, message, status=status, retry_after=retry_after)
 
 
 def load_hub_dataset(name: str, *, revision: str | None, streaming: bool, **load_kwargs: Any) -> Mapping[str, Any]:
-    """`datasets.load_dataset` of all splits; what fails on the way is tried again, then explained.
+    """Load all splits with `datasets.load_dataset`; failures are retried and then explained.
 
-    When the Hub cannot be asked, `datasets` alone takes the newest copy in its cache, whatever its revision. This
-    takes the copy of the commit that `revision` was when the Hub was last asked, or none.
+    If the Hub cannot be reached, `datasets` alone takes the newest copy in its cache, whatever its revision. This
+    function takes the copy of the commit that `revision` pointed to when the Hub was last asked, or fails.
 
     Args:
         name: `owner/name` on the Hub.
-        revision: branch, tag or commit; None is `main`.
-        streaming: read over the network instead of storing it first. Offline, from the cache.
-        load_kwargs: for `load_dataset`.
+        revision: Branch, tag or commit; None means `main`.
+        streaming: Read over the network instead of downloading first; offline, read from the cache.
+        **load_kwargs: Passed to `load_dataset`.
 
     Raises:
-        MissingDatasetError: there is no such data set, or not for this user.
-        HubError: the Hub refused it or cannot be reached, or the cache does not hold it offline.
-        LayoutError: the data set is a script, which is never run.
+        MissingDatasetError: There is no such dataset, or this user has no access to it.
+        HubError: The Hub refused access or cannot be reached, or the dataset is not in the cache while offline.
+        LayoutError: The dataset is a script, which is never run.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -45,9 +48,9 @@ def load_hub_dataset(name: str, *, revision: str | None, streaming: bool, **load
     token = load_kwargs.get("token")
     try:
         with explained("load", name, repo_type="dataset", revision=revision, token=token):
-            if constants.HF_HUB_OFFLINE and (folder := _find(name, revision, load_kwargs)):
-                return _read(folder, name, streaming, load_kwargs)
-            return _load(name, revision, streaming, load_kwargs)
+            if constants.HF_HUB_OFFLINE and (folder := _find_in_cache(name, revision, load_kwargs)):
+                return _read_from_cache(folder, name, streaming, load_kwargs)
+            return _load_from_hub(name, revision, streaming, load_kwargs)
     except HubError as error:
         if isinstance(error.__cause__, RepositoryNotFoundError) and not isinstance(error.__cause__, GatedRepoError):
             raise MissingDatasetError(str(error), status=error.status, retry_after=error.retry_after) from error
@@ -55,7 +58,7 @@ def load_hub_dataset(name: str, *, revision: str | None, streaming: bool, **load
 
 
 def explained_reading(records: Iterable[Any], name: str) -> Iterator[Any]:
-    """The records of a stream; what breaks while they are read is explained as in `load_hub_dataset`."""
+    """Yield the records of a stream; errors while reading are explained as in `load_hub_dataset`."""
     records = iter(records)
     while True:
         with explained("load", name, repo_type="dataset"):
@@ -66,13 +69,13 @@ def explained_reading(records: Iterable[Any], name: str) -> Iterator[Any]:
         yield record
 
 
-def _load(name: str, revision: str | None, streaming: bool, load_kwargs: dict[str, Any]) -> Mapping[str, Any]:
+def _load_from_hub(name: str, revision: str | None, streaming: bool, load_kwargs: dict[str, Any]) -> Mapping[str, Any]:
     import datasets
     from huggingface_hub import HfApi, constants
 
-    if streaming:  # an empty cache, so that `datasets` cannot take a copy of some other revision from it
+    if streaming:  # a cache without tables, so that `datasets` cannot take a copy of another revision from it
         load_kwargs = {**load_kwargs, "cache_dir": str(Path(datasets.config.HF_DATASETS_CACHE) / "streams")}
-    what = f"loading the data set {name}"
+    what = f"loading the dataset {name}"
     try:
         loaded = retrying(
             lambda: datasets.load_dataset(name, revision=revision, streaming=streaming, **load_kwargs), what=what
@@ -81,10 +84,10 @@ def _load(name: str, revision: str | None, streaming: bool, load_kwargs: dict[st
         if constants.HF_HUB_OFFLINE:
             raise MissingDatasetError(
                 f"{name} was not loaded: HF_HUB_OFFLINE=1 forbids asking the Hub, and revision {revision or 'main'!r} "
-                "of the data set is not in this machine's cache. Load it once with the network (without streaming, "
-                "which stores nothing) and without HF_HUB_OFFLINE."
+                "of the dataset is not in the local cache. Load it once online (without streaming, which stores "
+                "nothing) and without HF_HUB_OFFLINE."
             ) from None
-        # `datasets` keeps the reason to itself: the Hub tells it once more.
+        # `datasets` hides the reason: ask the Hub again, which raises it.
         token = load_kwargs.get("token")
         retrying(lambda: HfApi(token=token).dataset_info(name, revision=revision), what=what)
         raise
@@ -92,37 +95,37 @@ def _load(name: str, revision: str | None, streaming: bool, load_kwargs: dict[st
         if "scripts are no longer supported" not in str(error):
             raise
         raise LayoutError(
-            f"{name} comes with a script that makes its records, and code from the Hub is never run ({error}). Take "
-            "the Hub's own copy of it in Parquet, if there is one: revision='refs/convert/parquet'."
+            f"{name} is a loading script, and code from the Hub is never run ({error}). Use the Hub's own copy of it "
+            "in Parquet, if there is one: revision='refs/convert/parquet'."
         ) from error
     used, wanted = commit_of(loaded), _known_commit(name, revision)
     if used is None or used == wanted or (wanted is None and not constants.HF_HUB_OFFLINE):
         return loaded
-    # The Hub could not be asked, and `datasets` took what it found in its cache.
-    folder = _find(name, revision, load_kwargs)
+    # The Hub could not be reached, and `datasets` took what it found in its cache.
+    folder = _find_in_cache(name, revision, load_kwargs)
     if folder is None:
         raise HubError(
-            f"{name} was not loaded: the Hub cannot be asked, and this machine's cache does not hold revision "
-            f"{revision or 'main'!r} of the data set, but commit {used}. Load it once with the network and without "
+            f"{name} was not loaded: the Hub cannot be reached, and the local cache does not hold revision "
+            f"{revision or 'main'!r} of the dataset, but commit {used}. Load it once online and without "
             "HF_HUB_OFFLINE, or pass that commit as revision."
         )
-    logger.warning("the Hub cannot be asked for %s; taking commit %s of it from this machine's cache", name, wanted)
-    return _read(folder, name, streaming, load_kwargs)
+    logger.warning("The Hub cannot be reached for %s; using commit %s from the local cache.", name, wanted)
+    return _read_from_cache(folder, name, streaming, load_kwargs)
 
 
 # --------------------------------------------------------------------------------------------------------- the cache
 
 
 def commit_of(loaded: Any) -> str | None:
-    """The commit that tables come from: `datasets` names the folder in its cache after it."""
-    parts = loaded.values() if isinstance(loaded, Mapping) else [loaded]
-    files = [file["filename"] for part in parts for file in getattr(part, "cache_files", None) or ()]
+    """Return the commit that a loaded dataset comes from: `datasets` names the folder in its cache after it."""
+    splits = loaded.values() if isinstance(loaded, Mapping) else [loaded]
+    files = [file["filename"] for split in splits for file in getattr(split, "cache_files", None) or ()]
     commit = Path(files[0]).parent.name if files else ""
     return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
 
 def _known_commit(name: str, revision: str | None) -> str | None:
-    """What `revision` was when the Hub was last asked for it."""
+    """Return the commit that `revision` pointed to when the Hub was last asked for it."""
     from huggingface_hub import constants
 
     if revision and re.fullmatch("[0-9a-f]{40}", revision):
@@ -134,8 +137,8 @@ def _known_commit(name: str, revision: str | None) -> str | None:
     return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
-def _find(name: str, revision: str | None, load_kwargs: Mapping[str, Any]) -> Path | None:
-    """The folder with the tables that were made when this revision was last loaded."""
+def _find_in_cache(name: str, revision: str | None, load_kwargs: Mapping[str, Any]) -> Path | None:
+    """Return the folder in the cache with the tables of this revision, None if it was never loaded."""
     from datasets import config
     from datasets.naming import camelcase_to_snakecase
 
@@ -151,7 +154,7 @@ def _find(name: str, revision: str | None, load_kwargs: Mapping[str, Any]) -> Pa
     return found[0] if found else None
 
 
-def _read(folder: Path, name: str, streaming: bool, load_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+def _read_from_cache(folder: Path, name: str, streaming: bool, load_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
     from datasets.packaged_modules.cache.cache import Cache
 
     builder = Cache(

@@ -1,4 +1,4 @@
-"""Own charts with questions to the Hub: checked, as Parquet with the images inside, with a short card."""
+"""Push your own charts with questions to the Hub: checked, as Parquet with the images inside, with a short card."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["push_dataset"]
 
-# What tells a card of ours, that may be written anew, from one that somebody wrote.
+# Marks a card that was written here and may be replaced, unlike one that a person wrote.
 _MARK = "<!-- Written by chartqa_ft.push_dataset, which replaces all that stands below. -->"
 _COUNTS = "chartqa_counts"
 _CONTENT = {
     "image": "the chart",
-    "question": "the question on it",
+    "question": "a question about it",
     "answer": "the answer; a list is one text, `[2017, 2023]`",
     "source": "`human`, `augmented` or `unknown`",
-    "chart_id": "equal for all questions on one chart",
+    "chart_id": "the same for all questions on a chart",
 }
 _SPLIT = re.compile(r"\w+(\.\w+)*")
 
@@ -46,41 +46,46 @@ def push_dataset(
     max_shard_size: int | str | None = None,
     **load_kwargs: Any,
 ) -> CommitInfo:
-    """Push charts with questions to the Hub, so that `load_chartqa(repo_id)` gives back the same records.
+    """Push charts with questions to the Hub, so that `load_chartqa(repo_id)` returns the same records.
 
-    All records are read and checked before anything is sent. Every image goes along as it is stored, inside the
-    Parquet files; names of folders of this machine do not. The same call again after a failure sends no stored file
-    twice. A card that somebody wrote keeps its text; one of ours, or a missing one, is written anew.
+    All records are read and checked before anything is sent. Images are stored inside the Parquet files, byte for
+    byte; names of local folders are not sent. Repeating the call after a failure uploads no file twice. A dataset
+    card that a person wrote keeps its text; a missing one, or one that this function wrote, is replaced.
 
-    `load_chartqa(repo_id, streaming=True)` gives the same records too; where there are several splits or files it adds
-    a mark to every `chart_id`, see there.
+    `load_chartqa(repo_id, streaming=True)` returns the same records too; if there are several splits or files, it adds
+    a digest to every `chart_id` (see `load_chartqa`).
 
     Args:
-        dataset: what `load_chartqa` takes: a `Dataset` or `DatasetDict`, or a file or folder with own charts. Only the
-            canonical columns are pushed.
-        repo_id: `owner/name` on the Hub; made if it is not there. A single data set leaves its other splits as they
-            are; a dict of them replaces all, as `DatasetDict.push_to_hub` does.
-        split: what to call a single data set (default: its own name, or `train`), or the one split to take of several.
-        private: make a new repository private. A repository that is public already is then refused.
-        token: Hub token; None takes the one that is logged in.
-        revision: branch to push to, made if it is not there.
-        create_pr: open a pull request instead of changing the branch.
-        license: for the card, a name that the Hub knows: `"mit"`, `"cc-by-4.0"`, `"other"`, ...
-        commit_message: of the commit with the records.
-        max_shard_size: largest Parquet file, in bytes or like `"500MB"`.
-        load_kwargs: for `load_chartqa`: `image_dir`, `column_map`, `max_pixels`, ...
+        dataset: Anything that `load_chartqa` takes, except a stream: a `Dataset` or `DatasetDict`, or a file or folder
+            with your own charts. Only the canonical columns are pushed.
+        repo_id: `owner/name` on the Hub; created if it does not exist. A single dataset leaves the other splits of the
+            repository as they are; a dict of datasets replaces all, as `DatasetDict.push_to_hub` does.
+        split: Name for a single dataset (default: its own name, or `train`), or the one split of several to push.
+        private: Make a new repository private. If the repository exists and is public, the push is refused.
+        token: Hub token; None uses the one that is logged in.
+        revision: Branch to push to; created if it does not exist.
+        create_pr: Open a pull request instead of changing the branch.
+        license: License for the card, by its identifier on the Hub: `"mit"`, `"cc-by-4.0"`, `"other"`, ...
+        commit_message: Message of the commit with the records.
+        max_shard_size: Largest Parquet file, in bytes or as `"500MB"`.
+        **load_kwargs: Passed to `load_chartqa`: `image_dir`, `column_map`, `max_pixels`, ...
 
     Returns:
-        What huggingface_hub tells about the last commit; `.pr_url` with `create_pr`, unless there was nothing new.
+        The `CommitInfo` of the last commit. With `create_pr` it has a `.pr_url`, unless there was nothing new.
 
     Raises:
-        RecordError, LayoutError: a record, column or file that cannot be used; nothing was sent.
+        RecordError, LayoutError: A record, column or file cannot be used; nothing was sent.
         TypeError: `dataset` is a stream.
-        ValueError: a name that the Hub does not allow, or a card that it refuses; nothing was sent.
-        HubError: the Hub refused it or cannot be reached; the message says what to do.
+        ValueError: The Hub does not allow a name, or refuses the card; nothing was sent.
+        HubError: The Hub refused the push or cannot be reached; the message says what to do.
+
+    Example:
+        >>> from chartqa_ft import push_dataset, synthetic_chartqa
+        >>> charts = synthetic_chartqa(3, seed=0)
+        >>> push_dataset(charts, "alice/charts", license="cc-by-4.0", private=True)  # doctest: +SKIP
     """
     splits, single = _checked(dataset, split, load_kwargs)
-    counts = {name: _count(part) for name, part in splits.items()}
+    counts = {name: _count(records) for name, records in splits.items()}
     from huggingface_hub import DatasetCardData
 
     with explained("push", repo_id, repo_type="dataset", revision=revision, token=token):
@@ -104,39 +109,40 @@ def push_dataset(
             repeatable=not create_pr,
         )
         if create_pr and not commit.pr_revision:
-            return commit  # the branch holds these very records already: there is nothing to propose
+            return commit  # the branch already holds these records: there is nothing to propose
         target = commit.pr_revision if create_pr else revision
     try:
         with explained("push", repo_id, repo_type="dataset", revision=target, token=token):
             last = retrying(lambda: _push_card(repo_id, target, token, counts, license), what=f"the card of {repo_id}")
     except HubError as error:
         why = str(error).removeprefix(f"{repo_id} was not pushed: ")
-        told = f"the records of {repo_id} are pushed ({commit.pr_url or commit.commit_url}), but its card is not"
-        raise HubError(f"{told}: {why}", status=error.status, retry_after=error.retry_after) from error.__cause__
-    # The commit of the card went to a pull request that is open already, and does not name it.
+        message = f"the records of {repo_id} are pushed ({commit.pr_url or commit.commit_url}), but its card is not"
+        raise HubError(f"{message}: {why}", status=error.status, retry_after=error.retry_after) from error.__cause__
+    # With create_pr, the commit of the card went to the pull request that the first commit opened and names.
     return commit if create_pr else last
 
 
 def _checked(dataset: Any, split: str | None, load_kwargs: dict[str, Any]) -> tuple[DatasetDict, str | None]:
-    """All records in the canonical columns, every one of them checked, and the name of the split if it is a single."""
+    """Return all records, checked, with the canonical columns, and the name of the split if there is a single one."""
     from datasets import Dataset, DatasetDict, IterableDataset
 
-    parts = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
-    if any(isinstance(part, IterableDataset) for part in parts) or load_kwargs.get("streaming"):
-        raise TypeError("a stream cannot be pushed: its records are checked first; load it without streaming")
+    loaded = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
+    if any(isinstance(records, IterableDataset) for records in loaded) or load_kwargs.get("streaming"):
+        raise TypeError("a stream cannot be pushed, since its records are checked first: load it without streaming")
     if isinstance(dataset, Dataset):
         split = split or str(dataset.split or "train")
         dataset = {split: dataset}
     for name in [*([split] if split else []), *(dataset if isinstance(dataset, Mapping) else [])]:
         if not _SPLIT.fullmatch(str(name)):
-            raise ValueError(f"the split {name!r} cannot be pushed: its name may hold letters, digits and _ alone")
-    loaded = load_chartqa(dataset, split=split, **load_kwargs)
-    splits = {split: loaded} if isinstance(loaded, Dataset) else loaded
-    return DatasetDict({name: part.select_columns([*CANONICAL]) for name, part in splits.items()}), split
+            raise ValueError(f"the split {name!r} cannot be pushed: its name may only contain letters, digits and _")
+    checked = load_chartqa(dataset, split=split, **load_kwargs)
+    splits = {split: checked} if isinstance(checked, Dataset) else checked
+    return DatasetDict({name: records.select_columns([*CANONICAL]) for name, records in splits.items()}), split
 
 
-def _count(part: Any) -> dict[str, int]:
-    texts = part.with_format(None).select_columns(["source", "chart_id"])
+def _count(records: Any) -> dict[str, int]:
+    """Return the number of charts, and of questions by source."""
+    texts = records.with_format(None).select_columns(["source", "chart_id"])
     sources = Counter(texts["source"])
     return {"charts": len(set(texts["chart_id"])), **{name: sources[name] for name in sorted(sources)}}
 
@@ -152,7 +158,7 @@ def _full_name(repo_id: str, token: str | None) -> str:
 
 
 def _check_visibility(repo_id: str, private: bool | None, token: str | None) -> None:
-    """`datasets` pushes what was to be private into a public repository without a word."""
+    """Refuse to push to a public repository with `private=True`, which `datasets` does without a warning."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -164,8 +170,8 @@ def _check_visibility(repo_id: str, private: bool | None, token: str | None) -> 
         return
     if not info.private:
         raise HubError(
-            f"{repo_id} was not pushed: private=True, but there is a public data set of this name already. Choose "
-            "another name, or make that one private in its settings."
+            f"{repo_id} was not pushed: private=True, but a public dataset of this name already exists. Choose "
+            "another name, or make that dataset private in its settings."
         )
 
 
@@ -175,7 +181,7 @@ def _check_visibility(repo_id: str, private: bool | None, token: str | None) -> 
 def _push_card(
     repo_id: str, revision: str | None, token: str | None, counts: Mapping[str, dict[str, int]], license: str | None
 ) -> CommitInfo:
-    """Fill in the card that `datasets` left beside the records, which names the columns and files."""
+    """Complete the card that `datasets` wrote beside the records, which lists the columns and files."""
     from huggingface_hub import DatasetCard, HfApi, hf_hub_download
 
     path = hf_hub_download(repo_id, "README.md", repo_type="dataset", revision=revision, token=token)
@@ -194,7 +200,7 @@ def _push_card(
 def _card(
     text: str, repo_id: str, data: Any, counts: Mapping[str, dict[str, int]], license: str | None
 ) -> DatasetCard:
-    """The card with its text in place of `text`, if that is ours or empty; `data` is changed."""
+    """Return the card, with a new text if `text` is empty or was written here; `data` is changed."""
     from huggingface_hub import DatasetCard
 
     counts = {**_earlier_counts(data.to_dict()), **counts}
@@ -211,7 +217,7 @@ def _card(
 
 
 def _earlier_counts(data: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """What a card of ours says about splits that are still as they were then."""
+    """Return the counts in an earlier card, for the splits that have not changed since."""
     info = data.get("dataset_info")
     splits = info.get("splits") if isinstance(info, dict) else None
     sizes = {one.get("name"): one.get("num_examples") for one in splits or () if isinstance(one, dict)}
@@ -236,12 +242,12 @@ def _text(repo_id: str, counts: Mapping[str, dict[str, int]], license: Any) -> s
         rows.append(f"| {escaped(split)} | {' | '.join(f'{int(cell):,}' for cell in cells)} |")
     load = f"from chartqa_ft import load_chartqa\n\ndataset = load_chartqa({literal(repo_id)})"
     terms = (
-        f"The licence is {escaped(license)}." if license else "No licence is given: ask its author before using it."
+        f"The license is {escaped(license)}." if license else "No license is given: ask the author before using it."
     )
     lines = [
         _MARK,
         f"# {escaped(repo_id)}",
-        "Charts, with questions on them and their answers.",
+        "Charts with questions and answers.",
         fenced(load, "python"),
         "\n".join(["| column | type | content |", "|---|---|---|", *columns]),
         "\n".join(

@@ -1,6 +1,6 @@
-"""Where the records of a ChartQA-like source are, and which of its columns is which.
+"""Files of records: find them in a source, assign them to splits, and read them.
 
-Nothing here looks at the name of a repository: a layout is recognised by its files and its columns.
+Layouts are recognized by their files, never by the name of a repository.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from .columns import LayoutError
 
 SPLIT_ALIASES = ("val", "validation", "valid", "dev")
+"""Names of the validation split, which all mean the same."""
 _SPLIT_NAMES = ("train", "test", *SPLIT_ALIASES)
 _RECORD_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 _NOT_RECORDS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
@@ -23,7 +24,7 @@ _NOT_RECORDS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", 
 
 @dataclass(frozen=True)
 class RecordFile:
-    """One file of records; `source` is what its name says about them: "human", "augmented" or "unknown"."""
+    """One file of records; `source` is what its name says about them, "human", "augmented" or "unknown"."""
 
     path: Path
     source: str
@@ -31,7 +32,7 @@ class RecordFile:
 
 @dataclass(frozen=True)
 class FileSplit:
-    """The record files of one split (JSON, JSON lines, CSV, TSV), or its Parquet files; records `start` to `stop`."""
+    """Records `start` to `stop` of the files of one split: JSON, JSON lines, CSV and TSV, or Parquet."""
 
     files: tuple[RecordFile, ...]
     start: int = 0
@@ -39,35 +40,53 @@ class FileSplit:
 
     @property
     def is_parquet(self) -> bool:
+        """Whether the files are Parquet files."""
         return self.files[0].path.suffix.lower() == ".parquet"
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Whether `folder` was written by `save_to_disk`."""
+    """Return whether `folder` was written by `save_to_disk`."""
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
 def top_folder(path: Path) -> Path:
-    """The folder that a source's image names are relative to."""
+    """Return the folder that the image names of a source are relative to."""
     if path.is_file():
         return path.parent
     official = path / "ChartQA Dataset"  # in a clone of the official repository, and in its unpacked archive
     return official if official.is_dir() else path
 
 
-def find_splits(path: Path) -> dict[str, FileSplit]:
-    """The splits in a file or a folder: the original ChartQA folder (or one split of it), an image folder with its
-    metadata file, a folder of record files or of Parquet files.
+def image_folders(top: Path, split: str) -> tuple[Path, ...]:
+    """Return the folders under `top` that may hold the images of a split, the most specific first, `top` last."""
+    names = SPLIT_ALIASES if split in SPLIT_ALIASES else (split,)
+    names = tuple(dict.fromkeys((split, *names)))
+    parents = [top / name for name in names] + [top]
+    folders = [folder for parent in parents for folder in (parent / "png", parent / "images", parent)]
+    return tuple(folder.resolve() for folder in folders if folder.is_dir())
 
-    A split is named after its folder (`train/`), else after a word in the file's name (`test_human.json`,
-    `val-00000-of-00001.parquet`), else it is "train".
+
+def find_splits(path: Path) -> dict[str, FileSplit]:
+    """Find the splits in a file or a folder.
+
+    A folder may be the original ChartQA folder (or one split of it), an image folder with its metadata file, a folder
+    of record files or of Parquet files. A split is named after its folder (`train/`), else after a word in the file's
+    name (`test_human.json`, `val-00000-of-00001.parquet`), else it is "train".
 
     Raises:
-        LayoutError: No records, records of a kind that is not read, or the same split in files of several kinds.
+        LayoutError: There are no records, a file type is not supported, or a split has files of several types.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("val_human.json", "val_augmented.json"):
+        ...     _ = (folder / name).write_text("[]")
+        >>> {split: [file.source for file in found.files] for split, found in find_splits(folder).items()}
+        {'val': ['human', 'augmented']}
     """
     if path.is_file():
         if path.suffix.lower() not in (*_RECORD_SUFFIXES, ".parquet"):
-            raise LayoutError(f"{path}: no kind of file that is read ({', '.join(_RECORD_SUFFIXES)}, .parquet)")
+            raise LayoutError(f"{path}: unsupported file type (supported: {', '.join(_RECORD_SUFFIXES)}, .parquet)")
         return {_split_of(path, path.parent): FileSplit((_record_file(path),))}
     files = _record_files(path, _RECORD_SUFFIXES)
     if not files:
@@ -77,10 +96,10 @@ def find_splits(path: Path) -> dict[str, FileSplit]:
         files = sorted(p for p in path.rglob("*.parquet") if p.is_file() and not p.name.startswith("."))
     if not files:
         raise LayoutError(
-            f"{path}: no records found. Wanted: the original ChartQA folder (train/, val/, test/ with png/ and "
+            f"{path}: no records found. Expected: the original ChartQA folder (train/, val/, test/ with png/ and "
             "*_human.json, *_augmented.json), an image folder with metadata.csv or metadata.jsonl, or files that end "
             f"in {', '.join(_RECORD_SUFFIXES)} or .parquet. "
-            f"Seen: {', '.join(sorted(p.name for p in path.iterdir())[:20]) or 'nothing'}"
+            f"Found: {', '.join(sorted(p.name for p in path.iterdir())[:20]) or 'nothing'}"
         )
     groups: dict[str, list[Path]] = {}
     for file in files:
@@ -88,8 +107,8 @@ def find_splits(path: Path) -> dict[str, FileSplit]:
     for split, members in groups.items():
         if len({file.suffix.lower() for file in members}) > 1:
             raise LayoutError(
-                f"{path}: split {split!r} is in files of several kinds ({', '.join(f.name for f in members)}), maybe "
-                "the same records twice; give the path of the file that you mean"
+                f"{path}: split {split!r} has files of several types ({', '.join(f.name for f in members)}), "
+                "perhaps the same records twice; pass the path of one file"
             )
     # Human questions come first, as in the copies on the Hub.
     return {
@@ -123,22 +142,20 @@ def _record_file(path: Path) -> RecordFile:
     return RecordFile(path, "human" if "human" in words else "augmented" if "augmented" in words else "unknown")
 
 
-def image_folders(top: Path, split: str) -> tuple[Path, ...]:
-    """The folders under `top` that hold the images of a split, the most specific first; `top` itself is the last."""
-    names = SPLIT_ALIASES if split in SPLIT_ALIASES else (split,)
-    names = tuple(dict.fromkeys((split, *names)))
-    parents = [top / name for name in names] + [top]
-    folders = [folder for parent in parents for folder in (parent / "png", parent / "images", parent)]
-    return tuple(folder.resolve() for folder in folders if folder.is_dir())
-
-
 def read_records(path: Path) -> Iterator[dict[str, Any] | str]:
-    """The records of a file one by one; a str in place of a record says what is wrong with it.
+    """Yield the records of a file; a str in place of a record says what is wrong with it.
 
-    CSV and TSV values stay text: "0012", "NA" and "12.50" are answers, not numbers or gaps.
+    CSV and TSV values stay text: "0012", "NA" and "12.50" are answers, not numbers or missing values.
 
     Raises:
         LayoutError: The file as a whole cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "charts.csv"
+        >>> _ = path.write_text("imgname;query;label\\na.png;How many?;0012")
+        >>> list(read_records(path))
+        [{'imgname': 'a.png', 'query': 'How many?', 'label': '0012'}]
     """
     suffix = path.suffix.lower()
     try:
@@ -164,13 +181,13 @@ def _read_json(path: Path) -> Iterator[dict[str, Any] | str]:
         lists = [value for value in content.values() if isinstance(value, list)]
         if len(lists) != 1:
             raise LayoutError(
-                f"{path}: wanted a list of records, found an object with {', '.join(map(repr, content))}"
+                f"{path}: expected a list of records, found an object with {', '.join(map(repr, content))}"
             )
         content = lists[0]
     if not isinstance(content, list):
-        raise LayoutError(f"{path}: wanted a list of records, found {type(content).__name__}")
+        raise LayoutError(f"{path}: expected a list of records, found {type(content).__name__}")
     for record in content:
-        yield record if isinstance(record, dict) else f"wanted an object, found {type(record).__name__}"
+        yield record if isinstance(record, dict) else f"expected an object, found {type(record).__name__}"
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any] | str]:
@@ -183,19 +200,20 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any] | str]:
             except json.JSONDecodeError as error:
                 yield f"line {number} is not valid JSON ({error.msg})"
             else:
-                yield record if isinstance(record, dict) else f"line {number} is no object"
+                yield record if isinstance(record, dict) else f"line {number} is not an object"
 
 
 def _delimiter(path: Path, candidates: str) -> str:
-    """The first of `candidates` that divides the header, else the first: spreadsheets of some countries write ';'.
+    """Return the first of `candidates` that splits the header, or the first one if none does.
 
-    `csv.Sniffer` would look into the records, where a question may hold more commas than the table has columns.
+    Spreadsheets in some locales write ';'. `csv.Sniffer` would look at the records, where a question may contain more
+    commas than the table has columns.
     """
     for delimiter in candidates:
         with open(path, encoding="utf-8-sig", newline="") as file:
             try:
                 header = next(csv.reader(file, delimiter=delimiter), [])
-            except csv.Error:  # a field too long, as in a file that is no table
+            except csv.Error:  # a field is too long, as in a file that is not a table
                 continue
         if len(header) > 1:
             return delimiter
@@ -208,7 +226,7 @@ def _read_table(path: Path, delimiter: str) -> Iterator[dict[str, Any] | str]:
         try:
             for record in reader:
                 if isinstance(record.get(""), list):
-                    yield f"line {reader.line_num} has more fields than the header (a {delimiter!r} without quotes?)"
+                    yield f"line {reader.line_num} has more fields than the header (an unquoted {delimiter!r}?)"
                 else:
                     yield record
         except csv.Error as error:

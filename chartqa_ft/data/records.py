@@ -1,132 +1,42 @@
-"""One raw record of any ChartQA layout -> one canonical record, or a precise reason why not."""
+"""One raw record of any ChartQA layout becomes one canonical record, or an error that says why it cannot."""
 
 from __future__ import annotations
 
-import ast
 import io
-import logging
-import math
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ..images.check import ImageShapeError, ImageTooLargeError, TruncatedImageError, check_image, check_pixels
+from .cells import as_list, as_name, plain_text, shorten, unquote
 from .chart_ids import ChartIds, digest
 from .columns import Columns
 from .real_paths import RealPaths
+from .record_errors import RecordProblem
 
-logger = logging.getLogger(__name__)
-
-# What is wrong, in the words that the warning counts by; each with what to do about it.
-ADVICE = {
-    "malformed record": "Mend the file.",
-    "empty question": "Fill in the question.",
-    "no answer": "Fill in the answer, or pass require_answers=False for a split without answers.",
-    "ambiguous record": "Write one question and one answer a record; a list is one text: '[2017, 2023]'.",
-    "no image file": "Restore the file, or pass image_dir=<the folder with the images>.",
-    "path leaves image_dir": "Write the path relative to image_dir, without links that lead out of it.",
-    "unreadable image": "Replace the file.",
-    "truncated image": "Copy or download the file again.",
-    "unusable image shape": "Crop the image to the chart, or replace it.",
-    "image above the pixel limit": "Shrink the image, or raise max_pixels if you trust it.",
-}
-
-
-# A file on the Hub, or one in an archive there, as `datasets` writes it while streaming. Nothing else: in a chain of
-# addresses ("file:///home/x.png::hf://y") the first one decides what is opened.
+# A file on the Hub, or one in an archive there, as `datasets` names it while streaming. Nothing else is accepted: in a
+# chain of addresses ("file:///home/x.png::hf://y") the first one decides what is opened.
 _HUB_FILE = re.compile(r"(?:(?:zip|tar|gzip|bz2|xz|lz4|zstd)://(?:(?!::).)*::){0,2}hf://(?:(?!::).)+")
 
-
-# How many images a reader remembers: the questions on a chart mostly stand near each other, and what is remembered of
-# every chart of a long stream would fill the memory. One that comes back later is checked again.
+# How many images a reader remembers. The questions on a chart are usually close together, and remembering every chart
+# of a long stream would fill the memory. A chart that comes back later is checked again.
 _REMEMBERED = 8192
 
 
-class RecordProblem(Exception):
-    """Why a record cannot be used, before it is known where the record is. `reason` is a key of `ADVICE`."""
-
-    def __init__(self, reason: str, cause: str, file: str | None = None) -> None:
-        super().__init__(reason, cause, file)
-        self.reason, self.cause, self.file = reason, cause, file
-
-
-class RecordError(ValueError):
-    """A record that cannot be used.
-
-    Attributes:
-        split (str): The split of the record.
-        index (int): Its position in the split, from 0, before anything is dropped. In a stream that has several
-            shards: its position in the shard.
-        file (str): The image file if there is one, else the file or the data set that holds the record.
-        reason (str): The kind of problem, a key of `chartqa_ft.records.ADVICE`.
-        cause (str): What exactly is wrong.
-    """
-
-    def __init__(self, split: str, index: int, file: str, reason: str, cause: str) -> None:
-        super().__init__(split, index, file, reason, cause)
-        self.split, self.index, self.file, self.reason, self.cause = split, index, file, reason, cause
-
-    def __str__(self) -> str:
-        return (
-            f"record {self.index} of split {self.split!r} ({self.file}): {self.reason}: {self.cause}. "
-            f"{ADVICE[self.reason]} To leave such records out, pass on_error='skip'."
-        )
-
-
-OnError = str | Callable[[RecordError], None]
-
-
-class ErrorPolicy:
-    """What happens to records that cannot be used, and how many there were."""
-
-    def __init__(self, on_error: OnError) -> None:
-        if on_error not in ("raise", "skip") and not callable(on_error):
-            raise ValueError(f"on_error must be 'raise', 'skip' or a function of a RecordError, not {on_error!r}")
-        self.on_error = on_error
-        self.seen: Counter[str] = Counter()
-        self.dropped: dict[str, Counter[str]] = {}
-        self.first: dict[str, RecordError] = {}
-
-    def handle(self, error: RecordError) -> None:
-        """Raise `error`, or count it (and hand it to the user's function)."""
-        if self.on_error == "raise":
-            raise error
-        self.first.setdefault(error.split, error)
-        self.dropped.setdefault(error.split, Counter())[error.reason] += 1
-        if callable(self.on_error):
-            self.on_error(error)
-
-    def report(self) -> None:
-        """Say in one warning how many records were dropped and why; nothing when there were none."""
-        if not self.dropped:
-            return
-        parts = []
-        for split, reasons in self.dropped.items():
-            why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-            parts.append(f"{sum(reasons.values()):,} of {self.seen[split]:,} records of split {split!r} ({why})")
-        logger.warning("Dropped %s. The first: %s", "; ".join(parts), next(iter(self.first.values())))
-
-    def check_something_left(self, split: str) -> None:
-        """Raise the first error of a split whose records were all dropped: a wrong folder rather than bad records."""
-        if split in self.dropped and sum(self.dropped[split].values()) == self.seen[split]:
-            self.report()
-            raise self.first[split]
-
-
 class RecordReader:
-    """Callable: a raw record -> a canonical record. Nothing is decoded; a chart is checked once for records near by.
+    """Turn raw records into canonical ones, without decoding an image.
+
+    A chart is checked once for all records near each other.
 
     Args:
-        folders: Where image files may be, the best first. None trusts any path: the user's own loaded data set.
-        max_pixels: The limit of width x height; None for none.
+        folders: Where image files may be, by preference. None allows any path: for the user's own loaded dataset.
+        max_pixels: The largest width x height; None for no limit.
         require_answers: Whether a record without an answer is an error; otherwise its answer is "".
         source_names: What the values 0, 1, ... of the source column mean (the names of a `ClassLabel`).
-        ids: Names the charts; shared by the readers of all splits. None: of its own.
-        from_hub: Whether the records are a stream that may come from the Hub: no others may name a file there.
+        ids: Assigns the ids of charts; shared by the readers of all splits. None: the reader has its own.
+        from_hub: Whether the records are a stream that may come from the Hub; only those may name a file there.
     """
 
     def __init__(
@@ -147,26 +57,31 @@ class RecordReader:
         self.from_hub = from_hub
         self._verdicts: dict[str, tuple[str, str] | None] = {}  # for each distinct image: reason and cause
         self._files: dict[str, tuple[str, str]] = {}  # name -> path, chart id
-        self._places = RealPaths()
+        self._real_paths = RealPaths()
 
     def __call__(self, raw: Mapping[str, Any] | str, columns: Columns, source: str = "unknown") -> dict[str, Any]:
-        """The canonical record, its `image` as `{"bytes", "path"}`; `source` is for records that do not tell theirs.
+        """Return the canonical record, its `image` as `{"bytes", "path"}`.
+
+        Args:
+            raw: The record as it is stored, or the text of what is wrong with it.
+            columns: The columns of the record.
+            source: The source of records without such a column.
 
         Raises:
             RecordProblem: The record cannot be used.
         """
         if isinstance(raw, str):
             raise RecordProblem("malformed record", raw)
-        name = _name(raw.get(columns.file)) if columns.file else None
+        name = as_name(raw.get(columns.file)) if columns.file else None
         try:
             question, answer = self._texts(raw, columns)
-            image, identity, default_id = self._image(raw.get(columns.image or columns.file))
+            image, identity, default_id = self._image(raw.get(columns.image or columns.file or ""))
         except RecordProblem as problem:
             raise RecordProblem(problem.reason, problem.cause, problem.file or name) from None
-        # Where the name led to the file, the file tells better: "a.png" and "./a.png" are one chart.
+        # If the name led to a file, the id comes from the file: "a.png" and "./a.png" are one chart.
         given = name if columns.image else None
         if columns.chart_id:
-            given = _name(raw.get(columns.chart_id)) or given
+            given = as_name(raw.get(columns.chart_id)) or given
         record = {
             "image": image,
             "question": question,
@@ -175,29 +90,29 @@ class RecordReader:
             "chart_id": self.ids.of_name(given, identity) if given else self.ids.unique(default_id, identity),
         }
         if columns.is_pro:
-            record["question_type"] = plain_text(raw.get(columns.question_type)) or ""
-            flags = [plain_text(flag) or "" for flag in _as_list(raw.get(columns.year))]
-            # A dialogue has a flag for each turn, and its last turn is asked; others have one for each part of a list.
+            record["question_type"] = plain_text(raw.get(columns.question_type or "")) or ""
+            flags = [plain_text(flag) or "" for flag in as_list(raw.get(columns.year or ""))]
+            # A dialogue has one flag per turn, and its last turn is asked; others have one per item of a list.
             record["year_flags"] = flags[-1:] if record["question_type"] == "Conversational" else flags
         return record
 
     def _texts(self, raw: Mapping[str, Any], columns: Columns) -> tuple[str, str]:
-        turns = [plain_text(turn) or "" for turn in _as_list(raw.get(columns.question))]
+        turns = [plain_text(turn) or "" for turn in as_list(raw.get(columns.question))]
         if not turns or not turns[-1].strip():
             value = raw.get(columns.question)
-            raise RecordProblem("empty question", f"column {columns.question!r} holds {_short(value)}")
+            raise RecordProblem("empty question", f"column {columns.question!r} holds {shorten(value)}")
         value = raw.get(columns.answer) if columns.answer else None
-        answers = [plain_text(_unquoted(answer)) or "" for answer in _as_list(value)]
+        answers = [plain_text(unquote(answer)) or "" for answer in as_list(value)]
         if not answers or not answers[-1].strip():
             if self.require_answers:
-                raise RecordProblem("no answer", f"column {columns.answer!r} holds {_short(value)}")
+                raise RecordProblem("no answer", f"column {columns.answer!r} holds {shorten(value)}")
             answers = [*answers[:-1], ""]
         if not columns.is_pro:
             if len(turns) > 1 or len(answers) > 1:
                 cause = f"{len(turns)} question(s) and {len(answers)} answer(s) in one record"
                 raise RecordProblem("ambiguous record", cause)
             return turns[0], answers[0]
-        # A dialogue: its last question is the one that is scored, and needs the turns before it.
+        # The last question of a dialogue is the one that is scored, and it depends on the earlier turns.
         lines = []
         for turn, answer in zip(turns[:-1], [*answers[:-1], *[""] * len(turns)], strict=False):
             lines += [f"Question: {turn}", f"Answer: {answer}"] if answer else [f"Question: {turn}"]
@@ -208,16 +123,16 @@ class RecordReader:
         return question, answers[-1]
 
     def _source(self, value: Any) -> str:
-        text = plain_text(value) if isinstance(value, str | int | float) else ""
-        if (text or "").strip().isdecimal() and int(text) < len(self.source_names):  # text in a CSV file
+        text = (plain_text(value) if isinstance(value, str | int | float) else None) or ""
+        if text.strip().isdecimal() and int(text) < len(self.source_names):  # in a CSV file the number is text
             text = self.source_names[int(text)]
-        words = re.split(r"[^a-z]+", (text or "").lower())
+        words = re.split(r"[^a-z]+", text.lower())
         if "human" in words:
             return "human"
         return "augmented" if {"augmented", "machine"} & set(words) else "unknown"
 
     def _image(self, value: Any) -> tuple[Any, str, str]:
-        """The image as it is stored, what identifies it, and a chart id for a record that names none."""
+        """Return the image as it is stored, what identifies it, and a chart id for a record without one."""
         if isinstance(value, list | tuple):
             if len(value) > 1:
                 raise RecordProblem("ambiguous record", f"{len(value)} images")
@@ -226,7 +141,7 @@ class RecordReader:
         if isinstance(value, Mapping):
             path, value = value.get("path"), value.get("bytes")
             if value is None and self.from_hub and isinstance(path, str) and _HUB_FILE.fullmatch(path):
-                return {"bytes": None, "path": path}, digest(path.encode()), path  # fetched only when it is decoded
+                return {"bytes": None, "path": path}, digest(path.encode()), path  # fetched when it is decoded
             value = path if value is None else value
         if isinstance(value, bytes | bytearray | memoryview):
             data = bytes(value)
@@ -235,7 +150,7 @@ class RecordReader:
             return {"bytes": data, "path": path}, identity, identity
         if isinstance(value, str | os.PathLike):
             return self._file(os.fspath(value))
-        if hasattr(value, "tobytes") and hasattr(value, "size") and hasattr(value, "mode"):  # an image decoded already
+        if hasattr(value, "tobytes") and hasattr(value, "size") and hasattr(value, "mode"):  # a decoded image
             try:
                 check_pixels(value, self.max_pixels)
             except (ImageShapeError, ImageTooLargeError) as error:
@@ -252,13 +167,13 @@ class RecordReader:
         found = self._files.get(name)
         if found is None:
             if self.folders is not None:
-                path = find_image(name, self.folders, self._places)
+                path = find_image(name, self.folders, self._real_paths)
                 found = path, self.ids.of_file(path)
             elif os.path.isfile(name):
-                # A path says more about the user's disk than about the chart, and base names repeat.
+                # The id is a digest: a path describes the user's disk rather than the chart, and base names repeat.
                 found = os.path.abspath(name), digest(Path(name).read_bytes())
             else:
-                raise RecordProblem("no image file", f"there is no file {_short(name)}", name)
+                raise RecordProblem("no image file", f"there is no file {shorten(name)}", name)
             _remember(self._files, name, found)
         path, chart_id = found
         self._check(path, path, name)
@@ -279,90 +194,40 @@ class RecordReader:
 
 
 def _remember(known: dict[str, Any], key: str, value: Any) -> None:
+    """Store a value, and forget all others when there are too many."""
     if len(known) >= _REMEMBERED:
         known.clear()
     known[key] = value
 
 
-def find_image(name: str, folders: Sequence[Path], places: RealPaths) -> str:
-    """The path of the file `name` in the first of `folders` (resolved paths) that has it.
+def find_image(name: str, folders: Sequence[Path], real_paths: RealPaths) -> str:
+    """Return the path of the file `name` in the first of `folders` (resolved paths) that has it.
 
     Raises:
-        RecordProblem: There is none, or the path or a link in it leads out of the folders.
+        RecordProblem: There is no such file, or the path or a link in it leads out of the folders.
     """
     relative = name.replace("\\", "/")
-    left = bool(PureWindowsPath(name).drive)
-    for folder in () if left else folders:
+    is_outside = bool(PureWindowsPath(name).drive)
+    for folder in () if is_outside else folders:
         try:
             home = os.fspath(folder)
-            path, is_file = places.find(home, relative)
+            path, is_file = real_paths.find(home, relative)
             if not path.startswith(os.path.join(home, "")):
-                left = left or path != home
+                is_outside = is_outside or path != home
             elif is_file:
                 return path
         except (OSError, ValueError):  # a null byte, a name too long
             continue
-    shown = _short(name)
-    if left:
+    shown = shorten(name)
+    if is_outside:
         raise RecordProblem("path leaves image_dir", f"{shown} leads out of {folders[-1] if folders else None}", name)
     if re.match(r"\w+://", name):
-        raise RecordProblem("no image file", f"{shown} is an address; images are not fetched from records", name)
+        raise RecordProblem("no image file", f"{shown} is a URL; images in records are not fetched", name)
     raise RecordProblem("no image file", f"{shown} is not in {' or '.join(map(str, folders)) or 'any folder'}", name)
 
 
-def plain_text(value: Any) -> str | None:
-    """A cell as a person would write it, None for a gap: 14.0 -> "14", 1e-05 -> "0.00001", True -> "Yes"."""
-    if value is None or isinstance(value, str):
-        return value
-    if hasattr(value, "item") and not isinstance(value, bytes):  # a numpy scalar
-        value = value.item()
-    if isinstance(value, bool):
-        return "Yes" if value else "No"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        value = Decimal(repr(value)) + 0  # no "-0"
-    if isinstance(value, Decimal):
-        text = format(value, "f")
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    raise RecordProblem("ambiguous record", f"wanted text or a number, found {_short(value)}")
-
-
-def _unquoted(value: Any) -> Any:
-    """ "['14']", a list of one that went through CSV -> "14". A list in ChartQA's own text, [14] or [a, b], stays."""
-    if isinstance(value, str) and re.fullmatch(r"""\[\s*(['"]).*\1\s*\]""", value.strip(), re.DOTALL):
-        try:
-            parsed = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return value
-        if isinstance(parsed, list) and len(parsed) == 1 and isinstance(parsed[0], str):
-            return parsed[0]
-    return value
-
-
-def _as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    if hasattr(value, "tolist") and getattr(value, "ndim", 0):
-        value = value.tolist()
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _name(value: Any) -> str | None:
-    text = None if isinstance(value, Mapping | bytes | list) else plain_text(value)
-    return text if text and text.strip() else None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:100]}... ({len(text):,} characters)"
-
-
 def _image_problem(error: Exception) -> tuple[str, str]:
+    """Return the reason and the cause for an error of an image check."""
     reason = "unreadable image"
     if isinstance(error, ImageTooLargeError):
         reason = "image above the pixel limit"

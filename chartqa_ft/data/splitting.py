@@ -1,4 +1,4 @@
-"""Held-out charts: divide records so that no chart is on both sides."""
+"""Parts of a dataset: a split by chart for evaluation, and a smaller subset with the same mix of sources."""
 
 from __future__ import annotations
 
@@ -12,21 +12,28 @@ if TYPE_CHECKING:
 
 
 def split_by_chart(records: Dataset, held_out: float = 0.2, *, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Divide records into those to train on and those that score a model, charts drawn at random.
+    """Split records into a training set and a held-out set so that no chart is in both.
 
-    A random split of questions would train on the charts that it scores on. Questions on one chart stay together, also
-    where copies of its file have different names. The rows keep their order.
+    A random split of questions would put questions on the same chart on both sides. Here all questions on a chart stay
+    together, even if copies of its file have different names. The rows keep their order.
 
     Args:
-        records: as `load_chartqa` gives them, with `image` and `chart_id`.
-        held_out: share of the charts (not of the questions) to hold out, between 0 and 1; at least one chart.
-        seed: of the draw; the same charts for the same records.
+        records: A dataset as `load_chartqa` returns it, with the columns `image` and `chart_id`.
+        held_out: Fraction of the charts (not of the questions) to hold out, between 0 and 1; at least one chart.
+        seed: Seed of the random choice; the same seed chooses the same charts of the same records.
 
     Returns:
         `(train, held out)`.
 
     Raises:
-        ValueError: `held_out` is no share, or there are fewer than two charts.
+        ValueError: `held_out` is not between 0 and 1, there are fewer than two charts, or a column is missing.
+
+    Example:
+        >>> from chartqa_ft import synthetic_chartqa
+        >>> from chartqa_ft.data import split_by_chart
+        >>> train, held_out = split_by_chart(synthetic_chartqa(5, seed=0), 0.2)
+        >>> len(set(train["chart_id"])), len(set(held_out["chart_id"]))
+        (4, 1)
     """
     from datasets import Image
 
@@ -34,41 +41,53 @@ def split_by_chart(records: Dataset, held_out: float = 0.2, *, seed: int = 0) ->
         raise ValueError(f"held_out must be a share between 0 and 1, not {held_out}")
     groups = chart_groups(records)
     if groups is None:
-        raise ValueError("records need the columns image and chart_id to be divided by chart, as load_chartqa gives")
+        raise ValueError("records need the columns image and chart_id to be split by chart; load_chartqa returns them")
     stored = records.select_columns(["image"]).cast_column("image", Image(decode=False))
     first_row = {group: row for row, group in reversed(list(enumerate(groups)))}
     content = {group: content_key(stored_key(stored[row]["image"])) for group, row in first_row.items()}
     charts = list(dict.fromkeys(content[group] for group in groups))
     if len(charts) < 2:
-        raise ValueError(f"{len(charts)} different chart: to hold one out there must be two or more")
+        raise ValueError(f"{len(charts)} different chart(s): at least two are needed to hold one out")
     number = min(max(1, round(held_out * len(charts))), len(charts) - 1)
     chosen = {charts[i] for i in random.Random(seed).sample(range(len(charts)), number)}
-    sides = [content[group] in chosen for group in groups]
+    is_held_out = [content[group] in chosen for group in groups]
     return (
-        records.select([row for row, side in enumerate(sides) if not side]),
-        records.select([row for row, side in enumerate(sides) if side]),
+        records.select([row for row, held in enumerate(is_held_out) if not held]),
+        records.select([row for row, held in enumerate(is_held_out) if held]),
     )
 
 
 def stratified_subset(dataset: Dataset, n: int | float, *, seed: int = 0) -> Dataset:
-    """A part of `dataset` with the same mix of sources, for cheap evaluations: always the same rows for one `seed`.
+    """Choose a random subset with the same mix of sources, for cheap evaluations.
 
-    Every source gets its share of the `n` rows, rounded by largest remainder (ties go to the source that comes first
-    in the alphabet), drawn at random without replacement. The rows keep their order.
+    Every source gets its share of the `n` rows, rounded by the largest remainder method (ties go to the source that
+    comes first in the alphabet). Its rows are drawn without replacement and keep their order. The same `seed` always
+    chooses the same rows.
 
     Args:
-        dataset: Rows with a `source` column; without one it is a plain random subset.
-        n: How many rows (an int; all of them where there are fewer), or which share of them (a float, 0 < n <= 1).
-        seed: Of the draw.
+        dataset: Rows with a `source` column; without that column, the subset is purely random.
+        n: Number of rows (an int; all rows if there are fewer), or fraction of the rows (a float, 0 < n <= 1).
+        seed: Seed of the random choice.
+
+    Returns:
+        The chosen rows; `dataset` itself if all are chosen.
 
     Raises:
-        ValueError: `n` is not positive, or a float above 1.
+        ValueError: `n` is not positive, or is a float above 1.
         TypeError: `dataset` is a stream, which has no length; use its `.take(n)`.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> from chartqa_ft import stratified_subset
+        >>> dataset = Dataset.from_dict({"source": ["human"] * 25 + ["augmented"] * 75})
+        >>> subset = stratified_subset(dataset, 8)
+        >>> [subset["source"].count(source) for source in ("human", "augmented")]
+        [2, 6]
     """
     if not hasattr(dataset, "select"):
-        raise TypeError(f"a {type(dataset).__name__} cannot be divided by source; use .take(n) on a stream")
+        raise TypeError(f"cannot choose a subset of a {type(dataset).__name__}; use .take(n) on a stream")
     if isinstance(n, bool) or n <= 0 or (isinstance(n, float) and n > 1):
-        raise ValueError(f"n must be a number of rows (int >= 1) or a share of them (float, 0 < n <= 1), not {n!r}")
+        raise ValueError(f"n must be a number of rows (int >= 1) or a fraction of them (float, 0 < n <= 1), not {n!r}")
     total = len(dataset)
     if isinstance(n, float):
         n = max(1, round(n * total))
@@ -84,5 +103,5 @@ def stratified_subset(dataset: Dataset, n: int | float, *, seed: int = 0) -> Dat
     by_remainder = sorted(names, key=lambda name: -(n * len(strata[name]) % total))
     for name in by_remainder[: n - sum(sizes.values())]:
         sizes[name] += 1
-    draw = random.Random(seed)
-    return dataset.select(sorted(index for name in names for index in draw.sample(strata[name], sizes[name])))
+    generator = random.Random(seed)
+    return dataset.select(sorted(index for name in names for index in generator.sample(strata[name], sizes[name])))

@@ -1,4 +1,4 @@
-"""`chartqa_config.json`: the prompt and settings that the answers of a checkpoint depend on."""
+"""`chartqa_config.json`: the prompt and the settings that the answers of a checkpoint depend on."""
 
 from __future__ import annotations
 
@@ -17,13 +17,26 @@ _PACKAGES = ("chartqa_ft", "transformers", "torch", "peft", "tokenizers", "pillo
 def save_settings(
     adapter: Adapter, folder: str | Path, *, compat: bool = False, metric_variant: str | None = None
 ) -> Path:
-    """Write `chartqa_config.json`: the prompt and what else, beside weights and processor, answers depend on.
+    """Write `chartqa_config.json`: the prompt and everything else, besides weights and processor, that answers need.
 
-    Its image settings are there to be read; loading takes the processor's own files.
+    Its image settings are for information; loading uses the processor's own files.
 
     Args:
-        compat: whether the model keeps the numbers of transformers 4.28.1.
-        metric_variant: of relaxed accuracy, that the model was selected and scored by.
+        adapter: The adapter of the model that is saved.
+        folder: The folder of the checkpoint.
+        compat: Whether the model reproduces the results of transformers 4.28.1.
+        metric_variant: The variant of relaxed accuracy that the model was selected and scored by.
+
+    Returns:
+        The path of the file.
+
+    Example:
+        >>> import tempfile
+        >>> from chartqa_ft import adapter_for, tiny_unichart
+        >>> adapter = adapter_for(*tiny_unichart("test", image_size=64, window_size=4))
+        >>> path = save_settings(adapter, tempfile.mkdtemp(), metric_variant="pix2struct")
+        >>> read_settings(path.parent)["prompt"]
+        '<chartqa> {question} <s_answer>'
     """
     settings = {
         **adapter.settings(),
@@ -36,10 +49,10 @@ def save_settings(
 
 
 def read_settings(folder: str | Path) -> dict[str, Any]:
-    """The content of `chartqa_config.json`, empty for a checkpoint that this library did not write.
+    """Return the content of `chartqa_config.json`, empty for a checkpoint that this library did not write.
 
     Raises:
-        ValueError: the file is damaged; the message names it.
+        ValueError: The file is damaged; the message names it.
     """
     path = Path(folder) / SETTINGS_NAME
     if not path.is_file():
@@ -47,12 +60,14 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
     settings = read_json(path, advice="fetch or save the model again")
     for key, kind, words in (("prompt", str, "text"), ("compat", bool, "true or false")):
         if not isinstance(settings.get(key), (kind, type(None))):
-            raise ValueError(f"{path}: {key} must be {words}, not {settings[key]!r}: mend it, or save the model again")
+            raise ValueError(
+                f"{path}: {key} must be {words}, not {settings[key]!r}: correct it, or save the model again"
+            )
     return settings
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the installed packages that answers can depend on."""
+    """Return the versions of the installed packages that answers can depend on."""
     versions = {}
     for package in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Checkpoints: load any base or fine-tuned one ready to answer, and store what its answers depend on."""
+"""Load any base or fine-tuned checkpoint, ready to answer or to train."""
 
 from __future__ import annotations
 
@@ -40,41 +40,57 @@ def load_checkpoint(
     trust_remote_code: bool = False,
     **model_arguments: Any,
 ) -> tuple[nn.Module, Any, Adapter]:
-    """Load a base or fine-tuned checkpoint: the model in evaluation mode, its processor, and the adapter between them.
+    """Load a base or fine-tuned checkpoint.
 
-    A folder that holds a PEFT adapter brings its base model along. A checkpoint in the layout of transformers 4.28.1
-    (UniChart, Donut) gets what makes it answer as it did there; see `chartqa_ft.compat`.
+    For a PEFT checkpoint (a folder with `adapter_config.json`), the base model is loaded too. A checkpoint in the
+    layout of transformers 4.28.1 (UniChart, Donut) gets what it needs to give the same answers as in that version; see
+    `chartqa_ft.adapters.compat`.
 
     Args:
-        path_or_repo: a local folder, or the name of a model on the Hub.
-        revision: branch, tag or commit of a Hub model.
-        token: Hub token; `None` takes the one that is logged in.
-        merge: merge a PEFT adapter into its base model.
-        trainable: leave the weights of a PEFT adapter trainable, to train it on.
-        prompt: how a question is put; `None` takes what was saved with the checkpoint, or the family's own.
-        image_cost: what a chart may cost, as `set_image_cost` takes it, e.g. `{"max_pixels": 512 * 28 * 28}`.
-        compat: `None` decides by the checkpoint's layout, `False` never applies the old behaviour, `True` always.
-        trust_remote_code: run code that comes with the checkpoint. Only for authors that you trust.
-        model_arguments: go to `from_pretrained` (`dtype`, `device_map`, `attn_implementation`, ...).
+        path_or_repo: A local folder, or the name of a model on the Hub.
+        revision: Branch, tag or commit of a Hub model.
+        token: Hub token; `None` uses the one that is logged in.
+        merge: Merge the weights of a PEFT checkpoint into its base model.
+        trainable: Keep the weights of a PEFT checkpoint trainable, to continue training.
+        prompt: The template of the prompt, with `{question}`; `None` uses the one saved with the checkpoint, or the
+            default of the family.
+        image_cost: Limits of the image size, as in `set_image_cost`, for example `{"max_pixels": 512 * 28 * 28}`.
+        compat: Whether to reproduce transformers 4.28.1; `None` decides by the layout of the checkpoint.
+        trust_remote_code: Run code that comes with the checkpoint. Only for authors that you trust.
+        **model_arguments: Passed to `from_pretrained` (`dtype`, `device_map`, `attn_implementation`, ...).
+
+    Returns:
+        The model in evaluation mode, its processor, and the adapter of its family.
 
     Raises:
-        FileNotFoundError: a local folder without `config.json`, or with a PEFT adapter's and without its weights or
-            its base model.
-        HubError: the Hub has no such model, refuses it or cannot be reached, or the cache does not hold it offline.
-        OSError: the weights are damaged, or a pickle that would run code.
+        FileNotFoundError: A local folder has no `config.json`, or a PEFT checkpoint lacks its weights or base model.
+        HubError: The Hub has no such model, refuses access or cannot be reached, or the model is not in the cache
+            while offline.
+        OSError: The weights are damaged, or are a pickle that would run code.
+        ValueError: A configuration file is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from chartqa_ft import load_checkpoint, tiny_unichart
+        >>> folder = tempfile.mkdtemp()
+        >>> for saved in tiny_unichart("test", image_size=64, window_size=4):
+        ...     _ = saved.save_pretrained(folder)
+        >>> model, processor, adapter = load_checkpoint(folder)
+        >>> adapter.prompt
+        '<chartqa> {question} <s_answer>'
     """
     options = _Options(token, merge, trainable, compat, trust_remote_code, model_arguments)
     folder, model, processor = _load(path_or_repo, revision, options)
     if image_cost:
         set_image_cost(model, processor, **image_cost)
     adapter = adapter_for(model, processor, prompt=prompt, saved=read_settings(folder) or None)
-    # Whoever makes another adapter of this model asks in the same words.
+    # Another adapter made of this model later uses the same prompt.
     setattr(base_model(model).config, SETTINGS_KEY, adapter.settings())
     return model.eval(), processor, adapter
 
 
 class _Options(NamedTuple):
-    """How a checkpoint and the base model behind it are loaded."""
+    """How a checkpoint and its base model are loaded."""
 
     token: str | bool | None
     merge: bool
@@ -85,7 +101,7 @@ class _Options(NamedTuple):
 
 
 def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Path, nn.Module, Any]:
-    """The folder of a checkpoint, its model and its processor."""
+    """Return the folder of a checkpoint, its model and its processor."""
     folder = fetch_checkpoint(
         name, revision=revision, token=options.token, trust_remote_code=options.trust_remote_code
     )
@@ -100,30 +116,9 @@ def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Pa
     return folder, model, processor
 
 
-@contextmanager
-def _reading_weights(folder: Path, noun: str) -> Iterator[None]:
-    """Warn of weights that are a pickle alone, and say in plain words what is wrong with them."""
-    stem, pickled = stems_of_weights(noun == "adapter")
-    if not list(folder.glob(f"{stem}.safetensors*")) and list(folder.glob(f"{pickled}*.bin")):
-        logger.warning(
-            "%s holds its weights as a pickle alone, a kind of file that can run code when it is read; they are read "
-            "with weights_only=True, which runs none. Prefer safetensors; saving this %s writes them.",
-            folder,
-            noun,
-        )
-    try:
-        yield
-    except SafetensorError as error:
-        raise OSError(f"the weights in {folder} are damaged ({error}): fetch or save the {noun} again") from error
-    except UnpicklingError as error:
-        raise OSError(
-            f"the weights in {folder} were not read: their pickle is damaged, or holds more than numbers, which "
-            f"would run code. Take a {noun} in safetensors, or ask its author for one"
-        ) from error
-
-
 def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
-    with _reading_weights(folder, "checkpoint"):
+    """Return the model and the processor of a full checkpoint."""
+    with _reading_weights(folder, is_peft=False):
         model = AutoModelForImageTextToText.from_pretrained(
             folder, trust_remote_code=options.trust_remote_code, **options.model_arguments
         )
@@ -134,57 +129,93 @@ def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     return model, processor
 
 
-@contextmanager
-def _loading_base(base: str, adapter: str) -> Iterator[None]:
-    """Say whose base model it is that cannot be found: nobody asked for it by name."""
-    whose = f"{base} is the base model of the adapter {adapter}, as its adapter_config.json says"
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error}. {whose}: where that was a folder of another machine, write the base model's place here, or its "
-            "name on the Hub, into that file (base_model_name_or_path), or ask the adapter's author for the merged "
-            "model (push_to_hub(merge=True))"
-        ) from error
-    except HubError as error:
-        raise HubError(f"{error} {whose}.", status=error.status, retry_after=error.retry_after) from error.__cause__
-
-
 def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, Any]:
-    from peft import PeftConfig, PeftModel
+    """Return the model and the processor of a PEFT checkpoint, with its base model."""
+    from peft import PeftModel
 
-    if not any((folder / name).is_file() for name in ("adapter_model.safetensors", "adapter_model.bin")):
+    config = _peft_config(folder)
+    compat = read_settings(folder).get("compat") if options.compat is None else options.compat
+    # A base model that is a PEFT checkpoint itself is merged: the new weights were trained on top of it.
+    base_options = options._replace(merge=True, compat=compat)
+    with _loading_base(config.base_model_name_or_path, name):
+        _, base, processor = _load(config.base_model_name_or_path, config.revision, base_options)
+    commit = revision_of(base)
+    if (folder / "tokenizer_config.json").is_file():
+        is_legacy = compatibility.is_legacy(base)
+        processor = (compatibility.load_legacy_processor if is_legacy else load_processor)(folder)
+        follow_processor(base, processor)
+    grow_vocabulary(base, processor)
+    trainable = [parameter for parameter, weight in base.named_parameters() if weight.requires_grad]
+    with _reading_weights(folder, is_peft=True):
+        model = PeftModel.from_pretrained(base, str(folder), is_trainable=options.trainable)
+    if options.merge:
+        model = model.merge_and_unload()
+        for parameter in trainable:  # PEFT froze them; after merging they are trainable as in any other model
+            model.get_parameter(parameter).requires_grad_()
+        return model, processor
+    for peft_config in model.peft_config.values():
+        peft_config.revision = peft_config.revision or commit  # training continues on the base model loaded here
+    return model, processor
+
+
+def _peft_config(folder: Path) -> Any:
+    """Return the configuration of a PEFT checkpoint, checked for what loading needs."""
+    from peft import PeftConfig
+
+    if not any((folder / file).is_file() for file in ("adapter_model.safetensors", "adapter_model.bin")):
         raise FileNotFoundError(
-            f"{folder} has an adapter_config.json and no adapter_model.safetensors: fetch or save the adapter again"
+            f"{folder} has an adapter_config.json but no adapter_model.safetensors: fetch or save the PEFT checkpoint "
+            "again"
         )
     try:
         config = PeftConfig.from_pretrained(folder)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        what = f"{folder}/adapter_config.json is damaged ({type(error).__name__}: {error})"
-        raise ValueError(f"{what}: fetch or save the adapter again") from error
+        damage = f"{folder}/adapter_config.json is damaged ({type(error).__name__}: {error})"
+        raise ValueError(f"{damage}: fetch or save the PEFT checkpoint again") from error
     if not config.base_model_name_or_path:
         raise ValueError(
-            f"{folder}/adapter_config.json does not name its base model (base_model_name_or_path): save "
-            "the base model first and train from its folder, or write its name into that file"
+            f"{folder}/adapter_config.json does not name its base model (base_model_name_or_path): save the base "
+            "model first and train from its folder, or write its name into that file"
         )
-    compat = read_settings(folder).get("compat") if options.compat is None else options.compat
-    settings = options._replace(merge=True, compat=compat)
-    with _loading_base(config.base_model_name_or_path, name):
-        _, base, processor = _load(config.base_model_name_or_path, config.revision, settings)
-    commit = revision_of(base)
-    if (folder / "tokenizer_config.json").is_file():
-        legacy = compatibility.is_legacy(base)
-        processor = (compatibility.load_legacy_processor if legacy else load_processor)(folder)
-        follow_processor(base, processor)
-    grow_vocabulary(base, processor)
-    trained = [name for name, weight in base.named_parameters() if weight.requires_grad]
-    with _reading_weights(folder, "adapter"):
-        model = PeftModel.from_pretrained(base, str(folder), is_trainable=options.trainable)
-    if options.merge:
-        model = model.merge_and_unload()
-        for weight in trained:  # PEFT froze them; merged it is a model like any other
-            model.get_parameter(weight).requires_grad_()
-        return model, processor
-    for stored in model.peft_config.values():
-        stored.revision = stored.revision or commit  # trained on, it stands on what was loaded here
-    return model, processor
+    return config
+
+
+@contextmanager
+def _reading_weights(folder: Path, *, is_peft: bool) -> Iterator[None]:
+    """Warn if the only weights are a pickle, and explain errors while reading them."""
+    checkpoint = "PEFT checkpoint" if is_peft else "checkpoint"
+    stem, pickled = stems_of_weights(is_peft)
+    if not list(folder.glob(f"{stem}.safetensors*")) and list(folder.glob(f"{pickled}*.bin")):
+        logger.warning(
+            "%s has no safetensors, and its weights are a pickle, a format that can run code when it is read. They "
+            "are read with weights_only=True, which runs none. Saving this %s writes safetensors.",
+            folder,
+            checkpoint,
+        )
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(
+            f"the weights in {folder} are damaged ({error}): fetch or save the {checkpoint} again"
+        ) from error
+    except UnpicklingError as error:
+        raise OSError(
+            f"the weights in {folder} were not read: their pickle is damaged, or contains more than numbers, which "
+            f"would run code. Use a {checkpoint} with safetensors, or ask its author for one"
+        ) from error
+
+
+@contextmanager
+def _loading_base(base: str, name: str) -> Iterator[None]:
+    """Add to errors which checkpoint needs the base model: the user did not ask for the base model by name."""
+    reason = f"{base} is the base model of the PEFT checkpoint {name}, according to its adapter_config.json"
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}. {reason}: if that was a folder on another machine, write the path of the base model on this "
+            "one, or its name on the Hub, into that file (base_model_name_or_path), or ask the author of the "
+            "checkpoint for the merged model (push_to_hub(merge=True))"
+        ) from error
+    except HubError as error:
+        raise HubError(f"{error} {reason}.", status=error.status, retry_after=error.retry_after) from error.__cause__

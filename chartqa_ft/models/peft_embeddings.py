@@ -1,4 +1,4 @@
-"""Whether a PEFT adapter has to bring the embeddings along, decided by what is on this machine."""
+"""Decide whether a PEFT checkpoint must include the embeddings, without asking the Hub."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from ..adapters import base_model
 
 
 def needs_embeddings(model: nn.Module) -> bool:
-    """Whether the whole embeddings belong into the files of an adapter, as `save_embedding_layers` of PEFT means it.
+    """Return whether a PEFT checkpoint must include the whole embeddings, for PEFT's `save_embedding_layers`.
 
-    That is where its base model would not have them when the adapter is loaded: they have new rows, which are neither
-    those that `grow_vocabulary` makes again nor trained and stored one by one (`trainable_token_indices`). PEFT's own
-    `"auto"` asks the Hub for the base model's config at every save, and warns where it cannot; it looks at
-    `config.vocab_size` alone, which models with a vision part do not have; and it stores embeddings that an adapter
-    stands on although the base model has the same.
+    It must if the base model will not have them when the checkpoint is loaded: if they have new rows that are neither
+    those that `grow_vocabulary` can recreate nor trained and stored individually (`trainable_token_indices`).
+
+    PEFT's own `"auto"` requests the config of the base model from the Hub at every save, and warns if it cannot. It
+    only looks at `config.vocab_size`, which models with a vision part do not have. And it stores adapted embeddings
+    even if the base model has the same ones.
 
     Args:
-        model: a `PeftModel`.
+        model: A `PeftModel`.
     """
     config = model.peft_config[model.active_adapter]
     if getattr(config, "trainable_token_indices", None) is not None:
@@ -33,31 +34,35 @@ def needs_embeddings(model: nn.Module) -> bool:
 
 
 def base_vocabulary(name: str | None, revision: str | None = None) -> int | None:
-    """Rows of the embeddings of a base model, by its config in a folder or in the cache; `None`: not found there."""
+    """Return the number of rows of a base model's embeddings, from its config in a folder or in the cache.
+
+    It is `None` if the config is not on this machine or does not tell.
+    """
     if not name:
         return None
     file: Any = Path(name) / "config.json"
     if not file.is_file():
         try:
             file = try_to_load_from_cache(name, "config.json", revision=revision)
-        except ValueError:  # a folder that is gone is no name of a model
+        except ValueError:  # the path of a deleted folder is not a valid name of a model
             return None
     if not isinstance(file, str | Path):
         return None
     try:
         return AutoConfig.from_pretrained(Path(file).parent).get_text_config(decoder=True).vocab_size
-    except (OSError, ValueError, AttributeError):  # of an older layout, or with code of its own
+    except (OSError, ValueError, AttributeError):  # an older layout, or a model with its own code
         return None
 
 
 def _embeddings(model: nn.Module) -> list[torch.Tensor]:
-    """Weights of input and output embeddings, below what PEFT put around them."""
+    """Return the weights of the input and output embeddings, without what PEFT wraps around them."""
     layers = [model.get_input_embeddings(), model.get_output_embeddings()]
     weights = [getattr(layer, "weight", None) for layer in layers]
     return [weight for weight in weights if isinstance(weight, torch.Tensor) and weight.is_floating_point()]
 
 
 def _has_own_rows(weight: torch.Tensor, known: int) -> bool:
+    """Return whether rows after the first `known` ones differ from what `grow_vocabulary` would add."""
     if len(weight) <= known:
         return False
     mean = weight[:known].float().mean(dim=0).to(weight.dtype)

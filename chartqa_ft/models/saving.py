@@ -1,4 +1,4 @@
-"""A folder of a model is replaced whole or not at all: a full disk or a killed process leaves what was there."""
+"""Save a model's folder whole or not at all: after a full disk or a killed process, the old files are still there."""
 
 from __future__ import annotations
 
@@ -15,21 +15,41 @@ from safetensors import SafetensorError
 from torch import nn
 
 PARTIAL = ".saving"
+"""The subfolder that a model is written to before its files replace the old ones."""
 _WEIGHTS = {
     "model": re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"),
     "adapter_model": re.compile(r"adapter_model\.safetensors"),
 }
-_KINDS = {
+"""Files of weights of full models and of PEFT checkpoints."""
+_FILES_BY_CONFIG = {
     "config.json": re.compile(
         r"(generation_)?config\.json|(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?"
     ),
     "adapter_config.json": re.compile(r"adapter_config\.json|adapter_model\.(safetensors|bin)"),
 }
-"""Of a full model and of an adapter: the file that makes a folder one, and all that go with it."""
+"""The config that identifies a full model or a PEFT checkpoint, and the files that belong to it."""
 _FULL = "the disk is full"
-_TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
-"""What torch's RuntimeErrors name when a file cannot be written on; they do not give the system's reason."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TORCH_WRITERS = ("inline_container", "PytorchStreamWriter")
+"""Names in torch's RuntimeErrors when it cannot write a file; they do not include the system's reason."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def check_saveable(model: nn.Module) -> None:
+    """Check that transformers can save the configs of a model: before training, not at the first checkpoint.
+
+    Raises:
+        ValueError: A config is invalid, for example since it holds generation settings.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> check_saveable(tiny_unichart("test", image_size=64, window_size=4)[0])
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            model.config.save_pretrained(folder)
+            model.generation_config.save_pretrained(folder)
+        except ValueError as error:
+            raise ValueError(f"this model could not be saved after training: {error}") from error
 
 
 @contextmanager
@@ -40,18 +60,26 @@ def replaced_whole(
     barrier: Callable[[], None] | None = None,
     again: str = "trainer.save_model(), or resume from the last checkpoint",
 ) -> Iterator[Path]:
-    """A fresh folder to save into, whose files take the place of those in `folder` when the block ends well.
+    """Yield a new folder to save into; its files replace those in `folder` when the block ends without an error.
+
+    Other files in `folder` stay, except those that loading would mistake for the new model: weights with another
+    number of shards, and the other kind of model (a PEFT checkpoint when a full model is saved, and vice versa).
 
     Args:
-        folder: it is made where missing; files that the block does not write stay, but for what loading would take
-            for the model just saved: weights in another number of shards, and a model of the other kind (an adapter
-            where a full model is saved, a full model where an adapter is).
-        main: whether this process moves the files; others write beside it and wait.
-        barrier: waits for all processes.
-        again: how to save again, for the message of a full disk.
+        folder: The folder of the model; created if it does not exist.
+        main: Whether this process moves the files; other processes only write and wait.
+        barrier: A function that waits for all processes.
+        again: How to save again, for the message of a full disk.
 
     Raises:
-        OSError: the disk is full, with what was kept and what to do. What was written is removed.
+        OSError: The disk is full. The message says what is still intact and what to do; new files are removed.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with replaced_whole(folder) as new:
+        ...     _ = (new / "config.json").write_text("{}")
+        >>> [path.name for path in folder.iterdir()]
+        ['config.json']
     """
     folder = Path(folder)
     partial = folder / PARTIAL
@@ -60,16 +88,16 @@ def replaced_whole(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     wait()
-    told = (
-        f"the model could not be saved in {folder}. What was there is untouched; free some space (older checkpoints), "
+    message = (
+        f"the model could not be saved in {folder}. What was there is unchanged; free some space (older checkpoints), "
         f"then save again: {again}"
     )
-    with naming_a_full_disk(told):
+    with naming_a_full_disk(message):
         try:
             yield partial
             wait()
             if main:
-                _move(partial, folder)
+                _replace(partial, folder)
         except Exception:
             if main:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -78,36 +106,37 @@ def replaced_whole(
 
 
 @contextmanager
-def naming_a_full_disk(told: str) -> Iterator[None]:
-    """Say that the disk is full where libraries say so by a number, or by an error of their own writers.
+def naming_a_full_disk(message: str) -> Iterator[None]:
+    """Say that the disk is full when a library only gives an error number or the error of its own writer.
 
     Args:
-        told: what could not be saved, what is left, and what to do.
+        message: A message that says what could not be saved, what is still intact and what to do.
 
     Raises:
-        OSError: of ENOSPC, in place of what was raised inside for want of room.
+        OSError: With ENOSPC, in place of an error inside that was caused by a full disk.
     """
     try:
         yield
     except Exception as error:
-        if not _no_room(error) or str(getattr(error, "strerror", "")).startswith(_FULL):
+        if not _is_full_disk(error) or str(getattr(error, "strerror", "")).startswith(_FULL):
             raise
-        raise OSError(errno.ENOSPC, f"{_FULL}: {told}") from error
+        raise OSError(errno.ENOSPC, f"{_FULL}: {message}") from error
 
 
-def _move(partial: Path, folder: Path) -> None:
+def _replace(partial: Path, folder: Path) -> None:
+    """Move the new files into `folder` and delete those that do not belong to the new model."""
     written = [path for path in partial.rglob("*") if path.is_file()]
     names = {str(path.relative_to(partial)) for path in written}
     for pattern in _WEIGHTS.values():
         if any(pattern.fullmatch(name) for name in names):
             _delete(folder, pattern, names)
-    # Weights last: who finds them finds what belongs to them.
+    # Weights come last: whoever finds them also finds the files that belong to them.
     for path in sorted(written, key=lambda path: path.suffix == ".safetensors"):
         target = folder / path.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
-    for config, pattern in _KINDS.items():
-        if config not in names and any(other in names for other in _KINDS):
+    for config, pattern in _FILES_BY_CONFIG.items():
+        if config not in names and any(other in names for other in _FILES_BY_CONFIG):
             _delete(folder, pattern, names)
     shutil.rmtree(partial)
 
@@ -118,22 +147,12 @@ def _delete(folder: Path, pattern: re.Pattern[str], written: set[str]) -> None:
             old.unlink()
 
 
-def _no_room(error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+def _is_full_disk(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return True
     text = str(error)
-    if isinstance(error, RuntimeError) and any(name in text for name in _TORCH_WRITER):
+    if isinstance(error, RuntimeError) and any(name in text for name in _TORCH_WRITERS):
         return True
     return isinstance(error, (SafetensorError, RuntimeError, OSError)) and any(
-        f"os error {number}" in text.lower() or os.strerror(number) in text for number in _NO_ROOM
+        f"os error {number}" in text.lower() or os.strerror(number) in text for number in _NO_SPACE
     )
-
-
-def check_saveable(model: nn.Module) -> None:
-    """Fail before training, not at its first checkpoint: transformers refuses to save what is in the wrong config."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            model.config.save_pretrained(folder)
-            model.generation_config.save_pretrained(folder)
-        except ValueError as error:
-            raise ValueError(f"this model could not be saved after training: {error}") from error

@@ -1,7 +1,7 @@
-"""A tiny model of UniChart's shape (DonutSwin encoder, MBart decoder, Donut processor) built from nothing.
+"""Tiny, randomly initialized models with UniChart's architecture (DonutSwin encoder, MBart decoder, Donut processor).
 
-It needs no download, learns the charts of `chartqa_ft.synthetic` on a CPU in minutes (preset `"demo"`) and takes a
-training step in milliseconds (preset `"test"`), while going through exactly the code that a real UniChart does.
+They need no download and use exactly the same code as a real UniChart. The preset `"demo"` learns the charts of
+`chartqa_ft.data.synthetic` in minutes on a CPU; a training step of the preset `"test"` takes milliseconds.
 """
 
 from __future__ import annotations
@@ -9,43 +9,49 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..data.synthetic.drawing import BASE_SIZE, COLORS, PIE_STEP, PIE_TOTAL
 
 if TYPE_CHECKING:
-    from transformers import DonutProcessor, PreTrainedTokenizerFast, VisionEncoderDecoderModel
+    from transformers import (
+        DonutProcessor,
+        GenerationConfig,
+        PreTrainedTokenizerFast,
+        VisionEncoderDecoderConfig,
+        VisionEncoderDecoderModel,
+    )
 
 BOS, PAD, EOS, UNK = "<s>", "<pad>", "</s>", "<unk>"
 TASK_TOKEN, ANSWER_TOKEN = "<chartqa>", "<s_answer>"
 MAX_ANSWER_TOKENS = 20
 
-# Every word of the synthetic questions and answers, beside the colors and numbers.
+# The words of the synthetic questions and answers, except colors and numbers.
 _QUESTION_WORDS = """
     How much is Is many bars points slices are there Which color largest smallest larger than What minus Yes No
 """
-# The words of a text: runs of letters or of digits. Other signs stay single bytes.
+# The words of a text: runs of letters or of digits. Other characters stay single bytes.
 _PIECE = re.compile(r"[^\W\d_]+|\d+")
 
 
 @dataclass(frozen=True)
 class TinySizes:
-    """The sizes of a tiny UniChart. Widths are per token; the encoder's last width must equal the decoder's.
+    """The sizes of a tiny UniChart.
 
     Attributes:
-        patch_size: side of an image patch in pixels.
-        embed_dim: width of the encoder's first stage, doubled at each further one, where the grid is halved.
-        depths: Swin blocks in each stage.
-        encoder_heads: attention heads in each stage; one number per stage.
-        window_size: side of an attention window, in patches of the stage.
-        decoder_layers: MBart layers.
-        decoder_heads: attention heads of the decoder.
-        decoder_ffn_dim: inner width of its feed-forward parts.
-        max_positions: longest prompt and answer together, in tokens.
-        dropout: dropout of the decoder's residual branches and of the encoder's hidden states.
-        drop_path_rate: stochastic depth of the encoder.
-        init_std: standard deviation of new weights. At these widths the usual 0.02 makes attention all but uniform at
-            first, which costs a few hundred steps.
+        patch_size: Height and width of an image patch in pixels.
+        embed_dim: Width of the encoder's first stage. Each further stage doubles the width and halves the grid.
+        depths: Number of Swin blocks in each stage.
+        encoder_heads: Number of attention heads in each stage.
+        window_size: Height and width of an attention window, in patches of the stage.
+        decoder_layers: Number of MBart layers.
+        decoder_heads: Number of attention heads of the decoder.
+        decoder_ffn_dim: Inner width of the decoder's feed-forward layers.
+        max_positions: Largest length of prompt and answer together, in tokens.
+        dropout: Dropout of the decoder's residual branches and of the encoder's hidden states.
+        drop_path_rate: Stochastic depth of the encoder.
+        init_std: Standard deviation of new weights. With such small widths, the usual 0.02 makes attention almost
+            uniform at first, which costs a few hundred steps.
     """
 
     patch_size: int = 16
@@ -63,7 +69,7 @@ class TinySizes:
 
     @property
     def width(self) -> int:
-        """Width of the encoder's output and of the decoder."""
+        """The width of the encoder's output and of the decoder."""
         return self.embed_dim * 2 ** (len(self.depths) - 1)
 
 
@@ -80,9 +86,9 @@ PRESETS: dict[str, TinySizes] = {
     ),
 }
 
-# How the preset "demo" learns the charts of `synthetic_chartqa`, in the names of `Seq2SeqTrainingArguments`. Found by
-# experiment: it counts marks and finds extremes within 500 steps, learns from about step 600 to find the mark that is
-# asked for, and differences last; the schedule must not decay before that.
+# Arguments of `Seq2SeqTrainingArguments` with which the preset "demo" learns the charts of `synthetic_chartqa`, found
+# by experiment. The model counts marks and finds extremes within 500 steps, finds the mark in the question from about
+# step 600, and learns differences last; the learning rate must not decay before that.
 DEMO_TRAINING: dict[str, float | int | str] = {
     "learning_rate": 7e-4,
     "lr_scheduler_type": "cosine",
@@ -102,38 +108,44 @@ def tiny_unichart(
     image_size: int = BASE_SIZE,
     seed: int = 0,
     extra_words: Iterable[str] = (),
-    **sizes,
+    **sizes: Any,
 ) -> tuple[VisionEncoderDecoderModel, DonutProcessor]:
-    """Build a randomly initialized model and its processor.
+    """Create a tiny, randomly initialized UniChart and its processor.
 
-    The prompt is UniChart's, `<chartqa> {question} <s_answer>`, and the target ` {answer}</s>`. The generation
-    settings (start, end and padding ids, answer length) lie in `model.generation_config`.
+    The prompt is UniChart's, `<chartqa> {question} <s_answer>`, and the target is ` {answer}</s>`. Generation settings
+    (start, end and padding ids, answer length) are in `model.generation_config`.
 
     Args:
         preset: `"demo"` (1.2 M parameters) or `"test"` (63 thousand).
-        image_size: side in pixels of the square that images are resized and padded to; a multiple of `patch_size`
-            times two to the number of stages less one.
-        seed: seed of the weights; the global generator of torch is left as it was.
-        extra_words: further words that the tokenizer keeps whole; other text is spelled out byte by byte.
-        **sizes: fields of `TinySizes` that replace the preset's.
+        image_size: Height and width in pixels that images are resized and padded to; a multiple of
+            `patch_size * 2 ** (number of stages - 1)`.
+        seed: Seed of the weights; the state of torch's global generator does not change.
+        extra_words: More words that are one token each; other unknown words become one token per byte.
+        **sizes: Fields of `TinySizes` that replace the preset's.
 
     Returns:
         The model (float32, in evaluation mode) and the processor.
 
     Raises:
-        ValueError: for an unknown preset or sizes that do not fit each other.
-        TypeError: for a size that `TinySizes` does not have.
+        ValueError: The preset is unknown, or sizes do not fit each other.
+        TypeError: `TinySizes` has no such size.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test", image_size=64, window_size=4)
+        >>> sum(weight.numel() for weight in model.parameters())
+        62468
     """
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {tuple(PRESETS)}, got {preset!r}")
     shape = replace(PRESETS[preset], **sizes)
-    _check(shape, image_size)
+    _check_sizes(shape, image_size)
 
     import torch
     from transformers import DonutImageProcessorPil, DonutProcessor, VisionEncoderDecoderModel
 
     tokenizer = tiny_tokenizer(extra_words)
-    # White becomes 0, so that blank paper is silent and only ink speaks; Donut's mean of 0.5 suits photographs.
+    # White becomes 0, so that only the drawing gives a signal; Donut's mean of 0.5 is meant for photographs.
     image_processor = DonutImageProcessorPil(
         size={"height": image_size, "width": image_size}, image_mean=[1.0] * 3, image_std=[0.5] * 3
     )
@@ -146,17 +158,21 @@ def tiny_unichart(
 
 
 def tiny_tokenizer(extra_words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer that keeps the words of the synthetic questions whole and encodes any text without loss.
+    """Create a byte-level tokenizer for the words of the synthetic questions, which encodes any text without loss.
 
-    Each word is one token, with and without a space before it; words that it does not know become one token per byte
-    of their UTF-8 form, so nothing is ever `<unk>` and decoding gives back every text.
+    Each word is one token, with and without a preceding space. Unknown words become one token per byte of their UTF-8
+    encoding, so `<unk>` never occurs and decoding restores every text.
 
     Args:
-        extra_words: texts whose words (runs of letters or of digits) become tokens too.
+        extra_words: Texts whose words (runs of letters or of digits) become tokens too.
 
     Returns:
-        A fast tokenizer with `<s>` `<pad>` `</s>` `<unk>` at ids 0 to 3, as in MBart, and the markers `<chartqa>` and
-        `<s_answer>`, which are ordinary added tokens as in UniChart: `skip_special_tokens` keeps them.
+        A fast tokenizer with `<s>` `<pad>` `</s>` `<unk>` at ids 0 to 3, as in MBart. The markers `<chartqa>` and
+        `<s_answer>` are ordinary added tokens as in UniChart: `skip_special_tokens` keeps them.
+
+    Example:
+        >>> tiny_tokenizer().tokenize("How much is red?")
+        ['How', 'Ġmuch', 'Ġis', 'Ġred', '?']
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -168,10 +184,10 @@ def tiny_tokenizer(extra_words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
     for text in texts:
         for word in _PIECE.findall(text):
             for piece in (word, " " + word):
-                # The mapped form, in which a space is "Ġ" and other bytes are printable letters.
+                # The byte-level form, in which a space is "Ġ" and every byte is a printable character.
                 pieces += [mapped for mapped, _ in byte_level.pre_tokenize_str(piece)]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
-    # ignore_merges: a word of the vocabulary is taken whole, so no merges are needed to build it up.
+    # ignore_merges: words of the vocabulary are single tokens, so no merges are needed.
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     backend.pre_tokenizer = byte_level
     backend.decoder = decoders.ByteLevel()
@@ -187,7 +203,7 @@ def tiny_tokenizer(extra_words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _check(shape: TinySizes, image_size: int) -> None:
+def _check_sizes(shape: TinySizes, image_size: int) -> None:
     stride = shape.patch_size * 2 ** (len(shape.depths) - 1)
     if image_size % stride:
         raise ValueError(f"image_size must be a multiple of {stride} (patch_size and the stages), got {image_size}")
@@ -202,7 +218,7 @@ def _check(shape: TinySizes, image_size: int) -> None:
         raise ValueError(f"decoder_heads={shape.decoder_heads} does not divide the width {shape.width}")
 
 
-def _model_config(shape: TinySizes, image_size: int, tokenizer):
+def _model_config(shape: TinySizes, image_size: int, tokenizer: PreTrainedTokenizerFast) -> VisionEncoderDecoderConfig:
     from transformers import DonutSwinConfig, MBartConfig, VisionEncoderDecoderConfig
 
     encoder = DonutSwinConfig(
@@ -215,12 +231,12 @@ def _model_config(shape: TinySizes, image_size: int, tokenizer):
         hidden_dropout_prob=shape.dropout,
         drop_path_rate=shape.drop_path_rate,
         initializer_range=shape.init_std,
-        use_absolute_embeddings=False,  # broken upstream: one embedding more than there are patches
+        use_absolute_embeddings=False,  # broken upstream, which has one embedding too many
     )
     decoder = MBartConfig(
         vocab_size=len(tokenizer),
         d_model=shape.width,
-        encoder_layers=shape.decoder_layers,  # never built, but the KV cache takes its number of layers from it
+        encoder_layers=shape.decoder_layers,  # not used, but the KV cache takes its number of layers from it
         encoder_attention_heads=shape.decoder_heads,
         decoder_layers=shape.decoder_layers,
         decoder_attention_heads=shape.decoder_heads,
@@ -243,7 +259,7 @@ def _model_config(shape: TinySizes, image_size: int, tokenizer):
     return config
 
 
-def _generation_config(tokenizer):
+def _generation_config(tokenizer: PreTrainedTokenizerFast) -> GenerationConfig:
     from transformers import GenerationConfig
 
     return GenerationConfig(

@@ -185,10 +185,10 @@ def test_values_lie_on_their_gridlines() -> None:
     ("arguments", "message"),
     [
         ({"n_charts": 0}, "n_charts must be at least 1, got 0"),
-        ({"chart_types": ("bar", "radar")}, "chart_types must be a sequence out of"),
-        ({"chart_types": "bar"}, "chart_types must be a sequence out of"),
-        ({"chart_types": ()}, "chart_types must be a sequence out of"),
-        ({"questions_per_chart": {"sum": 1}}, "questions_per_chart may name"),
+        ({"chart_types": ("bar", "radar")}, "chart_types must be a sequence of types from"),
+        ({"chart_types": "bar"}, "chart_types must be a sequence of types from"),
+        ({"chart_types": ()}, "chart_types must be a sequence of types from"),
+        ({"questions_per_chart": {"sum": 1}}, "keys of questions_per_chart must be from"),
         ({"questions_per_chart": {"value": 0}}, "at least one question"),
         ({"questions_per_chart": {"value": 2, "count": -1}}, "no negative number"),
         ({"image_size": 20}, "image_size must be at least 48"),
@@ -208,7 +208,7 @@ def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
         (("bar", ("red", "blue"), (1,)), "one value per name"),
         (("bar", (), ()), "one value per name"),
         (("bar", ("red", "blue"), (0, 2)), "at least 1"),
-        (("line", ("red", "blue"), (1, 11)), "not exceed 10"),
+        (("line", ("red", "blue"), (1, 11)), "at most 10"),
         (("pie", ("red", "blue"), (40, 50)), "sum to 100"),
     ],
 )

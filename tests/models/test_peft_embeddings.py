@@ -11,8 +11,7 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
 
-from chartqa_ft.models import add_tokens
-from chartqa_ft.models import peft_embeddings as adapter_embeddings
+from chartqa_ft.models import add_tokens, peft_embeddings
 from chartqa_ft.models.load import load_checkpoint
 from chartqa_ft.models.lora import add_peft, default_lora_config
 from chartqa_ft.models.peft_embeddings import base_vocabulary, needs_embeddings
@@ -103,7 +102,7 @@ def test_the_base_is_found_in_a_folder_and_in_the_cache_alone(tmp_path, monkeypa
         asked.append((name, file, revision))
         return str(folder / file)
 
-    monkeypatch.setattr(adapter_embeddings, "try_to_load_from_cache", cached)
+    monkeypatch.setattr(peft_embeddings, "try_to_load_from_cache", cached)
     assert base_vocabulary("someone/tiny", "abc") == rows
     assert asked == [("someone/tiny", "config.json", "abc")]
     shutil.copy(folder / "tokenizer.json", folder / "config.json")

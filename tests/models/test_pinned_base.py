@@ -146,7 +146,7 @@ def test_an_adapter_on_a_folder_warns_who_pushes_it_and_tells_who_pulls_it(world
     with pytest.raises(ClientError) as caught:
         other.call(FLOWS + "answers", "alice/on-folder")
     assert caught.value.kind == "FileNotFoundError"
-    whose = f"there is no folder {local}. {local} is the base model of the adapter alice/on-folder"
+    whose = f"there is no folder {local}. {local} is the base model of the PEFT checkpoint alice/on-folder"
     assert caught.value.message.startswith(whose)
 
 
@@ -159,7 +159,7 @@ def test_an_adapter_on_a_base_that_the_hub_does_not_have_is_named(world, other, 
         other.call(FLOWS + "answers", "bob/orphan")
     assert caught.value.kind == "HubError"
     assert caught.value.message.startswith("bob/gone was not loaded: ")
-    assert "bob/gone is the base model of the adapter bob/orphan" in caught.value.message
+    assert "bob/gone is the base model of the PEFT checkpoint bob/orphan" in caught.value.message
 
 
 def test_an_adapter_on_a_merged_adapter_says_that_peft_alone_cannot_load_it(world, other, base, tmp_path):

@@ -235,9 +235,9 @@ def test_windows_and_masks_are_those_of_upstream(grid, shift):
     assert (chunks[-1].windows.stop, chunks[-1].rows.stop) == (len(windows), numbers.numel())
     found, found_mask = torch.zeros_like(windows), torch.zeros_like(mask)
     for chunk in chunks:
-        places = torch.arange(len(chunk) * 25) if chunk.places is None else chunk.places
-        found[chunk.windows].view(-1)[places] = numbers.flatten()[chunk.tokens]
-        found_mask[chunk.windows][chunk.torn] = chunk.mask(torch.float64).squeeze(1)
+        positions = torch.arange(len(chunk) * 25) if chunk.positions is None else chunk.positions
+        found[chunk.windows].view(-1)[positions] = numbers.flatten()[chunk.tokens]
+        found_mask[chunk.windows][chunk.masked] = chunk.mask(torch.float64).squeeze(1)
     assert torch.equal(found, windows)
     assert torch.equal(found_mask, mask)
 

@@ -22,12 +22,12 @@ from datasets import Dataset, Image
 
 from chartqa_ft import ChartQATrainingArguments, format_table
 
-from ..data.test_hub_datasets import as_m4
 from ..hub_client import Client
 from ..hub_server import HubServer, environment
 from ..scripts.test_examples_lora import LORA, OWN
 from ..support import families
 from ..support.common import ROOT
+from ..support.hub_charts import as_m4
 from ..support.launching import EVALUATE, FINETUNE, TIMEOUT, answers, example, report
 
 LARGER = "--learning_rate 0.001 --warmup_steps 0"

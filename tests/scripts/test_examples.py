@@ -243,7 +243,7 @@ def test_mistakes_end_in_one_line(tmp_path):
     base = {"model_name_or_path": model, "dataset_name": data, "eval_split": "train", "use_cpu": True}
     mistakes = [
         (FINETUNE, {"eval_split": "val"}, "has no split 'val'; it has 'train'"),
-        (FINETUNE, {"dataset_name": tmp_path / "nowhere"}, "is no local file or folder"),
+        (FINETUNE, {"dataset_name": tmp_path / "nowhere"}, "is not a local file or folder"),
         (FINETUNE, {"model_name_or_path": tmp_path / "nowhere"}, "there is no folder"),
         (FINETUNE, {"prompt": "no place for it"}, "has no field {question}"),
         (EVALUATE, {"split": "val"}, "has no split 'val'; it has 'train'"),

@@ -248,10 +248,10 @@ def test_help_shows_every_argument(path, capsys):
 
 def test_quantizing_without_what_it_needs_is_one_line(tmp_path, monkeypatch):
     line = ["--use_cpu", "--output_dir", str(tmp_path / "out"), "--quantize"]
-    monkeypatch.setattr("chartqa_ft.models.lora.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("chartqa_ft.models.quantization.importlib.util.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=r"^error: loading a model in 4 bits needs bitsandbytes: pip install"):
         example(LORA).main([*line, "4"])
-    monkeypatch.setattr("chartqa_ft.models.lora.importlib.util.find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.setattr("chartqa_ft.models.quantization.importlib.util.find_spec", lambda name: ModuleSpec(name, None))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match=r"^error: loading a model in 8 bits needs a CUDA GPU"):
         example(LORA).main([*line, "8"])

@@ -103,7 +103,7 @@ def test_dead_targets_are_named_after_the_first_step(tmp_path, caplog):
 def test_a_second_adapter_is_refused(tmp_path):
     model, processor = build("llava")
     wrapped = add_peft(model, LoraConfig(r=2, target_modules="all-linear"))
-    with pytest.raises(ValueError, match="already carries a PEFT adapter: leave it out"):
+    with pytest.raises(ValueError, match="already has PEFT weights: leave it out"):
         lora_trainer(wrapped, processor, tmp_path, LoraConfig(r=2, target_modules="all-linear"))
     lora_trainer(wrapped, processor, tmp_path).train()
 
@@ -214,7 +214,9 @@ def test_a_saved_adapter_is_trained_on_or_merged_and_adapted_again(tmp_path):
     stacked, its_processor, _ = load_checkpoint(tmp_path / "second")
     assert answers(stacked, its_processor) == answers(second.model, processor)
     (tmp_path / "second" / "adapter_model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no adapter_model\.safetensors: fetch or save the adapter again"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no adapter_model\.safetensors: fetch or save the PEFT checkpoint again"
+    ):
         load_checkpoint(tmp_path / "second")
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from chartqa_ft.hub.public import find_token
 
-from ..data.test_hub_datasets import as_m4
 from ..hub_server import environment
 from ..project.test_hub_server import World
 from ..support.common import drawn_charts, launcher
+from ..support.hub_charts import as_m4
 from ..support.launching import EVALUATE, FINETUNE, TIMEOUT, as_command_line
 from ..support.push_world import (
     BASES,

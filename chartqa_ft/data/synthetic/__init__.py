@@ -1,4 +1,4 @@
-"""Drawn charts with questions and answers, for demos and tests."""
+"""Synthetic charts with questions and answers, for demos and tests."""
 
 from .questions import synthetic_chartqa
 

@@ -1,8 +1,8 @@
-"""Drawing of the synthetic charts: a frozen description in, a PIL image out.
+"""Draw synthetic charts: a `Chart` describes the content, `draw_chart` returns a PIL image.
 
-Everything is drawn with PIL alone, since matplotlib takes tens of milliseconds a chart and the embedded default needs
-thousands of them. All lengths are given for a square of `BASE_SIZE` pixels and scaled, text included, so that the same
-chart can be drawn at 96 pixels for a tiny model and at 960 as a stand-in for a real one.
+Only PIL is used, since matplotlib takes tens of milliseconds per chart and the demo needs thousands of charts. All
+lengths refer to a square of `BASE_SIZE` pixels and are scaled, text included, so that the same chart can be drawn at
+96 pixels for a tiny model and at 960 pixels as a substitute for a real chart.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
 BASE_SIZE = 96
 MIN_SIZE = 48
@@ -35,7 +35,8 @@ GRID_COLOR = (222, 222, 222)
 LINE_COLOR = (60, 60, 60)
 BACKGROUND = (255, 255, 255)
 
-# The plot area of bar and line charts, in pixels of the base square: room for "10" on the left, half a label above.
+# The plot area of bar and line charts, in pixels of the base square: with space for "10" on the left and for half a
+# label above.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 14, 93, 8, 88
 _PIE_RADIUS = 43
 _MARKER_RADIUS = 5
@@ -43,15 +44,15 @@ _MARKER_RADIUS = 5
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: every mark has a color, which is its name, and a whole number.
+    """The content of one chart: every mark has a color, which is its name, and an integer value.
 
     Attributes:
-        chart_type: `"bar"`, `"line"` (one line, at every point a marker and a drop line of its own color) or `"pie"`.
-        names: keys of `COLORS`, all different, from left to right or clockwise from twelve o'clock.
-        values: as many whole numbers: 1..`AXIS_MAX` on an axis; percentages that sum to `PIE_TOTAL` in a pie.
+        chart_type: `"bar"`, `"line"` (one line; every point has a marker and a drop line of its own color) or `"pie"`.
+        names: Keys of `COLORS`, all different, from left to right, or clockwise from twelve o'clock.
+        values: One integer per name: 1 to `AXIS_MAX` on an axis, percentages with the sum `PIE_TOTAL` in a pie.
 
     Raises:
-        ValueError: for an unknown type or color, a repeated color, or values outside their range.
+        ValueError: The type or a color is unknown, a color is repeated, or a value is out of range.
     """
 
     chart_type: str
@@ -71,21 +72,26 @@ class Chart:
         if self.chart_type == "pie" and sum(self.values) != PIE_TOTAL:
             raise ValueError(f"the slices of a pie must sum to {PIE_TOTAL}, got {self.values}")
         if self.chart_type != "pie" and max(self.values) > AXIS_MAX:
-            raise ValueError(f"values on an axis must not exceed {AXIS_MAX}, got {self.values}")
+            raise ValueError(f"values on an axis must be at most {AXIS_MAX}, got {self.values}")
 
 
 def draw_chart(chart: Chart, image_size: int = BASE_SIZE) -> Image.Image:
-    """Draw a chart on white.
+    """Draw a chart on a white background.
 
     Args:
-        chart: what to draw.
-        image_size: width and height in pixels, at least `MIN_SIZE`; text and line widths grow with it.
+        chart: The content.
+        image_size: Width and height in pixels, at least `MIN_SIZE`; text and line widths grow with it.
 
     Returns:
-        An RGB image of (`image_size`, `image_size`).
+        An RGB image of size (`image_size`, `image_size`).
 
     Raises:
-        ValueError: if `image_size` is below `MIN_SIZE`, where labels run into each other.
+        ValueError: `image_size` is below `MIN_SIZE`, where labels overlap.
+
+    Example:
+        >>> image = draw_chart(Chart("bar", ("red", "blue"), (3, 7)))
+        >>> image.mode, image.size
+        ('RGB', (96, 96))
     """
     from PIL import Image, ImageDraw
 
@@ -101,13 +107,13 @@ def draw_chart(chart: Chart, image_size: int = BASE_SIZE) -> Image.Image:
 
 
 def value_to_y(value: float, image_size: int = BASE_SIZE) -> int:
-    """The row of pixels at which an axis value lies."""
+    """Return the row of pixels of a value on the axis."""
     return round((_BOTTOM - (_BOTTOM - _TOP) * value / AXIS_MAX) * image_size / BASE_SIZE)
 
 
 @lru_cache(maxsize=4)
 def _axis(size: int) -> Image.Image:
-    """Axis, gridlines and tick labels: equal on every chart of a size, and the text is half the cost of a chart."""
+    """Draw axis, grid lines and tick labels. Cached: the text is half the cost of a chart, and equal for each size."""
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.new("RGB", (size, size), BACKGROUND)
@@ -125,11 +131,12 @@ def _axis(size: int) -> Image.Image:
 
 
 def _mark_centers(count: int, scale: float) -> tuple[list[float], float]:
+    """Return the horizontal centers of the marks and the distance between them, in pixels."""
     pitch = (_RIGHT - _LEFT) * scale / count
     return [_LEFT * scale + pitch * (i + 0.5) for i in range(count)], pitch
 
 
-def _draw_bars(pen, chart: Chart, scale: float) -> None:
+def _draw_bars(pen: ImageDraw.ImageDraw, chart: Chart, scale: float) -> None:
     size = round(BASE_SIZE * scale)
     centers, pitch = _mark_centers(len(chart.names), scale)
     for x, name, value in zip(centers, chart.names, chart.values, strict=True):
@@ -137,7 +144,7 @@ def _draw_bars(pen, chart: Chart, scale: float) -> None:
         pen.rectangle(box, fill=COLORS[name])
 
 
-def _draw_line(pen, chart: Chart, scale: float) -> None:
+def _draw_line(pen: ImageDraw.ImageDraw, chart: Chart, scale: float) -> None:
     size = round(BASE_SIZE * scale)
     centers, _ = _mark_centers(len(chart.names), scale)
     points = [(round(x), value_to_y(value, size)) for x, value in zip(centers, chart.values, strict=True)]
@@ -150,7 +157,7 @@ def _draw_line(pen, chart: Chart, scale: float) -> None:
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLORS[name])
 
 
-def _draw_pie(pen, chart: Chart, scale: float) -> None:
+def _draw_pie(pen: ImageDraw.ImageDraw, chart: Chart, scale: float) -> None:
     middle, radius = BASE_SIZE * scale / 2, _PIE_RADIUS * scale
     box = (middle - radius, middle - radius, middle + radius, middle + radius)
     start = -90.0

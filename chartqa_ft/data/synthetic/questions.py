@@ -1,7 +1,7 @@
-"""Drawn charts with questions: data of the canonical columns that needs no download.
+"""Synthetic charts with questions: data with the canonical columns that needs no download.
 
-The answers follow from the drawn numbers, so a model trained on these charts can be checked without doubt; the
-questions copy ChartQA's two sources: `"augmented"` looks one value up, `"human"` asks for a step of reasoning.
+The answers follow from the drawn values, so they are always right. The questions imitate ChartQA's two sources:
+`"augmented"` questions look up one value, `"human"` questions need a step of reasoning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .drawing import AXIS_MAX, BASE_SIZE, CHART_TYPES, COLORS, PIE_STEP, PIE_TOTAL, Chart, draw_chart
 
@@ -32,7 +32,7 @@ _ROWS_PER_CHUNK = 10_000
 
 @dataclass(frozen=True)
 class Question:
-    """A question on one chart. `source` is `"human"` for reasoning and `"augmented"` for a look-up, as in ChartQA."""
+    """A question about one chart, with its answer."""
 
     question: str
     answer: str
@@ -40,21 +40,22 @@ class Question:
 
     @property
     def source(self) -> str:
+        """`"human"` for reasoning, `"augmented"` for a look-up, as in ChartQA."""
         return "augmented" if self.question_type == "value" else "human"
 
 
 def make_chart(seed: int, index: int, chart_type: str) -> Chart:
-    """The chart of number `index`; a pure function of its arguments, on every platform.
+    """Return chart number `index` of a seed; the same arguments give the same chart on every platform.
 
-    Charts are drawn at random until their checksum falls into the class of the seed (`seed` modulo `SEED_CLASSES`), so
-    seeds of different classes (1 and 2, say) never share a chart, however many are drawn: held-out charts are held out
-    by construction. Seeds of one class can meet by chance, as can two charts of one seed.
+    Random charts are generated until the checksum of one falls into the class of the seed (`seed` modulo
+    `SEED_CLASSES`). Seeds of different classes (1 and 2, for example) therefore never share a chart, however many
+    there are: held-out charts are held out by construction. Two charts of the same class can be equal by chance.
 
     Raises:
-        ValueError: for an unknown `chart_type`.
+        ValueError: `chart_type` is unknown.
     """
     if chart_type not in CHART_TYPES:
-        raise ValueError(f"chart_types may hold {CHART_TYPES}, got {chart_type!r}")
+        raise ValueError(f"chart_type must be one of {CHART_TYPES}, got {chart_type!r}")
     rng = random.Random(f"chart:{seed}:{index}:{chart_type}")
     while True:
         count = rng.choices(MARK_COUNTS, MARK_WEIGHTS)[0]
@@ -70,11 +71,11 @@ def make_chart(seed: int, index: int, chart_type: str) -> Chart:
 
 
 def ask(chart: Chart, rng: random.Random, per_chart: Mapping[str, int] = QUESTIONS_PER_CHART) -> list[Question]:
-    """Questions on a chart, each with exactly one right answer: an extreme that two marks share is not asked for."""
+    """Return questions about a chart, each with exactly one right answer: no question about a shared extreme."""
     named = dict(zip(chart.names, chart.values, strict=True))
     unequal = [(a, b) for a in chart.names for b in chart.names if named[a] != named[b]]
 
-    def pick(items: Sequence, kind: str) -> list:
+    def pick(items: Sequence[Any], kind: str) -> list[Any]:
         return rng.sample(items, min(per_chart.get(kind, 0), len(items)))
 
     questions = [Question(f"How much is {n}?", str(named[n]), "value") for n in pick(chart.names, "value")]
@@ -102,25 +103,34 @@ def synthetic_chartqa(
     chart_types: Sequence[str] = CHART_TYPES,
     questions_per_chart: Mapping[str, int] = QUESTIONS_PER_CHART,
 ) -> Dataset:
-    """Draw charts and ask questions on them.
+    """Generate charts and questions about them.
 
     Args:
-        n_charts: how many charts to draw, at least one.
-        seed: which charts: the same arguments give the same data set, and the first charts of a longer one. Seeds that
-            differ modulo `SEED_CLASSES` (8) share no chart: take 0 to train and 1 to hold out, for example.
-        image_size: side of the square images in pixels, text and lines scaled with it.
-        chart_types: types that take turns, out of `"bar"`, `"line"` and `"pie"`; name one twice to double its share.
-        questions_per_chart: the most questions of each of `QUESTION_TYPES` on one chart; 0 or absent for none. There
-            are fewer where a chart has fewer marks, or where two marks share an extreme.
+        n_charts: Number of charts, at least one.
+        seed: Seed of the charts. The same arguments give the same dataset, and a larger `n_charts` only adds charts.
+            Seeds that differ modulo `SEED_CLASSES` (8) share no chart: use 0 to train and 1 to evaluate, for example.
+        image_size: Width and height of the images in pixels; text and lines are scaled with it.
+        chart_types: Types to alternate between, from `"bar"`, `"line"` and `"pie"`; list one twice to double its
+            share.
+        questions_per_chart: Largest number of questions per chart for each of `QUESTION_TYPES`; 0 or absent for none.
+            There are fewer if a chart has fewer marks, or if two marks share an extreme.
 
     Returns:
-        One row per question, those of a chart next to each other, with the canonical columns `image` (PNG bytes,
-        decoded on access), `question`, `answer`, `source`, `chart_id`, and beside them `chart_type` and
-        `question_type` (strings).
+        One row per question, with the questions on a chart next to each other. The columns are the canonical ones,
+        `image` (PNG bytes, decoded on access), `question`, `answer`, `source`, `chart_id`, and in addition
+        `chart_type` and `question_type` (strings).
 
     Raises:
-        ValueError: for no charts, an unknown chart or question type, a negative number of questions, or a size below
-            `charts.MIN_SIZE`.
+        ValueError: There are no charts, a chart or question type is unknown, a number of questions is negative, or
+            the images are smaller than `drawing.MIN_SIZE`.
+
+    Example:
+        >>> from chartqa_ft import synthetic_chartqa
+        >>> dataset = synthetic_chartqa(2, seed=0)
+        >>> len(set(dataset["chart_id"])), dataset[0]["image"].size
+        (2, (96, 96))
+        >>> dataset.column_names
+        ['image', 'question', 'answer', 'source', 'chart_id', 'chart_type', 'question_type']
     """
     import pyarrow as pa
     from datasets import Dataset, DatasetInfo, Features, Image, Value
@@ -147,20 +157,22 @@ def _check_arguments(n_charts: int, chart_types: Sequence[str], questions_per_ch
     if n_charts < 1:
         raise ValueError(f"n_charts must be at least 1, got {n_charts}")
     if isinstance(chart_types, str) or not chart_types or set(chart_types) - set(CHART_TYPES):
-        raise ValueError(f"chart_types must be a sequence out of {CHART_TYPES}, got {chart_types!r}")
+        raise ValueError(f"chart_types must be a sequence of types from {CHART_TYPES}, got {chart_types!r}")
     if set(questions_per_chart) - set(QUESTION_TYPES):
-        raise ValueError(f"questions_per_chart may name {QUESTION_TYPES}, got {tuple(questions_per_chart)}")
+        raise ValueError(
+            f"the keys of questions_per_chart must be from {QUESTION_TYPES}, got {tuple(questions_per_chart)}"
+        )
     if min(questions_per_chart.values(), default=0) < 0 or not any(questions_per_chart.values()):
         raise ValueError(
-            f"questions_per_chart must ask at least one question and no negative number: {questions_per_chart}"
+            f"questions_per_chart must allow at least one question and no negative number, got {questions_per_chart}"
         )
 
 
 def _chunks(
     n_charts: int, seed: int, image_size: int, chart_types: tuple[str, ...], per_chart: Mapping[str, int]
-) -> Iterator[list[dict]]:
-    """Rows in lists of limited length: an Arrow array of bytes holds 2 GiB at most."""
-    rows: list[dict] = []
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield rows in lists of limited length: an Arrow array of bytes holds at most 2 GiB."""
+    rows: list[dict[str, Any]] = []
     for index in range(n_charts):
         chart = make_chart(seed, index, chart_types[index % len(chart_types)])
         buffer = io.BytesIO()

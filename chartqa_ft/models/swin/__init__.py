@@ -1,4 +1,4 @@
-"""Blocks of a Donut encoder computed a few windows at a time on a CPU: less memory and time, the same values."""
+"""Compute the blocks of a Donut encoder a few windows at a time on a CPU: less memory and time, the same values."""
 
 from __future__ import annotations
 
@@ -14,34 +14,40 @@ _UPSTREAM = "transformers.models.donut.modeling_donut_swin"
 
 
 def chunk_swin_blocks(model: nn.Module, enable: bool = True) -> list[nn.Module]:
-    """Compute the blocks of a Donut encoder on a CPU a few windows at a time: half the memory of upstream's training
-    step and less time, with the same values and gradients to float precision.
+    """Compute the blocks of a Donut encoder a few windows at a time on a CPU.
 
-    The modules stay where they are, with their parameters and names; each gets a subclass of its class, for want of a
-    public way. Gradients are those of `backward`, once: with `torch.func`, forward mode or second derivatives torch
-    raises, and upstream's way is to be kept. What else a block cannot do so it does as before (see
-    `ChunkedDonutSwinLayer`). A second call does nothing.
+    A training step takes half the memory of upstream's and less time, with the same values and gradients up to float
+    precision. The modules stay in place with their parameters and names; each gets a subclass of its class, since
+    there is no public way to do this. Only `backward`, once, is supported: with `torch.func`, forward mode or second
+    derivatives torch raises an error, so disable chunking there. In all other cases that it does not support, a block
+    computes as before (see `ChunkedDonutSwinLayer`). A second call has no effect.
 
     Args:
-        model: any model; it has no such blocks unless its encoder is a Donut's.
-        enable: `False`: the blocks are upstream's again.
+        model: Any model. Only Donut encoders have such blocks.
+        enable: Whether to chunk the blocks; `False` restores upstream's.
 
     Returns:
-        The blocks that have changed their way.
+        The blocks that were changed.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, _ = tiny_unichart("test", image_size=64, window_size=4)
+        >>> len(chunk_swin_blocks(model)), len(chunk_swin_blocks(model, False))
+        (2, 2)
     """
-    if _UPSTREAM not in sys.modules:  # then no model has such blocks: nothing is imported for other families
+    if _UPSTREAM not in sys.modules:  # then no model has such blocks, and other families need not import them
         return []
     from .layer import set_chunked
 
-    return [part for part in model.modules() if set_chunked(part, enable)]
+    return [module for module in model.modules() if set_chunked(module, enable)]
 
 
 @contextmanager
 def chunked_swin_blocks(model: nn.Module) -> Iterator[None]:
-    """Within this context `chunk_swin_blocks` is on; afterwards all blocks are what they were."""
+    """Enable `chunk_swin_blocks` within a context and restore the blocks afterwards."""
     changed = chunk_swin_blocks(model)
     try:
         yield
     finally:
-        for part in changed:
-            chunk_swin_blocks(part, False)
+        for block in changed:
+            chunk_swin_blocks(block, False)

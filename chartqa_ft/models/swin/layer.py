@@ -1,4 +1,4 @@
-"""Lets the blocks of a Donut encoder be computed a few windows at a time, where that is the same."""
+"""A layer that computes the blocks of a Donut encoder a few windows at a time where this gives the same result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transformers.models.donut.modeling_donut_swin import (
 
 from .block import Geometry, Weights, swin_block
 
-PARTS = {
+_MODULES = {
     "layernorm_before": nn.LayerNorm,
     "attention": DonutSwinAttention,
     "attention.self": DonutSwinSelfAttention,
@@ -40,17 +40,17 @@ PARTS = {
     "output.dense": nn.Linear,
     "output.dropout": nn.Dropout,
 }
-"""The modules of a block but its stochastic depth, as upstream makes them."""
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-"""Torch has no public way to ask for them."""
+"""The modules of a block, except its stochastic depth, as upstream creates them."""
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+"""Attributes with the hooks of a module; torch has no public way to list them."""
 
 
 class ChunkedDonutSwinLayer(DonutSwinLayer):
-    """A `DonutSwinLayer` that goes through all its steps with a few windows before it takes the next ones.
+    """A `DonutSwinLayer` that computes all its steps for a few windows before the next ones.
 
-    It does as its base class does on other devices than a CPU, in 16 bits, while it is compiled or traced, with
-    dropout, when attention weights are asked for, when only some of its weights are trained, and when a part of it is
-    not what upstream put there (a LoRA layer, a quantized one) or somebody watches it by a hook.
+    It computes as its base class on other devices than a CPU, in 16 bits, while it is compiled or traced, with
+    dropout, if attention weights are requested, if only some of its weights are trained, and if one of its modules is
+    not upstream's (a LoRA or quantized layer) or has a hook.
     """
 
     upstream: ClassVar[type[DonutSwinLayer]] = DonutSwinLayer
@@ -69,11 +69,11 @@ class ChunkedDonutSwinLayer(DonutSwinLayer):
             return super().forward(hidden_states, input_dimensions, output_attentions, always_partition)
         scale = None
         if self.drop_path.training and getattr(self.drop_path, "drop_prob", 0.0) > 0.0:
-            # The draw of upstream, which multiplies each picture by a number of its own.
+            # The same random factor for each image as upstream.
             scale = self.drop_path(hidden_states.new_ones(len(hidden_states), 1, 1)).flatten()
         geometry = Geometry(
-            grid=tuple(input_dimensions),
-            window=self.window_size,
+            grid=(input_dimensions[0], input_dimensions[1]),
+            window_size=self.window_size,
             shift=self.shift_size,
             heads=self.attention.self.num_attention_heads,
             eps_before=self.layernorm_before.eps,
@@ -89,8 +89,8 @@ class ChunkedDonutSwinLayer(DonutSwinLayer):
         return Weights(
             norm_before_weight=self.layernorm_before.weight,
             norm_before_bias=self.layernorm_before.bias,
-            qkv_weight=torch.cat([part.weight for part in qkv]),
-            qkv_bias=torch.cat([part.bias for part in qkv]),
+            qkv_weight=torch.cat([linear.weight for linear in qkv]),
+            qkv_bias=torch.cat([linear.bias for linear in qkv]),
             position_bias=position_bias.view(area, area, -1).permute(2, 0, 1).contiguous(),
             project_weight=self.attention.output.dense.weight,
             project_bias=self.attention.output.dense.bias,
@@ -111,28 +111,29 @@ class ChunkedDonutSwinLayer(DonutSwinLayer):
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
             and not torch.jit.is_tracing()
-            and self._is_as_made()
+            and self._is_unchanged()
             and self._trains_all_or_nothing(states)
             and all(self._is_plain(weight, states) for weight in self.parameters())
             and tuple(self.attention.self.window_size) == (self.window_size, self.window_size)
         )
 
-    def _is_as_made(self) -> bool:
-        """Whether all parts are upstream's, do what they do by themselves, and drop nothing."""
-        parts = dict(self.named_modules())
-        kinds = {name: type(part) for name, part in parts.items() if name}
-        if kinds.pop("drop_path", None) not in (nn.Identity, DonutDropPath) or kinds != PARTS:
+    def _is_unchanged(self) -> bool:
+        """Return whether all modules are upstream's, unmodified and without active dropout."""
+        modules = {name: module for name, module in self.named_modules() if name}
+        kinds = {name: type(module) for name, module in modules.items()}
+        if kinds.pop("drop_path", None) not in (nn.Identity, DonutDropPath) or kinds != _MODULES:
             return False
-        own = [part for name, part in parts.items() if name]
         return (
-            all(part.bias is not None for part in own if isinstance(part, (nn.Linear, nn.LayerNorm)))
-            and not any(part.training and part.p > 0.0 for part in own if isinstance(part, nn.Dropout))
+            all(child.bias is not None for child in modules.values() if isinstance(child, (nn.Linear, nn.LayerNorm)))
+            and not any(
+                child.training and child.p > 0.0 for child in modules.values() if isinstance(child, nn.Dropout)
+            )
             and self.intermediate.intermediate_act_fn.act is nn.functional.gelu
-            and not any("forward" in vars(part) or any(getattr(part, hooks) for hooks in HOOKS) for part in own)
+            and not any("forward" in vars(child) or _has_hooks(child) for child in modules.values())
         )
 
     def _trains_all_or_nothing(self, states: torch.Tensor) -> bool:
-        """With some weights frozen, most of the backward pass would be for nothing."""
+        """Return whether no or all weights are trained: otherwise most of the backward pass would be wasted."""
         trained = {weight.requires_grad for weight in self.parameters()}
         return not torch.is_grad_enabled() or trained == {True} or (trained == {False} and not states.requires_grad)
 
@@ -141,27 +142,31 @@ class ChunkedDonutSwinLayer(DonutSwinLayer):
         return type(weight) is nn.Parameter and weight.dtype == states.dtype and weight.device == states.device
 
 
+def _has_hooks(module: nn.Module) -> bool:
+    return any(getattr(module, hooks) for hooks in _HOOKS)
+
+
 @cache
 def _chunked(kind: type[DonutSwinLayer]) -> type[ChunkedDonutSwinLayer]:
-    """The class that chunks the blocks of `kind`: of upstream's a class that can be pickled."""
+    """Return the chunked subclass of `kind`; for upstream's class, one that can be pickled."""
     if kind is DonutSwinLayer:
         return ChunkedDonutSwinLayer
     return type(kind.__name__, (ChunkedDonutSwinLayer, kind), {"__doc__": kind.__doc__, "upstream": kind})
 
 
-def set_chunked(part: nn.Module, enable: bool) -> bool:
-    """Let a block be chunked, or not any more. Returns whether that changed anything."""
-    kind = type(part)
-    if isinstance(part, ChunkedDonutSwinLayer):
-        if part.chunks_windows is enable:
+def set_chunked(module: nn.Module, enable: bool) -> bool:
+    """Enable or disable chunking of a module if it is a block, and return whether that changed it."""
+    kind = module.__class__
+    if isinstance(module, ChunkedDonutSwinLayer):
+        if module.chunks_windows is enable:
             return False
         if enable or kind is not _chunked(kind.upstream):
-            part.chunks_windows = enable  # somebody made a subclass of ours
+            module.chunks_windows = enable  # a user's subclass of ours
         else:
-            part.__class__ = kind.upstream
+            module.__class__ = kind.upstream
         return True
-    # A subclass with a forward pass of its own is left alone; activation checkpointing wraps the one that it finds.
-    if enable and isinstance(part, DonutSwinLayer) and unwrap(kind.forward) is unwrap(DonutSwinLayer.forward):
-        part.__class__ = _chunked(kind)
+    # A subclass with its own forward pass is left alone. Activation checkpointing wraps upstream's, hence `unwrap`.
+    if enable and isinstance(module, DonutSwinLayer) and unwrap(kind.forward) is unwrap(DonutSwinLayer.forward):
+        module.__class__ = _chunked(kind)
         return True
     return False

@@ -20,10 +20,10 @@ from chartqa_ft.models.tiny import tiny_unichart
 from chartqa_ft.scripts.arguments import ModelArguments
 from chartqa_ft.scripts.running import card_facts
 
-from ...data.test_hub_datasets import as_m4
 from ...hub_client import ClientError
 from ...project.test_hub_server import World
 from ...support.common import drawn_charts, trainer
+from ...support.hub_charts import as_m4
 from ...support.launching import ROOT, example
 
 FLOWS = "tests.drivers.push_flows."
@@ -212,8 +212,8 @@ def test_nothing_is_said_to_be_kept_before_there_is_anything(world, tmp_path):
     [
         ("{", "is damaged (Expecting property name"),
         ("[1]", "is damaged (it does not hold a JSON object): fetch or save the model again"),
-        ('{"prompt": 5}', ": prompt must be text, not 5: mend it, or save the model again"),
-        ('{"compat": "no"}', ": compat must be true or false, not 'no': mend it"),
+        ('{"prompt": 5}', ": prompt must be text, not 5: correct it, or save the model again"),
+        ('{"compat": "no"}', ": compat must be true or false, not 'no': correct it"),
     ],
 )
 def test_damaged_settings_are_named(tmp_path, text, said):

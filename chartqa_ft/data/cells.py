@@ -1,0 +1,82 @@
+"""Cells of raw records as text: numbers, dates, lists and the names of files."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from .record_errors import RecordProblem
+
+
+def plain_text(value: Any) -> str | None:
+    """Return a cell as a person would write it, or None for an empty cell.
+
+    Raises:
+        RecordProblem: The value is not text, a number, a truth value or a date.
+
+    Example:
+        >>> [plain_text(value) for value in (14.0, 1e-05, True, "a", None)]
+        ['14', '0.00001', 'Yes', 'a', None]
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if hasattr(value, "item") and not isinstance(value, bytes):  # a numpy scalar
+        value = value.item()
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        value = Decimal(repr(value)) + 0  # no "-0"
+    if isinstance(value, Decimal):
+        text = format(value, "f")
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise RecordProblem("ambiguous record", f"expected text or a number, found {shorten(value)}")
+
+
+def unquote(value: Any) -> Any:
+    """Return the only element of a list of one text that went through CSV; every other value stays as it is.
+
+    Lists in ChartQA's own notation, `[14]` or `[a, b]`, are not changed.
+
+    Example:
+        >>> [unquote(value) for value in ("['14']", "[14]", "['a', 'b']", 14)]
+        ['14', '[14]', "['a', 'b']", 14]
+    """
+    if isinstance(value, str) and re.fullmatch(r"""\[\s*(['"]).*\1\s*\]""", value.strip(), re.DOTALL):
+        try:
+            parsed = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return value
+        if isinstance(parsed, list) and len(parsed) == 1 and isinstance(parsed[0], str):
+            return parsed[0]
+    return value
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a cell as a list: of no element for an empty cell, of one for a single value."""
+    if value is None:
+        return []
+    if hasattr(value, "tolist") and getattr(value, "ndim", None):
+        value = value.tolist()
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def as_name(value: Any) -> str | None:
+    """Return the name of a file or chart, or None if the cell holds none."""
+    text = None if isinstance(value, Mapping | bytes | list) else plain_text(value)
+    return text if text and text.strip() else None
+
+
+def shorten(value: Any) -> str:
+    """Return the `repr` of a value, cut to a length that fits into a message."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:100]}... ({len(text):,} characters)"

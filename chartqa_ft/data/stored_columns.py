@@ -1,0 +1,80 @@
+"""Columns of a loaded dataset as they are stored: images that are not decoded, answers as they were written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .columns import Columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+ROWS_PER_READ = 32
+"""Rows whose images are in memory at a time while they are checked."""
+
+
+def answer_restorer(features: Features | None, columns: Columns) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a function that restores in a row what the storage of its answer changed.
+
+    It replaces the number of a class by its name, and a 32-bit float by its shortest digits (0.1 is
+    0.10000000149011612 in Python's 64 bits).
+    """
+    column = columns.answer
+    feature = None if column is None else (features or {}).get(column)
+    names, dtype = getattr(feature, "names", None), getattr(feature, "dtype", "")
+    if column is None or (names is None and dtype not in ("float16", "float32")):
+        return lambda raw: raw
+
+    def restore(raw: dict[str, Any]) -> dict[str, Any]:
+        import numpy as np
+
+        value = raw[column]
+        if value is not None:
+            raw = {**raw, column: names[value] if names else float(str(np.dtype(dtype).type(value)))}
+        return raw
+
+    return restore
+
+
+def source_names(features: Features | None, columns: Columns) -> dict[str, Any]:
+    """Return the names of the classes of the source column as an argument of `RecordReader`, `{}` if it has none."""
+    feature = None if columns.source is None else (features or {}).get(columns.source)
+    names = getattr(feature, "names", None)
+    return {} if names is None else {"source_names": tuple(names)}
+
+
+def holds_images(dataset: Dataset, column: str) -> bool:
+    """Return whether the column holds the bytes of images rather than paths; decided by its first image."""
+    for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=1):
+        value = table.to_pylist()[0][column]
+        value = value[0] if isinstance(value, list) and value else value
+        if value is not None and value != []:
+            return isinstance(value, bytes) or (isinstance(value, dict) and value.get("bytes") is not None)
+    return False
+
+
+def single_images(images: Dataset, column: str) -> Dataset:
+    """Turn a column of lists of one image into a column of images; `datasets` copies them into its cache."""
+    from datasets import Features, Image
+
+    if not _is_list(images.features[column]):
+        return images
+    features = Features({column: Image(decode=False)})
+
+    def first(table: Any) -> Any:
+        import pyarrow as pa
+
+        rows = [(value or [None])[0] for value in table[column].to_pylist()]
+        rows = [{"bytes": row, "path": None} if isinstance(row, bytes) else row for row in rows]
+        return pa.Table.from_pylist([{column: row} for row in rows], features.arrow_schema)
+
+    return (
+        images.with_format("arrow")
+        .map(first, batched=True, batch_size=ROWS_PER_READ, features=features)
+        .with_format(None)
+    )
+
+
+def _is_list(feature: Any) -> bool:
+    return isinstance(feature, list) or type(feature).__name__ in ("List", "LargeList", "Sequence")

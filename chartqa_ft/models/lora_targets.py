@@ -1,0 +1,131 @@
+"""Find the layers that LoRA adapts: the linear layers of transformer blocks, by the structure of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+
+def block_linears(model: nn.Module, vision: bool) -> list[str]:
+    """Return the full names of the linear layers in the transformer blocks of a model.
+
+    Args:
+        model: A model that is not wrapped by PEFT.
+        vision: Whether to include the blocks of the vision model, in addition to those of the text side.
+
+    Raises:
+        ValueError: There are no such blocks.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, _ = tiny_unichart("test", image_size=64, window_size=4)
+        >>> names = block_linears(model, vision=False)
+        >>> len(names), names[0]
+        (10, 'decoder.model.decoder.layers.0.self_attn.k_proj')
+    """
+    vision_models = _vision_models(model)
+    text = _text_model(model)
+    names = [name for name in _in_blocks(model, text) if not any(_inside(name, other) for other in vision_models)]
+    if not names:
+        raise ValueError(
+            f"found no transformer blocks with linear layers on the text side of {type(model).__name__}: name the "
+            'layers to adapt, target_modules=[...] or "all-linear"'
+        )
+    if vision:
+        states = _states_read(model)
+        added = [name for vision_model in vision_models for name in _in_blocks(model, vision_model, states)]
+        if not added:
+            raise ValueError(
+                f"found no vision model with transformer blocks in {type(model).__name__}: name the layers to adapt, "
+                'target_modules=[...] or "all-linear"'
+            )
+        names = [*names, *added]
+    return names
+
+
+def as_pattern(model: nn.Module, names: Sequence[str]) -> str | list[str]:
+    r"""Return a regular expression that matches `names` and no other module, or the names if there is none.
+
+    The expression looks like `layers\.\d+\.(attn\.(q|v)|mlp\.(fc1|fc2))`.
+    """
+    stacks: dict[str, set[int]] = {}
+    layers: dict[str, dict[str, list[str]]] = {}
+    for name in names:
+        match = re.fullmatch(r"(.*?)\.(\d+)\.(.*)", name)
+        if match is None:
+            return list(names)
+        stack, number, inner = match.groups()
+        stacks.setdefault(stack, set()).add(int(number))
+        *parents, leaf = (r"\d+" if step.isdigit() else re.escape(step) for step in inner.split("."))
+        leaves = layers.setdefault(stack, {}).setdefault(r"\.".join(parents), [])
+        leaves += [leaf] if leaf not in leaves else []
+    patterns = []
+    for stack, numbers in stacks.items():
+        has_all = len(numbers) == len(model.get_submodule(stack))
+        number = r"\d+" if has_all else f"({'|'.join(map(str, sorted(numbers)))})"
+        layer_patterns = []
+        for parent, leaves in layers[stack].items():
+            choice = leaves[0] if len(leaves) == 1 else f"({'|'.join(leaves)})"
+            layer_patterns += [rf"{parent}\.{choice}"] if parent else leaves
+        patterns.append(rf"{re.escape(stack)}\.{number}\.({'|'.join(layer_patterns)})")
+    pattern = "|".join(patterns)
+    matched = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
+    return pattern if sorted(matched) == sorted(names) else list(names)
+
+
+def _text_model(model: nn.Module) -> str:
+    """Return the smallest model with the input embeddings: the language model without vision and projector."""
+    embeddings = model.get_input_embeddings()
+    path = next(name for name, module in model.named_modules() if module is embeddings)
+    holders = [name for name, module in model.named_modules() if isinstance(module, PreTrainedModel)]
+    return max((name for name in holders if _inside(path, name)), key=len)
+
+
+def _vision_models(model: nn.Module) -> list[str]:
+    """Return the vision model if transformers knows it, otherwise all outermost models that only take images."""
+    names = {id(module): name for name, module in model.named_modules()}
+    encoder = model.get_encoder(modality="image")
+    if encoder is not model:
+        return [names[id(encoder)]]
+    found: list[str] = []
+    for name, module in model.named_modules():
+        only_images = isinstance(module, PreTrainedModel) and tuple(module.input_modalities) == ("image",)
+        if only_images and not any(_inside(name, outer) for outer in found):
+            found.append(name)
+    return found
+
+
+def _in_blocks(model: nn.Module, root: str, states: Sequence[int] = ()) -> Iterator[str]:
+    """Yield the linear layers below `root` in stacks of blocks with attention: no pooler, head or patch merger.
+
+    Args:
+        model: The whole model.
+        root: The name of a module in it.
+        states: The hidden states that are used; blocks after the last of them are not. 0 is the input of the first
+            block, -1 the output of the last one. If empty, all blocks are used.
+    """
+    stacks: list[tuple[str, int]] = []
+    for name, module in model.get_submodule(root).named_modules(prefix=root):
+        outer = next((stack for stack in stacks if _inside(name, stack[0])), None)
+        if outer is None:
+            attends = any("att" in inner.lower() for inner, _ in module.named_modules())
+            if isinstance(module, nn.ModuleList) and attends:
+                size = len(module)
+                stacks.append((name, max((i if i >= 0 else size + 1 + i for i in states), default=size)))
+        elif isinstance(module, (nn.Linear, Conv1D)) and int(name[len(outer[0]) + 1 :].split(".")[0]) < outer[1]:
+            yield name
+
+
+def _states_read(model: nn.Module) -> list[int]:
+    """Return the hidden states of the vision model that the text side uses, if the config names them."""
+    config = model.config
+    states = getattr(config, "vision_feature_layer", getattr(config, "vision_feature_layers", None))
+    return [] if states is None else [states] if isinstance(states, int) else list(states)
+
+
+def _inside(name: str, root: str) -> bool:
+    return not root or name == root or name.startswith(f"{root}.")

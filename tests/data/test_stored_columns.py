@@ -1,0 +1,75 @@
+"""Class labels, numbers and lists of images as a dataset stores them."""
+
+from __future__ import annotations
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import (
+    ClassLabel,
+    Features,
+    List,
+    Value,
+)
+
+from chartqa_ft.data import RecordError
+from chartqa_ft.data.load import load_chartqa
+
+from ..support.chart_records import (
+    M4,
+    chart,
+    m4_rows,
+    parquet,
+    rows_of,
+    texts,
+)
+
+
+def test_class_labels_are_read_by_name_and_bare_integers_by_the_card(tmp_path, streaming):
+    turned = M4.copy()
+    turned["human_or_machine"] = ClassLabel(names=["machine", "human"])
+    parquet(tmp_path / "turned", "test", turned, m4_rows(1))
+    assert [r["source"] for r in rows_of(tmp_path / "turned", "test", streaming)] == ["augmented", "human", "human"]
+    bare = M4.copy()
+    bare["human_or_machine"] = Value("int64")
+    parquet(tmp_path / "bare", "test", bare, m4_rows(1))
+    assert [r["source"] for r in rows_of(tmp_path / "bare", "test", streaming)] == ["human", "augmented", "augmented"]
+
+
+def test_image_lists(tmp_path, streaming):
+    features = Features(
+        {"images": List(datasets.Image()), "problem": Value("string"), "answers": List(Value("string"))}
+    )
+    inside = {"bytes": chart(3), "path": None}
+    rows = [{"images": [inside], "problem": "P?", "answers": ["A"]}]
+    parquet(tmp_path / "lists", "train", features, rows)
+    assert [(r["image"], r["question"], r["answer"]) for r in rows_of(tmp_path / "lists", "train", streaming)] == [
+        ((8, 6, 3), "P?", "A")
+    ]
+    parquet(tmp_path / "pairs", "train", features, [*rows, {**rows[0], "images": [inside, inside]}])
+    with pytest.raises(RecordError, match=r"record 1 of split 'train'.*ambiguous record: 2 images"):
+        rows_of(tmp_path / "pairs", "train", streaming)
+    assert len(rows_of(tmp_path / "pairs", "train", streaming, on_error="skip")) == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        ("float32", [0.1, 14.0, 1234.5], ["0.1", "14", "1234.5"]),
+        ("float64", [0.1, 14.0, 1e-7], ["0.1", "14", "0.0000001"]),
+        ("int64", [1, -2, 2**60], ["1", "-2", str(2**60)]),
+        ("bool", [True, False, True], ["Yes", "No", "Yes"]),
+    ],
+)
+def test_number_columns(folder, dtype, values, expected):
+    table = pa.table(
+        {
+            "imgname": ["a.png"] * 3,
+            "query": ["Q?"] * 3,
+            "label": pa.array(values, pa.from_numpy_dtype(np.dtype(dtype))),
+        }
+    )
+    pq.write_table(table, folder / "charts.parquet")
+    assert texts(load_chartqa(folder, split="train"), "answer") == expected
