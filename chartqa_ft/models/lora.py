@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..adapters.base import base_model
+from ..adapters import base_model
 from ..adapters.vocabulary import add_tokens, declare_tying, grow_vocabulary
 from .origin import revision_of
 

@@ -141,7 +141,7 @@ def test_answers_that_do_not_fit_are_an_error_or_a_counted_warning(caplog):
     adapter = adapter_for(*tiny(), max_length=30, on_long_answer="warn")
     batch = adapter.encode([example(answer=answer), example(), example(answer=answer)])
     assert batch["decoder_input_ids"].shape[1] == 29
-    assert "it is cut (answers cut so far in this process: 2)" in caplog.text
+    assert "it is truncated (2 answers truncated so far in this process)" in caplog.text
     assert adapter.decode(batch["labels"])[1] == "3"
 
 
@@ -374,7 +374,7 @@ def test_an_own_family_is_told_what_sharing_charts_takes(adapter):
     with pytest.raises(ValueError, match="random_padding needs an image processor"):
         ChartQACollator(bare, random_padding="seeded")
     bare.pads_charts = True
-    with pytest.raises(ValueError, match=r"shares_encoder=True: 'bare' has it False"):
+    with pytest.raises(ValueError, match=r"shares_encoder=True have: 'bare' has it False"):
         ChartQACollator(bare, random_padding="seeded")
     Bare.shares_encoder = True
     with pytest.raises(NotImplementedError, match="Bare has shares_encoder=True and must define encode_text"):
@@ -386,7 +386,8 @@ def test_an_own_family_is_told_what_sharing_charts_takes(adapter):
 def test_random_padding_leaves_the_charts_pixels_alone(adapter):
     chart = drawn_charts()[0]["image"].resize((96, 64))
     centred = adapter.encode([example(image=chart)])["pixel_values"][0]
-    placed = adapter.encode_images([chart], draws=[lambda rows, columns: (rows // 2, columns // 2)])["pixel_values"][0]
+    center = lambda rows, columns: (rows // 2, columns // 2)  # noqa: E731
+    placed = adapter.encode_images([chart], offsets=[center])["pixel_values"][0]
     assert torch.equal(centred, placed)
 
 

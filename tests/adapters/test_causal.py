@@ -172,7 +172,8 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers():
     with pytest.raises(ValueError) as error:
         adapter.encode([fits, long])
     numbers = re.search(
-        r"the prompt takes (\d+) tokens \((\d+) for the chart, (\d+) for the text\), and 64 must hold it and 16",
+        r"the prompt takes (\d+) tokens \((\d+) for the chart, (\d+) for the text\), and together with 16 for an "
+        "answer it must fit into 64",
         str(error.value),
     )
     total, chart, text = map(int, numbers.groups())
@@ -180,7 +181,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers():
     assert total == chart + text
     whole = adapter_for(model, processor, prompt="{question}").encode([long])
     assert total == int((whole["input_ids"] != 0).sum() - (whole["labels"] != -100).sum())
-    assert f"as the model goes ({model.config.text_config.max_position_embeddings})" in str(error.value)
+    assert f"the limit of the model ({model.config.text_config.max_position_embeddings})" in str(error.value)
 
 
 def test_long_answers_are_named_or_cut():

@@ -215,7 +215,7 @@ def test_unusable_image_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"preprocessor_config\.json: size is \{'shortest_edge': 5\}"):
         compat.load_legacy_processor(tmp_path)
     path.write_text("[]")
-    with pytest.raises(ValueError, match=r"preprocessor_config\.json holds a list"):
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json is damaged \(it does not hold a JSON object\)"):
         compat.load_legacy_processor(tmp_path)
 
 
@@ -539,7 +539,7 @@ def test_checkpoints_on_disk_are_recognized(case: Case, tmp_path: Path) -> None:
     assert compat.needs_compat(case.checkpoint) is True
     assert compat.needs_compat(tmp_path) is False
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is no valid JSON"):
+    with pytest.raises(ValueError, match=r"config\.json is damaged .*: download the checkpoint again"):
         compat.needs_compat(tmp_path)
 
 

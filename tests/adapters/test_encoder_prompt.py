@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageFont
 
 from chartqa_ft.adapters import EncoderPrompt, Pix2Struct, adapter_for
-from chartqa_ft.adapters.encoder_prompt import lacks, question_font
+from chartqa_ft.adapters.pix2struct import lacks, question_font
 from chartqa_ft.models.load import load_checkpoint
 from chartqa_ft.training.trainer import ChartQATrainer
 

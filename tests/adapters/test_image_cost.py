@@ -201,7 +201,7 @@ def test_no_size_where_a_chart_has_none(family: str) -> None:
 @pytest.mark.parametrize(
     ("family", "setting", "message"),
     [
-        ("qwen2_5_vl", {"max_pixels": 255}, "max_pixels=255 is less than one image token covers: 256 pixels"),
+        ("qwen2_5_vl", {"max_pixels": 255}, "max_pixels=255 is less than the 256 pixels of one image token"),
         ("qwen2_5_vl", {"max_pixels": 0}, "max_pixels must be a positive whole number, got 0"),
         ("qwen2_5_vl", {"max_pixels": True}, "max_pixels must be a positive whole number, got True"),
         ("qwen2_5_vl", {"max_pixels": 1e6}, "max_pixels must be a positive whole number, got 1000000.0"),

@@ -143,7 +143,7 @@ def test_settings_that_change_later_are_followed():
     processor.image_processor.do_rescale = processor.image_processor.do_normalize = False  # no floats any more
     assert not adapter.makes_raw_charts
     assert torch.equal(
-        collate(rows)["pixel_values"], adapter.chart_tensors(rows, draws=[collate.draw(rows[0])])["pixel_values"]
+        collate(rows)["pixel_values"], adapter.chart_tensors(rows, offsets=[collate.draw(rows[0])])["pixel_values"]
     )
 
 
@@ -169,7 +169,7 @@ def test_what_does_not_come_apart_stays_whole(tmp_path, caplog):
     PerImage.__module__ = "chartqa_ft.perhaps"
     with caplog.at_level("DEBUG", logger="chartqa_ft"):
         assert take_apart(PerImage(size=size)) is None
-    assert "PerImage is used as a whole: its parts make something else of 53 x 37 pixels" in caplog.text
+    assert "PerImage is used as a whole: its parts give another result for 53 x 37 pixels" in caplog.text
     assert take_apart(DonutImageProcessorPil(size=size, do_rescale=False, do_normalize=False)) is None
     assert take_apart(Restless(size=size)) is None
     other = type(processor)(Restless(size=size), processor.tokenizer)

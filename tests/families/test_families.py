@@ -149,8 +149,8 @@ def test_batch_reads_back(name):
             assert torch.equal(batch[key], value), key
             continue
         for row, prompt in enumerate(prompts):
-            live = own["attention_mask"][row].bool()
-            assert torch.equal(batch[key][row, : len(prompt)], value[row][live]), key
+            mask = own["attention_mask"][row].bool()
+            assert torch.equal(batch[key][row, : len(prompt)], value[row][mask]), key
             assert batch["attention_mask"][row].sum() == len(prompt) + (labels[row] != -100).sum()
 
 
