@@ -1,4 +1,4 @@
-"""Decoder-only families: where the answer begins and ends, what is refused, and what an own family takes to write."""
+"""Decoder-only families: where the answer begins and ends, what is refused, and how to define a family."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_turn_that_ends_with_another_token_than_the_tokenizers_eos_ends_genera
 
 
 def test_an_empty_line_of_thought_is_prompt_and_no_answer():
-    """Thinking templates put it between the mark and the answer; learnt and scored, no answer would be right."""
+    """Reasoning templates put it before the answer. If it were trained and scored, no answer would be correct."""
     model, processor = build("qwen3_vl")
     processor.tokenizer.add_tokens(["<think>", "</think>"])
     model.resize_token_embeddings(len(processor.tokenizer), mean_resizing=False)
@@ -100,7 +100,7 @@ def test_templates_that_cannot_take_a_chart_are_refused(template, message):
 
 
 def test_penalties_of_a_checkpoint_change_no_answer():
-    """Florence-2 comes with a ban on repeated trigrams and Qwen with a penalty: the likeliest answers stay."""
+    """Florence-2 forbids repeated trigrams and Qwen has a penalty, but the most likely answer is returned."""
     for name in ("florence2", "qwen2_5_vl", "trocr"):
         model, processor = build(name)
         adapter = adapter_for(model, processor, prompt="{question}")

@@ -1,4 +1,4 @@
-"""What a chart costs: the numbers of image tokens follow the settings exactly, and come back with the checkpoint."""
+"""The number of image tokens of a chart follows the settings exactly, also after saving and loading."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Case(NamedTuple):
     family: str
     setting: dict[str, int]
     tokens: int
-    """By hand: what the chart costs with this setting."""
+    """The expected cost of the chart with this setting, computed by hand."""
 
 
 CASES = [

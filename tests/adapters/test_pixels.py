@@ -50,7 +50,7 @@ def turned(orientation: int) -> Image.Exif:
 
 
 def odd_images() -> dict[str, bytes]:
-    """Image files of every kind that charts come in, and whose way to RGB is not a plain one."""
+    """Image files of all kinds that charts have, whose conversion to RGB is not trivial."""
     palette = noise(40, 30, "L").convert("P")
     frames = [noise(20, 30, seed=1), noise(20, 30, seed=2)]
     return {
@@ -148,11 +148,11 @@ def test_settings_that_change_later_are_followed():
 
 
 class Restless(DonutImageProcessorPil):
-    """A user's own image processor."""
+    """An image processor defined by a user."""
 
 
 class Stretching(DecoderPrompt):
-    """A user's own family, which looks at charts in its own way."""
+    """A family defined by a user that processes charts differently."""
 
     def image(self, example):
         return super().image(example).resize((50, 50))
@@ -194,7 +194,7 @@ def test_a_loss_of_ones_own_gets_floats(tmp_path):
 
 
 class Losses(ChartQATrainer):
-    """The trainer of today, whose collators make floats of decoded records."""
+    """The trainer with collators that convert decoded records to floats."""
 
     def _make_collators(self, *args):
         made = super()._make_collators(*args)

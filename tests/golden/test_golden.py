@@ -1,4 +1,4 @@
-"""The numbers of transformers 4.28.1, through the normal API: `load_checkpoint`, the collator, loss and generation."""
+"""The numerics of transformers 4.28.1 through the public API: `load_checkpoint`, the collator, loss, generation."""
 
 from __future__ import annotations
 
