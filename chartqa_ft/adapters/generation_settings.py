@@ -94,9 +94,8 @@ def answer_config(
     Example:
         >>> from chartqa_ft import tiny_unichart
         >>> model, processor = tiny_unichart("test")
-        >>> config = answer_config(
-        ...     model, max_new_tokens=8, num_beams=4, pad_token_id=1, eos_token_ids={2}, unknown=3, settings={"top_k": 5}
-        ... )
+        >>> ids = {"pad_token_id": 1, "eos_token_ids": {2}, "unknown": 3}
+        >>> config = answer_config(model, max_new_tokens=8, num_beams=4, settings={"top_k": 5}, **ids)
         >>> config.num_beams, config.early_stopping, config.bad_words_ids, config.top_k
         (4, True, [[3]], 5)
     """
