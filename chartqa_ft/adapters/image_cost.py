@@ -146,6 +146,14 @@ def follow_processor(model: nn.Module, processor: Any) -> None:
     """Apply the image settings of a processor to a model that was saved with others.
 
     A PEFT checkpoint holds its processor, but not the config of its base model.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> processor.image_processor.size = {"height": 192, "width": 192}
+        >>> follow_processor(model, processor)
+        >>> model.config.encoder.image_size
+        [192, 192]
     """
     config, image_processor = model.config, processor.image_processor
     arguments = _rule(config, image_processor).arguments
@@ -187,7 +195,7 @@ def _rule(config: Any, image_processor: Any) -> _Rule:
     if has("max_patches", "patch_size"):
         return _Rule(("max_patches",), _set_max_patches)
     encoder = getattr(config, "encoder", None)
-    swin = encoder is not None and encoder.model_type in _SWIN and not encoder.use_absolute_embeddings
+    swin = getattr(encoder, "model_type", None) in _SWIN and not getattr(encoder, "use_absolute_embeddings", False)
     if swin and "height" in size:
         return _Rule(("image_size",), _set_canvas)
     return _Rule((), lambda model, processor: {})

@@ -42,9 +42,9 @@ class RenamedAttribute:
 def update_subclass(cls: type) -> None:
     """Move old class attributes of a new `Adapter` subclass to their new names, and translate the old argument.
 
-    A class attribute takes effect under its new name, also one of a mixin. An attribute that the class or a class
-    between sets under the new name as well wins without a warning. A method that takes `draws` is called with it; one
-    that takes `**kwargs` alone is called with `offsets`, which it must read itself.
+    This includes attributes of mixins. If the new name is set in the same class or closer in the method resolution
+    order, that value is kept, without a warning. A method with the argument `draws` is called with it; one that only
+    has `**kwargs` is called with `offsets`.
     """
     order = {owner: position for position, owner in enumerate(cls.__mro__)}
     for old, new in RENAMED_ATTRIBUTES.items():
@@ -67,7 +67,15 @@ def update_subclass(cls: type) -> None:
 
 
 def translates_argument(method: Method) -> Method:
-    """Make a method take `draws` as well as `offsets`, whichever of the two it is written with."""
+    """Make a method accept both `draws` and `offsets`, whichever of the two it is defined with.
+
+    Example:
+        >>> @translates_argument
+        ... def place(image, *, draws=None):
+        ...     return draws
+        >>> place("chart", offsets=(3, 4))
+        (3, 4)
+    """
     taken = _takes(method)
     if taken is None:
         return method

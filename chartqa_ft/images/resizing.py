@@ -128,6 +128,14 @@ def settings_digest(image_processor: Any) -> str:
 
     They depend on the class and settings of the processor, the versions of the libraries that decode and resize, and
     `CACHE_VERSION`.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> before = settings_digest(processor.image_processor)
+        >>> processor.image_processor.do_thumbnail = False
+        >>> len(before), settings_digest(processor.image_processor) == before
+        (32, False)
     """
     settings = {
         "way": CACHE_VERSION,  # the key is part of the digests of existing caches
@@ -140,7 +148,13 @@ def settings_digest(image_processor: Any) -> str:
 
 
 def canvas_of(image_processor: Any) -> tuple[int, int] | None:
-    """Return (height, width) in pixels of the fixed size of an image processor, or `None` if it has none."""
+    """Return (height, width) in pixels of the fixed size of an image processor, or `None` if it has none.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> canvas_of(tiny_unichart("test", image_size=192)[1].image_processor)
+        (192, 192)
+    """
     size = dict(image_processor.size)
     return (size["height"], size["width"]) if {"height", "width"} <= set(size) else None
 

@@ -50,7 +50,14 @@ def share_vision(model: nn.Module) -> None:
 def sharing_vision(model: nn.Module, wanted: bool = True) -> Iterator[None]:
     """Context in which every forward pass of a model with `share_vision` encodes equal images once.
 
-    It is meant for `model.generate`, which does not accept `chart_index`.
+    It is meant for `model.generate`, which does not accept `chart_index`. Without `wanted`, or for a model without
+    `share_vision`, the context has no effect.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> with sharing_vision(model):
+        ...     answers = model.generate(torch.zeros(1, 3, 96, 96), max_new_tokens=2)
     """
     sharing = _SHARING.get(model)
     if sharing is not None:
