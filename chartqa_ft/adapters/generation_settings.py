@@ -1,4 +1,4 @@
-"""The generation config of an answer, and the arguments of `generate` that a user may pass."""
+"""What a user passes to `generate`: settings of the model's generation, or objects that take part in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 from transformers import GenerationConfig, GenerationMixin
 
 OWN_ARGUMENTS = ("max_length", "num_return_sequences", "return_dict_in_generate", "generation_config", "inputs")
-"""Arguments of `model.generate` that users cannot pass, since they would change the format of the answers."""
+"""Arguments of `model.generate` that would change what an answer is."""
+
 
 PLAIN: dict[str, Any] = {
     "do_sample": False,
@@ -28,38 +29,26 @@ PLAIN: dict[str, Any] = {
     "min_length": 0,
     "min_new_tokens": None,
 }
-"""Settings with which generation selects the most likely tokens."""
+"""Settings by which generation takes the tokens that the model finds likeliest."""
 
 
 def split_settings(model: nn.Module, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split the arguments of a user into (fields of the generation config, arguments of `model.generate`).
-
-    Raises:
-        TypeError: An argument is neither of the two.
-        ValueError: An argument would change the format of the answers.
-
-    Example:
-        >>> from chartqa_ft import tiny_unichart
-        >>> model, processor = tiny_unichart("test")
-        >>> split_settings(model, {"num_beams": 4, "logits_processor": None})
-        ({'num_beams': 4}, {'logits_processor': None})
-    """
+    """What a user passed to `generate`: (fields of the generation config, arguments of `model.generate`)."""
     for name in OWN_ARGUMENTS:
         neutral = (1,) if name == "num_return_sequences" else (None, False)
         if name in kwargs and kwargs[name] not in neutral:
             raise ValueError(
                 f"generate() takes no {name}={kwargs[name]!r}: every question gets one answer, as token ids of at "
-                "most max_new_tokens; pass fields of the generation config as separate arguments"
+                "most max_new_tokens; pass settings one by one"
             )
-    # A model with its own `generate` (KOSMOS-2) passes on other arguments to that of transformers.
+    # A model with a `generate` of its own (KOSMOS-2) hands on what it does not name.
     known = {*inspect.signature(GenerationMixin.generate).parameters, *inspect.signature(model.generate).parameters}
     fields = GenerationConfig().to_dict()
     unknown = sorted(set(kwargs) - set(known) - set(fields))
     if unknown:
         raise TypeError(
             f"generate() got unknown arguments: {', '.join(unknown)}. Known are the fields of "
-            "transformers.GenerationConfig, such as num_beams, and arguments of model.generate, such as "
-            "logits_processor"
+            "transformers.GenerationConfig, such as num_beams, and what model.generate takes, such as logits_processor"
         )
     settings = {name: value for name, value in kwargs.items() if name not in known and name not in OWN_ARGUMENTS}
     return settings, {name: value for name, value in kwargs.items() if name in known and name not in OWN_ARGUMENTS}
@@ -75,29 +64,15 @@ def answer_config(
     unknown: int | None,
     settings: Mapping[str, Any],
 ) -> GenerationConfig:
-    """Return the generation config of the model with the settings of one call.
+    """The model's own generation settings with those of one call.
 
-    Sampling and penalties, which many chat checkpoints include, are disabled: with them, answers differ from those
-    that the loss trains (Florence-2's ban on repeated trigrams breaks "20202020", Qwen's penalty of 1.05 shifts all
-    logits). As in the official recipe of UniChart, beam search stops as soon as enough beams are finished, and `<unk>`
-    is never generated.
+    Sampling and penalties that many chat checkpoints bring along are off: they write other answers than the loss
+    trained (Florence-2's ban on repeated trigrams spoils "20202020", Qwen's penalty of 1.05 shifts every logit). Beams
+    end as soon as enough are finished and `<unk>` never stands in an answer, as in the official recipe of UniChart.
 
     Args:
-        model: The unwrapped model.
-        max_new_tokens: Maximum length of an answer in tokens.
-        num_beams: Number of beams.
-        pad_token_id: Id that pads answers.
-        eos_token_ids: Ids that end an answer.
-        unknown: Id of a token that is never generated, or `None`.
-        settings: Fields of the config passed by the user; they take precedence.
-
-    Example:
-        >>> from chartqa_ft import tiny_unichart
-        >>> model, processor = tiny_unichart("test")
-        >>> ids = {"pad_token_id": 1, "eos_token_ids": {2}, "unknown": 3}
-        >>> config = answer_config(model, max_new_tokens=8, num_beams=4, settings={"top_k": 5}, **ids)
-        >>> config.num_beams, config.early_stopping, config.bad_words_ids, config.top_k
-        (4, True, [[3]], 5)
+        unknown: id of the token that no answer may hold, if there is one.
+        settings: fields of the config that a user passed; they win.
     """
     eos = sorted(eos_token_ids)
     config = copy.deepcopy(model.generation_config)

@@ -1,8 +1,8 @@
-"""Beam search with the hypothesis scores of transformers 4.28.1.
+"""Beam search that scores its hypotheses as transformers 4.28.1 did.
 
-Version 4.28.1 divides the sum of the log-probabilities of a hypothesis by ``(prompt + generated) ** length_penalty``,
-EOS not counted; 5.x divides by ``(generated + EOS) ** length_penalty``. With a question in the prompt, the former
-hardly normalizes by length at all: on a model of UniChart's architecture, 24 of 120 answers change.
+Version 4.28.1 divides the sum of a hypothesis' log-probabilities by ``(prompt + generated) ** length_penalty``, EOS
+not counted; 5.x divides by ``(generated + EOS) ** length_penalty``. With a question as the prompt the first is nearly
+no length normalization at all: on a UniChart-shaped model 24 of 120 answers change.
 """
 
 from __future__ import annotations
@@ -27,40 +27,31 @@ def legacy_beam_search(
     generation_config: GenerationConfig,
     **model_kwargs: Any,
 ) -> GenerateBeamEncoderDecoderOutput | torch.Tensor:
-    """Decoding loop of ``generate`` with the scores and answers of transformers 4.28.1.
+    """The decoding loop of ``generate`` for checkpoints of transformers 4.28.1: the same scores, the same answers.
 
-    Pass it as ``custom_generate`` to ``generate`` of an encoder-decoder model, which prepares everything else.
+    Not called by itself, but handed to ``generate`` of an encoder-decoder model, which prepares everything else::
 
-    It supports ``num_beams``, ``num_return_sequences``, ``length_penalty``, ``early_stopping`` (True, False, "never"),
-    the length limits, EOS ids, ``use_cache`` and all logits processors (bad words, forced EOS, n-grams, ...). A custom
-    stopping criterion ends a row when it holds for all running beams of that row. Rows do not influence each other: a
-    batch gives what 4.28.1 gives for each row alone (4.28.1 itself does not, with ``early_stopping=False``).
+        model.generate(pixel_values, decoder_input_ids=prompts, num_beams=4, custom_generate=legacy_beam_search, ...)
+
+    It honours ``num_beams``, ``num_return_sequences``, ``length_penalty``, ``early_stopping`` (True, False, "never"),
+    the length limits, EOS ids, ``use_cache``, and all logits processors (forbidden words, forced EOS, n-grams, ...). A
+    custom stopping criterion ends a row when it holds for all running beams of that row. Rows do not influence each
+    other: a batch gives what 4.28.1 gives for each row alone (itself it did not, with ``early_stopping=False``).
 
     Args:
-        model: Model that decodes one step per call.
-        input_ids: Prompts as repeated by ``generate``, int64 of shape (rows * num_beams, prompt_length). All rows of a
-            call have the same prompt length.
-        logits_processor: Processors of ``generate``.
-        stopping_criteria: Criteria of ``generate``.
-        generation_config: Config of the call.
-        **model_kwargs: Encoder outputs and cache, as prepared by ``generate``.
+        model: decodes one step per call.
+        input_ids: int64 of shape (rows * num_beams, prompt_length), the prompts as ``generate`` has repeated them. All
+            rows of one call have the same prompt length.
+        model_kwargs: encoder outputs and cache, as ``generate`` has prepared them.
 
     Returns:
         The sequences, int64 of shape (rows * num_return_sequences, length): prompt, answer, EOS where it fits, then
         padding; best first within a row. With ``return_dict_in_generate`` an output with ``sequences_scores``, float32
-        of shape (rows * num_return_sequences,), and with ``output_scores`` the processed log-probabilities of each
+        of shape (rows * num_return_sequences,), and with ``output_scores`` the processed log-probabilities of every
         step in ``scores``. Attentions, hidden states, raw logits and beam indices are not recorded.
 
     Raises:
-        ValueError: Fewer than two beams, sampling, prompts of unequal length, or an output that is not recorded.
-
-    Example:
-        >>> from chartqa_ft import tiny_unichart
-        >>> model, processor = tiny_unichart("test")
-        >>> pixels, prompts = torch.zeros(1, 3, 96, 96), torch.tensor([[4, 5]])
-        >>> settings = {"num_beams": 2, "max_new_tokens": 3, "custom_generate": legacy_beam_search}
-        >>> model.eval().generate(pixels, decoder_input_ids=prompts, **settings)[:, :2]
-        tensor([[4, 5]])
+        ValueError: fewer than two beams, sampling, prompts of unequal length, or an output that is not recorded.
     """
     _check(generation_config, model_kwargs)
     beams = generation_config.num_beams
@@ -79,13 +70,11 @@ def legacy_beam_search(
             recorded += (log_probs,)
         vocabulary = log_probs.shape[-1]
         totals = (log_probs.view(rows, beams, vocabulary) + scores[:, :, None]).view(rows, -1)
-        # At most `ends` candidates of a beam are EOS, so this many always leave enough to continue.
+        # At most `ends` candidates of a beam end there, so this many always leave enough that go on.
         best, index = totals.topk(min(beams * (1 + ends), totals.shape[1]), dim=1)
         running = [
-            row.advance(input_ids[i * beams : (i + 1) * beams], (totals_of_row, indices), vocabulary)
-            for i, (row, totals_of_row, indices) in enumerate(
-                zip(finished, best.tolist(), index.tolist(), strict=True)
-            )
+            row.advance(input_ids[i * beams : (i + 1) * beams], candidates, vocabulary)
+            for i, (row, *candidates) in enumerate(zip(finished, best.tolist(), index.tolist(), strict=True))
         ]
         scores, tokens, origins = (
             torch.tensor([[beam[k] for beam in row] for row in running], device=input_ids.device) for k in range(3)
@@ -93,7 +82,7 @@ def legacy_beam_search(
         origins = (origins + first_beam).view(-1)
         input_ids = torch.cat([input_ids[origins], tokens.view(-1, 1)], dim=1)
         if (cache := model_kwargs.get("past_key_values")) is not None:
-            # The beams of a row have the same chart, so the large cache of cross-attention needs no reordering.
+            # The beams of a row look at the same chart: the large cache of cross-attention stays as it is.
             getattr(cache, "self_attention_cache", cache).reorder_cache(origins)
 
         stopped = stopping_criteria(input_ids, recorded or None).view(rows, beams).all(dim=1).tolist()
@@ -116,7 +105,7 @@ def legacy_beam_search(
 
 
 class _Finished:
-    """The best finished hypotheses of one row, and whether the row is done."""
+    """The best hypotheses of one row that have ended, and whether the row is done."""
 
     def __init__(self, config: GenerationConfig) -> None:
         self.size, self.kept, self.penalty = config.num_beams, config.num_return_sequences, config.length_penalty
@@ -127,7 +116,7 @@ class _Finished:
         self.done = False
 
     def add(self, tokens: torch.Tensor, total: float) -> None:
-        """Store ``tokens`` (prompt and answer without EOS) if they are among the best."""
+        """Keep ``tokens`` (prompt and answer without EOS) if they are among the best."""
         score = total / len(tokens) ** self.penalty
         if len(self.hypotheses) < self.size:
             self.hypotheses.append((score, tokens))
@@ -140,18 +129,17 @@ class _Finished:
         return min(score for score, _ in self.hypotheses)
 
     def best(self) -> list[tuple[float, torch.Tensor]]:
-        """Return the hypotheses to return, best first; of equal scores the one added later, as in 4.28.1."""
+        """As many as the caller wants, best first; of equal scores the one that was added later, as in 4.28.1."""
         return sorted(self.hypotheses, key=lambda hypothesis: hypothesis[0])[::-1][: self.kept]
 
     def advance(
         self, running: torch.Tensor, candidates: tuple[list[float], list[int]], vocabulary: int
     ) -> list[tuple[float, int, int]]:
-        """Store the candidates that end; return those that continue, as (total, token, beam), best first.
+        """Store the candidates that end; return those that go on, as (total, token, beam), best first.
 
         Args:
-            running: Tokens of the beams of this row, int64 of shape (beams, length).
-            candidates: The total of each candidate and its index ``beam * vocabulary + token``, best first.
-            vocabulary: Size of the vocabulary.
+            running: int64 of shape (beams, length), what this row's beams hold.
+            candidates: per candidate its total and its index ``beam * vocabulary + token``, best first.
         """
         if self.done:
             return [(0.0, self.pad, beam) for beam in range(self.size)]
@@ -160,7 +148,7 @@ class _Finished:
             beam, token = divmod(index, vocabulary)
             if token not in self.eos:
                 going_on.append((total, token, beam))
-            elif rank < self.size:  # an EOS that is not among the best `size` candidates is ignored
+            elif rank < self.size:  # an end that is not among the best `size` candidates does not count
                 self.add(running[beam], total)
             if len(going_on) == self.size:
                 break
@@ -181,7 +169,7 @@ def _check(config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
     if config.num_beams < 2 or config.do_sample:
         raise ValueError(
             f"legacy_beam_search got num_beams={config.num_beams}, do_sample={config.do_sample}: it needs two or more "
-            "beams and does not sample. Otherwise omit custom_generate: greedy answers are the same in 5.x."
+            "beams and does not sample. Leave out custom_generate otherwise: greedy answers are the same in 5.x."
         )
     outputs = ("output_attentions", "output_hidden_states", "output_logits")
     if refused := [name for name in outputs if getattr(config, name, None)]:
@@ -191,13 +179,12 @@ def _check(config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
     if mask is not None and not bool(mask.all()):
         raise ValueError(
             "legacy_beam_search got prompts of unequal length (zeros in decoder_attention_mask), and a score is "
-            "divided by the length of the prompt too: pass rows of equal prompt length only"
+            "divided by the prompt's length too: put rows of equal prompt length in one call"
         )
 
 
 def _next_logits(model: PreTrainedModel, input_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> torch.Tensor:
-    """Return the logits of the next token, shape (rows * beams, vocabulary), and update the cache in
-    ``model_kwargs``."""
+    """Logits of the next token, of shape (rows * beams, vocabulary); moves the cache in ``model_kwargs`` on."""
     cache = model_kwargs.get("past_key_values")
     unseen = input_ids if cache is None else input_ids[:, cache.get_seq_length() :]
     output = model(decoder_input_ids=unseen, **model_kwargs, return_dict=True)

@@ -1,4 +1,4 @@
-"""Keys and values of cross-attention to charts, computed once per chart instead of once per beam of each row."""
+"""Keys and values by which a decoder looks at charts, computed once per chart and not once per beam of every row."""
 
 from __future__ import annotations
 
@@ -10,50 +10,36 @@ from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, Pr
 from transformers.modeling_outputs import BaseModelOutput
 
 OTHER_LOOPS = ("assistant_model", "custom_generate", "past_key_values")
-"""Arguments of `model.generate` with which the cache is handled elsewhere."""
+"""Arguments of `model.generate` with which somebody else takes care of the cache."""
 
 
 class SharedCrossCache(EncoderDecoderCache):
-    """Cache of one call of `model.generate` whose cross-attention is not reordered: all beams of a row have the same
-    chart. Upstream's cache copies it at every step."""
+    """The cache of one call of `model.generate` in which no search moves the cross-attention: all beams of a row look
+    at the same chart. Upstream's cache copies it at every step."""
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         self.self_attention_cache.reorder_cache(beam_idx)
 
 
 def takes_cross_cache(config: GenerationConfig, arguments: Mapping[str, Any]) -> bool:
-    """Return whether a cache can be passed to `model.generate` with this config and these arguments of the user.
-
-    Example:
-        >>> takes_cross_cache(GenerationConfig(use_cache=True), {})
-        True
-        >>> takes_cross_cache(GenerationConfig(use_cache=True), {"assistant_model": None})
-        False
-    """
+    """Whether a call of `model.generate` with these settings and user's arguments can be given a cache."""
     return bool(config.use_cache) and config.cache_implementation is None and not arguments.keys() & {*OTHER_LOOPS}
 
 
 def shared_cross_cache(
     model: PreTrainedModel, states: torch.Tensor, chart_of_row: torch.LongTensor, *, beams: int, token: int
 ) -> SharedCrossCache | None:
-    """Return a cache for `model.generate` that already holds the keys and values of the charts.
+    """A cache for `model.generate` in which the decoder has looked at the charts already.
 
     Args:
-        model: A `VisionEncoderDecoderModel`, unwrapped.
-        states: Encoder states of the charts, shape (charts, patches, hidden).
-        chart_of_row: Index of each row's chart, int64 of shape (rows,).
-        beams: Number of beams of each row.
-        token: Any id of the vocabulary: keys and values of charts do not depend on it.
+        model: a `VisionEncoderDecoderModel`, unwrapped.
+        states: what the encoder made of the charts, shape (charts, patches, hidden).
+        chart_of_row: the chart of every row, int64 of shape (rows,).
+        beams: how many beams each row will have.
+        token: any id that the decoder knows: keys and values of charts do not depend on it.
 
     Returns:
-        The cache, or `None` if it would save nothing or the decoder has no separate cache for cross-attention.
-
-    Example:
-        >>> from chartqa_ft import tiny_unichart
-        >>> model, _ = tiny_unichart("test")
-        >>> states, charts = torch.zeros(1, 9, 32), torch.tensor([0, 0])
-        >>> shared_cross_cache(model, states, charts, beams=1, token=0).cross_attention_cache.layers[0].keys.shape[0]
-        2
+        `None` where it would save nothing, or the decoder keeps no cache that is split into both kinds of attention.
     """
     used, chart_of_row = chart_of_row.unique(return_inverse=True)
     if len(used) == len(chart_of_row) * beams:
@@ -67,7 +53,7 @@ def shared_cross_cache(
     index = chart_of_row.repeat_interleave(beams)
     looked = DynamicCache(config=config)
     for number, layer in enumerate(cache.cross_attention_cache.layers):
-        # transformers may size the cache of MBart by the layers of an encoder that does not exist.
+        # Transformers may size the cache of MBart by the layers of an encoder that is not there.
         if layer.get_seq_length() > 0:
             looked.update(layer.keys.index_select(0, index), layer.values.index_select(0, index), number)
     return SharedCrossCache(DynamicCache(config=config), looked)
