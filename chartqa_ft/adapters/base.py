@@ -12,7 +12,6 @@ from torch import nn
 from transformers import GenerationConfig
 
 from ..images.opening import open_image
-from ..images.resizing import PaddingOffset
 from ..images.rgb import to_rgb
 from .generation_settings import answer_config, split_settings
 from .prompts import CHAT_PROMPT, PROMPTS
@@ -29,6 +28,9 @@ ANSWER_TOKENS = 128
 """Number of tokens that a prompt leaves free for its answer (at most a quarter of the longest sequence)."""
 
 NO_LIMIT = 10**9
+
+PaddingOffset = Callable[[int, int], tuple[int, int]]
+"""Function (free rows, free columns) -> (top, left), in pixels: the offset of a chart on its canvas."""
 
 
 class Adapter(TextSide, ABC):

@@ -11,9 +11,9 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
-from ..images.resizing import PaddingOffset, canvas_of
+from ..images.resizing import canvas_of
 from . import compat
-from .base import ANSWER_TOKENS, NO_LIMIT
+from .base import ANSWER_TOKENS, NO_LIMIT, PaddingOffset
 from .pixels import RawCharts
 from .sharing.charts import as_sequence, share_charts
 from .sharing.cross_attention import shared_cross_cache, takes_cross_cache

@@ -15,8 +15,8 @@ import torch
 
 from ..images.cache import ChartCache, open_chart_cache
 from ..images.opening import stored_bytes
-from ..images.resizing import PaddingOffset, PixelParts, canvas_of, settings_digest, take_apart
-from .base import Adapter
+from ..images.resizing import PixelParts, canvas_of, settings_digest, take_apart
+from .base import Adapter, PaddingOffset
 
 _PACKAGE = __name__.partition(".")[0]
 # Methods that read, encode or return `pixel_values`. A user's subclass that overrides one of them gets floats.

@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def test_what_does_not_come_apart_stays_whole(tmp_path, caplog):
     PerImage.__module__ = "chartqa_ft.perhaps"
     with caplog.at_level("DEBUG", logger="chartqa_ft"):
         assert take_apart(PerImage(size=size)) is None
-    assert "PerImage is used as a whole: its parts give another result for 53 x 37 pixels" in caplog.text
+    assert re.search(r"PerImage is used as a whole: .* 53 x 37 pixels", caplog.text)
     assert take_apart(DonutImageProcessorPil(size=size, do_rescale=False, do_normalize=False)) is None
     assert take_apart(Restless(size=size)) is None
     other = type(processor)(Restless(size=size), processor.tokenizer)
