@@ -1,11 +1,16 @@
 """What differs by model family: prompt, tensors, image cost, processor, generation and legacy numbers."""
 
-from .base import IGNORE_INDEX, Adapter, base_model
-from .causal import Causal, Kosmos2, PaliGemma
+from .base import Adapter
+from .causal import Causal
 from .decoder_prompt import DecoderPrompt, add_prompt_tokens
-from .encoder_prompt import EncoderPrompt, Pix2Struct
+from .encoder_prompt import EncoderPrompt
 from .image_cost import set_image_cost
+from .kosmos2 import Kosmos2
+from .paligemma import PaliGemma
+from .pix2struct import Pix2Struct
 from .registry import adapter_for, register_adapter
+from .text import IGNORE_INDEX
+from .wrappers import base_model
 
 __all__ = [
     "IGNORE_INDEX",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,42 +13,37 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..images.resizing import canvas_of
 from . import compat
-from .base import (
-    ANSWER_ROOM,
-    IGNORE_INDEX,
-    NO_LIMIT,
-    Adapter,
-    PaddingDraw,
-    as_list,
-    base_model,
-    equal_lengths,
-    logger,
-    pad_rows,
-)
+from .base import ANSWER_TOKENS, NO_LIMIT, PaddingOffset
 from .cache_name import CACHE
 from .pixels import RawCharts
 from .sharing.charts import as_sequence, share_charts
 from .sharing.cross_attention import shared_cross_cache, takes_cross_cache
 from .sharing.encoded_rows import EncodedRow, join_rows, split_rows
+from .text import IGNORE_INDEX
+from .token_rows import as_list, group_by_length, pad_rows
 from .vocabulary import add_tokens
+from .wrappers import base_model
+
+logger = logging.getLogger(__name__)
 
 MARKERS = ("<chartqa>", "<s_answer>")
+"""Tokens around the question in UniChart's ChartQA prompt."""
 
 
-class DecoderPrompt(RawCharts, Adapter):
-    """`VisionEncoderDecoderModel`: the chart goes to the encoder, `<chartqa> {question} <s_answer>` to the decoder.
+class DecoderPrompt(RawCharts):
+    """`VisionEncoderDecoderModel`: the encoder gets the chart, the decoder `<chartqa> {question} <s_answer>`.
 
-    A batch holds `decoder_input_ids` and `labels`, both int64 of shape (rows, length): the ids of prompt + answer
-    + eos without the last one, and the same without the first one, with -100 everywhere but at answer + eos; and
-    `pixel_values`, float32 of shape (rows, 3, height, width) - or, when rows share charts, (charts, 3, height, width)
-    beside `chart_index`, int64 of shape (rows,). The trainer's batches hold them as uint8, before rescaling, which
-    `model_inputs` and `encode_charts` turn into the same floats. The loss is right without an attention mask: the
-    decoder is causal and padding stands on the right. A batch without answers has a `decoder_attention_mask` in place
-    of labels.
+    A batch holds `decoder_input_ids` and `labels`, both int64 of shape (rows, length): the ids of prompt + answer +
+    EOS without the last one, and the same ids without the first one, with -100 except at answer + EOS. It also holds
+    `pixel_values`, float32 of shape (rows, 3, height, width) or, if rows share charts, (charts, 3, height, width) with
+    `chart_index`, int64 of shape (rows,). In batches of the trainer they are uint8, before rescaling, and
+    `model_inputs` and `encode_charts` convert them to the same floats. The loss needs no attention mask, since the
+    decoder is causal and rows are padded on the right. A batch without answers has `decoder_attention_mask` instead of
+    labels.
     """
 
     name = "decoder-prompt"
-    stream = "decoder_input_ids"
+    prompt_key = "decoder_input_ids"
     default_prompt = f"{MARKERS[0]} {{question}} {MARKERS[1]}"
     shares_encoder = True
     needs_equal_prompts = True
@@ -60,17 +56,17 @@ class DecoderPrompt(RawCharts, Adapter):
             if unknown:
                 raise ValueError(
                     f"{' and '.join(unknown)} of the prompt {self.prompt!r} is not in the vocabulary: pass "
-                    "prompt='...{question}...' in words that this model knows, or teach it the markers with "
+                    "prompt='...{question}...' with tokens of this model, or add the markers with "
                     "chartqa_ft.adapters.add_prompt_tokens(model, processor) before training."
                 )
         layers = getattr(config.decoder, "decoder_layers", 0)
-        cached = getattr(config.decoder, "num_hidden_layers", layers)  # of MBart another name for encoder_layers
+        cached = getattr(config.decoder, "num_hidden_layers", layers)  # MBart maps it to encoder_layers
         if cached < layers:
             raise ValueError(
-                f"the decoder has {layers} layers and its config encoder_layers={cached}, by which transformers sizes "
-                f"the cache of generation: set model.config.decoder.encoder_layers = {layers} (it changes no more)"
+                f"the decoder has {layers} layers, but transformers sizes the cache of generation by encoder_layers="
+                f"{cached} of its config: set model.config.decoder.encoder_layers = {layers} (nothing else reads it)"
             )
-        # generate() puts the start token before a prompt unless the encoder is a Donut's: training must do the same.
+        # generate() prepends the start token to a prompt unless the encoder is Donut's: training must do the same.
         donut = "donut" in config.encoder.model_type
         starts = as_list(model.generation_config.decoder_start_token_id) or as_list(
             model.generation_config.bos_token_id
@@ -95,8 +91,8 @@ class DecoderPrompt(RawCharts, Adapter):
         self.legacy = compat.is_legacy(config)
         if self.legacy and not isinstance(self.processor.image_processor, compat.LegacyDonutImageProcessor):
             logger.warning(
-                "this model keeps the numbers of transformers %s; its processor was loaded without them: take both "
-                "from chartqa_ft.load_checkpoint(folder), with compat=False if neither shall have them",
+                "this model was loaded with the numerics of transformers %s, but its processor was not: load both "
+                "with chartqa_ft.load_checkpoint(folder), or pass compat=False to load both without",
                 compat.LEGACY_VERSION,
             )
         image_processor = self.processor.image_processor
@@ -112,7 +108,7 @@ class DecoderPrompt(RawCharts, Adapter):
     def encode_text(
         self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True
     ) -> dict[str, torch.Tensor]:
-        """The row tensors of a batch; see the class."""
+        """Return the row tensors of a batch; see the class."""
         prompts, answers = self.rows(examples, with_answers)
         if not with_answers:
             mask = pad_rows([[1] * len(prompt) for prompt in prompts], 0)
@@ -126,18 +122,18 @@ class DecoderPrompt(RawCharts, Adapter):
     def rows(
         self, examples: Sequence[Mapping[str, Any]], with_answers: bool
     ) -> tuple[list[list[int]], list[list[int]]]:
-        """(prompts, answers) as ids that fit `limit` together.
+        """Return (prompts, answers) as ids that together fit into `limit`.
 
-        A prompt leaves `ANSWER_ROOM` tokens free (a quarter of `limit` when that is less), whatever its answer is, so
-        that training, evaluation and inference put the same question in the same tokens. A question that is too long
-        loses its end; the markers stay. An answer is tokenized in its context, ends with one eos, and is an error or
-        cut (`on_long_answer`) when it does not fit beside its prompt.
+        A prompt leaves `ANSWER_TOKENS` tokens free (or a quarter of `limit`, if that is less), independently of its
+        answer, so that a question has the same tokens in training, evaluation and inference. A question that is too
+        long is truncated at its end; the markers are kept. An answer is tokenized after its prompt and ends with one
+        EOS. If it does not fit beside its prompt, it is truncated or raises (`on_long_answer`).
         """
         for example in examples:
             self.check_question(example)
         prompts = self.prompt_ids([example["question"] for example in examples])
         answers = self.answer_rows(examples, prompts) if with_answers else [[] for _ in examples]
-        room = self.limit - min(ANSWER_ROOM, self.limit // 4)
+        room = self.limit - min(ANSWER_TOKENS, self.limit // 4)
         for row, example in enumerate(examples):
             if len(prompts[row]) > room:
                 prompts[row] = self.cut_question(example["question"], room)
@@ -146,20 +142,22 @@ class DecoderPrompt(RawCharts, Adapter):
         return prompts, answers
 
     def prompt_ids(self, questions: list[str]) -> list[list[int]]:
+        """Return the ids of the prompts of questions."""
         return [self.start + ids for ids in self.tokenize([self.question_text(question) for question in questions])]
 
     def answer_rows(self, examples: Sequence[Mapping[str, Any]], prompts: list[list[int]]) -> list[list[int]]:
+        """Return the ids of each answer, tokenized after its prompt, with one EOS at the end."""
         ends = [f" {self.answer_text(example)}{self.tokenizer.eos_token}" for example in examples]
         texts = [self.question_text(example["question"]) + end for example, end in zip(examples, ends, strict=True)]
         answers = []
         for prompt, full, end in zip(prompts, self.tokenize(texts), ends, strict=True):
             ids = self.start + full
-            # Where prompt and answer melt into one token, the answer alone is what generation can produce.
+            # Where a token spans prompt and answer, generation can only produce the answer tokenized alone.
             answers.append(ids[len(prompt) :] if ids[: len(prompt)] == prompt else self.tokenize([end])[0])
         return [self.end(example, ids) for example, ids in zip(examples, answers, strict=True)]
 
     def cut_question(self, question: str, room: int) -> list[int]:
-        """The prompt with the longest beginning of `question` that takes at most `room` tokens."""
+        """Return the prompt of at most `room` tokens with as much of the start of `question` as possible."""
         low, high = 0, len(question)
         while low < high:
             middle = (low + high + 1) // 2
@@ -171,28 +169,40 @@ class DecoderPrompt(RawCharts, Adapter):
 
     # ------------------------------------------------------------------ images
     def encode_images(
-        self, images: Sequence[Any], *, draws: Sequence[PaddingDraw] | None = None
+        self, images: Sequence[Any], *, offsets: Sequence[PaddingOffset] | None = None
     ) -> dict[str, torch.Tensor]:
-        """`pixel_values`, float32 of shape (images, 3, height, width).
+        """Return `pixel_values`, float32 of shape (images, 3, height, width).
 
         Args:
             images: RGB charts.
-            draws: per image, where on its canvas the chart goes (training augmentation); `None` leaves that to the
-                processor, which centres it.
+            offsets: For each image a function that returns its offset on the canvas (augmentation in training); `None`
+                leaves it to the processor, which centers the chart.
+
+        Example:
+            >>> from PIL import Image
+            >>> from chartqa_ft import adapter_for, tiny_unichart
+            >>> adapter = adapter_for(*tiny_unichart("test"))
+            >>> chart = Image.new("RGB", (96, 48), "white")
+            >>> top = lambda free_rows, free_columns: (0, 0)
+            >>> pixels = adapter.encode_images([chart], offsets=[top])["pixel_values"]
+            >>> pixels.shape, pixels[0, 0, 0, 0].item(), pixels[0, 0, 95, 0].item()
+            (torch.Size([1, 3, 96, 96]), 0.0, -2.0)
         """
         image_processor = self.processor.image_processor
-        if draws is None:
+        if offsets is None:
             return {"pixel_values": image_processor(list(images), return_tensors="pt")["pixel_values"]}
-        placed = [self.place(image, draw) for image, draw in zip(images, draws, strict=True)]
+        placed = [self.place(image, offset) for image, offset in zip(images, offsets, strict=True)]
         return {"pixel_values": torch.stack(placed)}
 
-    def place(self, image: Any, draw: PaddingDraw) -> torch.Tensor:
-        """One chart, float32 of shape (3, height, width), at a drawn place on a canvas that is black."""
+    def place(self, image: Any, offset: PaddingOffset) -> torch.Tensor:
+        """Return a chart at an offset on its black canvas: float32 of shape (3, height, width)."""
         image_processor = self.processor.image_processor
         pixels = image_processor([image], do_pad=False, return_tensors="pt")["pixel_values"][0]
-        height, width = canvas_of(image_processor)
+        canvas_size = canvas_of(image_processor)
+        assert canvas_size is not None, "offsets are used only where pads_charts is True"
+        height, width = canvas_size
         free_rows, free_columns = height - pixels.shape[1], width - pixels.shape[2]
-        top, left = draw(free_rows, free_columns)
+        top, left = offset(free_rows, free_columns)
         black = torch.zeros(3, 1, 1)
         if image_processor.do_normalize:
             mean, std = (
@@ -204,7 +214,7 @@ class DecoderPrompt(RawCharts, Adapter):
         return canvas
 
     def image_tokens(self, batch: Mapping[str, torch.Tensor]) -> list[int] | None:
-        # Every stage of a Swin encoder halves the grid of patches, rounding up.
+        # Each stage of a Swin encoder halves the grid of patches, rounding up.
         if self.stride is None:
             return None
         height, width = batch["pixel_values"].shape[-2:]
@@ -216,7 +226,7 @@ class DecoderPrompt(RawCharts, Adapter):
     ) -> dict[str, torch.Tensor]:
         inputs = super().model_inputs(batch)
         if "chart_index" in inputs:
-            # VisionEncoderDecoderModel hands `decoder_*` to its decoder without the prefix, through any wrapper (DDP).
+            # VisionEncoderDecoderModel passes `decoder_*` to its decoder without the prefix, also inside DDP.
             inputs["decoder_chart_index"] = inputs.pop("chart_index")
         pixels = inputs.pop("pixel_values")
         if encoder_outputs is None:
@@ -229,7 +239,7 @@ class DecoderPrompt(RawCharts, Adapter):
         share_charts(base_model(model))
 
     def encode_charts(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> BaseModelOutput:
-        """One encoder pass over the charts of a batch: `last_hidden_state` of shape (charts, patches, hidden)."""
+        """Run the encoder once on the charts of a batch: `last_hidden_state` of shape (charts, patches, hidden)."""
         encoder = base_model(model).get_encoder()
         pixels = self.to_float(batch["pixel_values"]).to(next(encoder.parameters()).dtype)
         states = encoder(pixel_values=pixels, return_dict=True).last_hidden_state
@@ -239,12 +249,12 @@ class DecoderPrompt(RawCharts, Adapter):
     def prompt_groups(
         self, model: nn.Module, batch: Mapping[str, torch.Tensor], encoder_outputs: BaseModelOutput | None = None
     ) -> Iterator[tuple[torch.LongTensor, dict[str, Any]]]:
-        # Charts are encoded once; rows decode in buckets of equal prompt length, since MBart numbers positions without
-        # regard to padding and a padded row would answer another question.
+        # Charts are encoded once. Rows are decoded in groups of equal prompt length: MBart counts padding as
+        # positions, so that the prompt of a padded row would be another one.
         states = (encoder_outputs or self.encode_charts(model, batch)).last_hidden_state
         ids = batch["decoder_input_ids"]
         chart_of_row = chart_numbers(batch)
-        for length, index in equal_lengths(self.prompt_lengths(batch), ids.device):
+        for length, index in group_by_length(self.prompt_lengths(batch), ids.device):
             inputs = {"states": states, "chart_of_row": chart_of_row[index], "decoder_input_ids": ids[index, :length]}
             yield index, inputs
 
@@ -258,7 +268,7 @@ class DecoderPrompt(RawCharts, Adapter):
             if cache is not None:
                 inputs[CACHE] = cache
         if self.legacy and config.num_beams > 1:
-            # Checkpoints of transformers 4.28.1 keep the beam scores of that version.
+            # Checkpoints of transformers 4.28.1 get the beam scores of that version.
             inputs["custom_generate"] = compat.legacy_beam_search
         inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=states.index_select(0, chart_of_row))
         return {**inputs, **arguments}
@@ -277,28 +287,39 @@ class DecoderPrompt(RawCharts, Adapter):
         return batch, BaseModelOutput(last_hidden_state=states)
 
     def prompt_lengths(self, batch: Mapping[str, torch.Tensor]) -> list[int]:
-        """How many of each row's `decoder_input_ids` are prompt: those before the first label."""
+        """Return how many of each row's `decoder_input_ids` belong to the prompt: those before the first label."""
         if "labels" in batch:
             return ((batch["labels"] != IGNORE_INDEX).int().argmax(dim=1) + 1).tolist()
         return batch["decoder_attention_mask"].sum(dim=1).tolist()
 
     def answer_ids(self, row: Sequence[int]) -> list[int]:
-        # A model that starts a second answer has ended the first: the official scorer reads up to that marker.
+        # A second answer marker ends the answer, as in the official scorer.
         row = list(row)
         return super().answer_ids(row[: row.index(self.end_of_prompt)] if self.end_of_prompt in row else row)
 
 
 def chart_numbers(batch: Mapping[str, torch.Tensor]) -> torch.LongTensor:
-    """The number of every row's chart, int64 of shape (rows,)."""
+    """Return the index of each row's chart, int64 of shape (rows,).
+
+    Example:
+        >>> chart_numbers({"decoder_input_ids": torch.zeros(3, 5)}).tolist()
+        [0, 1, 2]
+    """
     ids = batch["decoder_input_ids"]
     return batch.get("chart_index", torch.arange(len(ids), device=ids.device))
 
 
 def add_prompt_tokens(model: nn.Module, processor: Any) -> int:
-    """Teach a model the markers of the default prompt: they join the vocabulary, and the decoder's embeddings grow.
+    """Add the markers of the default prompt to the vocabulary, and resize the embeddings of the decoder.
 
     Returns:
-        How many tokens were new.
+        The number of tokens that were added.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> from chartqa_ft.adapters import add_prompt_tokens
+        >>> add_prompt_tokens(*tiny_unichart("test"))  # it has them already
+        0
     """
     known = processor.tokenizer.get_vocab()
     new = [marker for marker in MARKERS if marker not in known]

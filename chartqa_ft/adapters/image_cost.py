@@ -1,7 +1,7 @@
-"""What a chart costs, in image tokens or patches: one function that sets it, for every model family.
+"""The cost of a chart in image tokens or patches: one function that sets it for every model family.
 
-Each family spends its compute on an image in its own way. What can be set is read from the attributes of the image
-processor, so that a family that is not named here is served too, or refused by name, but never guessed at:
+Each family has its own setting for it. The attributes of the image processor decide which argument applies, so that
+families that are not listed here work as well, or are refused with an error:
 
 | the image processor has                  | such as                   | argument                 |
 |------------------------------------------|---------------------------|--------------------------|
@@ -54,61 +54,87 @@ def set_image_cost(
     max_tiles: int | None = None,
     max_patches: int | None = None,
 ) -> dict[str, Any]:
-    """Set what a chart costs, in the processor and, where the two must agree, in the model's config.
+    """Set the cost of a chart in the processor and, where the two must agree, in the model's config.
 
-    The settings are saved by `save_pretrained` of processor and model and come back on loading. Two processor classes
-    (Pix2Struct, Gemma 3) have defaults that beat the saved values: call a processor with
+    `save_pretrained` of processor and model saves the settings. Two processor classes (Pix2Struct, Gemma 3) have
+    defaults that take precedence over saved values: call such a processor with
     `images_kwargs=image_kwargs(processor)`, as the adapters do.
 
     Args:
-        model: the loaded model, PEFT-wrapped or not.
-        processor: its processor, with an `image_processor`.
-        image_size: pixels. Donut, UniChart, Nougat: the side of the square canvas, a multiple of what the encoder's
-            stages and windows need. Idefics3, SmolVLM: the longest edge of the chart before it is split, a multiple of
-            the tile's side; one tile's side turns splitting off. Elsewhere the vision tower has its one size, and any
-            other is refused.
-        max_pixels: Qwen-VL: the largest area in pixels (height x width); a token covers
-            (`patch_size` x `merge_size`)^2 of them. A minimum area above it is lowered to one token's.
-        max_tiles: the most tiles of a chart, not counting the overview that comes with them; 0 and 1 both mean: not
-            split. InternVL, LLaVA-Next (always the overview and at least one tile; larger grids are taken out and come
-            back only with the checkpoint), Gemma 3 (pan and scan), Idefics3 and SmolVLM (a square grid: 5 means 2 x 2;
-            never more than the tokenizer has row and column tokens for).
-        max_patches: Pix2Struct, MatCha: the patches of chart and header together, each 16 x 16 pixels.
+        model: The loaded model, PEFT-wrapped or not.
+        processor: Its processor, with an `image_processor`.
+        image_size: In pixels. Donut, UniChart, Nougat: side of the square canvas, a multiple of what the stages and
+            windows of the encoder need. Idefics3, SmolVLM: longest edge of the chart before it is split, a multiple of
+            the side of a tile; the side of one tile disables splitting. Other vision towers have a fixed size, and any
+            other value is refused.
+        max_pixels: Qwen-VL: maximum area in pixels (height x width). A token covers (`patch_size` x `merge_size`)^2
+            pixels. If the minimum area is larger, it is lowered to that of one token.
+        max_tiles: Maximum number of tiles of a chart, without the overview image that is added to them. 0 and 1 both
+            disable splitting. InternVL, LLaVA-Next (always the overview and at least one tile; larger grids are
+            removed and come back only with the checkpoint), Gemma 3 (pan and scan), Idefics3 and SmolVLM (a square
+            grid: 5 means 2 x 2; limited by the row and column tokens of the tokenizer).
+        max_patches: Pix2Struct, MatCha: number of patches of chart and header together, each of 16 x 16 pixels.
 
     Returns:
-        What was set, by name, e.g. `{"image_processor.max_patches": 1024}`; empty where nothing had to change.
+        The settings that were set, by name, e.g. `{"image_processor.max_patches": 1024}`; empty if no argument is
+        given or the only one, `image_size`, is the fixed size of the model.
 
     Raises:
-        ValueError: an argument that the family has not, or a value that it cannot have, named with what would do.
+        ValueError: The family does not have an argument, or cannot have a value; the message names what it can have.
+
+    Example:
+        >>> from chartqa_ft import set_image_cost, tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> for name, value in set_image_cost(model, processor, image_size=192).items():
+        ...     print(name, value)
+        image_processor.size {'height': 192, 'width': 192}
+        config.encoder.image_size [192, 192]
+        >>> set_image_cost(model, processor, image_size=100)
+        Traceback (most recent call last):
+        ...
+        ValueError: image_size=100 must be a multiple of 96 (a whole window in the last stage): the nearest is 96
     """
-    given = {"image_size": image_size, "max_pixels": max_pixels, "max_tiles": max_tiles, "max_patches": max_patches}
-    given = {name: value for name, value in given.items() if value is not None}
+    asked = {"image_size": image_size, "max_pixels": max_pixels, "max_tiles": max_tiles, "max_patches": max_patches}
+    given = {name: value for name, value in asked.items() if value is not None}
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < (0 if name == "max_tiles" else 1):
             raise ValueError(f"{name} must be a positive whole number, got {value!r}")
     config, image_processor = model.config, processor.image_processor
     rule = _rule(config, image_processor)
-    for name in [name for name in given if name not in rule.arguments]:
-        if name == "image_size":
-            _check_fixed_size(given[name], config, image_processor, rule)
-            del given[name]
-        else:
-            raise _does_not_apply(name, given[name], config, image_processor, rule)
+    for name, value in list(given.items()):
+        if name in rule.arguments:
+            continue
+        if name != "image_size":
+            raise _does_not_apply(name, value, config, image_processor, rule)
+        _check_fixed_size(value, config, image_processor, rule)
+        del given[name]
     return rule.apply(model, processor, **given) if given else {}
 
 
 def image_kwargs(processor: Any) -> dict[str, Any]:
-    """The settings of the image processor that its processor's class would overrule: to pass with every call.
+    """Return the settings of the image processor to pass with every call of the processor.
 
-    `Pix2StructProcessor` and `Gemma3Processor` carry defaults in their class attribute `images_kwargs`, which beat
-    what was saved with the checkpoint, e.g. `max_patches=2048`. `None` in the image processor leaves the default.
+    `Pix2StructProcessor` and `Gemma3Processor` have defaults in their class attribute `images_kwargs`, which take
+    precedence over what was saved with the checkpoint, e.g. `max_patches=2048`. `None` in the image processor keeps
+    the default.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> image_kwargs(SimpleNamespace(image_processor=SimpleNamespace(max_patches=512)))
+        {'max_patches': 512}
     """
     values = {name: getattr(processor.image_processor, name, None) for name in _PROCESSOR_DEFAULTS_WIN}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def image_settings(processor: Any) -> dict[str, Any]:
-    """What the image processor does to a chart's size, as JSON types. For the record: its own files keep it."""
+    """Return the settings of an image processor that determine the size of a chart, as JSON types, for reports.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> image_settings(tiny_unichart("test")[1])
+        {'size': {'height': 96, 'width': 96}}
+    """
     image_processor = getattr(processor, "image_processor", None)
     found = {name: getattr(image_processor, name, None) for name in _SIZE_SETTINGS}
     plain = {name: value for name, value in found.items() if isinstance(value, (bool, int, float, list))}
@@ -117,8 +143,18 @@ def image_settings(processor: Any) -> dict[str, Any]:
 
 
 def follow_processor(model: nn.Module, processor: Any) -> None:
-    """Make a model agree with a processor that was saved with other image settings: an adapter's folder holds its
-    processor, and not the config of its base model."""
+    """Apply the image settings of a processor to a model that was saved with others.
+
+    A PEFT checkpoint holds its processor, but not the config of its base model.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> processor.image_processor.size = {"height": 192, "width": 192}
+        >>> follow_processor(model, processor)
+        >>> model.config.encoder.image_size
+        [192, 192]
+    """
     config, image_processor = model.config, processor.image_processor
     arguments = _rule(config, image_processor).arguments
     grids = getattr(image_processor, "image_grid_pinpoints", None)
@@ -126,12 +162,15 @@ def follow_processor(model: nn.Module, processor: Any) -> None:
         config.image_grid_pinpoints = [list(grid) for grid in grids]
     size = _edges(getattr(image_processor, "size", None))
     canvas = (size.get("height"), size.get("width"))
-    # Only a square one was ever set here: any other is the base model's own, Donut's 2560 x 1920 for one.
-    if arguments == ("image_size",) and canvas[0] == canvas[1] and _tower_size(config) != canvas:
-        _set_canvas(model, processor, canvas[0])
+    # `set_image_cost` sets square sizes only. Any other is that of the base model, such as 2560 x 1920 of Donut.
+    height, width = canvas
+    if arguments == ("image_size",) and height is not None and height == width and _tower_size(config) != canvas:
+        _set_canvas(model, processor, height)
 
 
 class _Rule(NamedTuple):
+    """The arguments of `set_image_cost` that apply to a family, and the function that sets them."""
+
     arguments: tuple[str, ...]
     apply: Callable[..., dict[str, Any]]
 
@@ -141,7 +180,7 @@ def _rule(config: Any, image_processor: Any) -> _Rule:
         return all(hasattr(image_processor, name) for name in names)
 
     size = _edges(getattr(image_processor, "size", None))
-    # GLM-4V has the same attributes, but counts an image's area twice; it takes no argument max_pixels.
+    # GLM-4V has the same attributes, but counts the area of an image twice; it has no argument max_pixels.
     takes = getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", {})
     if has("merge_size", "patch_size") and "max_pixels" in takes and {"shortest_edge", "longest_edge"} <= set(size):
         return _Rule(("max_pixels",), _set_max_pixels)
@@ -156,19 +195,20 @@ def _rule(config: Any, image_processor: Any) -> _Rule:
     if has("max_patches", "patch_size"):
         return _Rule(("max_patches",), _set_max_patches)
     encoder = getattr(config, "encoder", None)
-    if getattr(encoder, "model_type", None) in _SWIN and not encoder.use_absolute_embeddings and "height" in size:
+    swin = getattr(encoder, "model_type", None) in _SWIN and not getattr(encoder, "use_absolute_embeddings", False)
+    if swin and "height" in size:
         return _Rule(("image_size",), _set_canvas)
     return _Rule((), lambda model, processor: {})
 
 
-# ------------------------------------------------------------------------------------------------------ the families
+# ------------------------------------------------------------------------------------------------------ one per family
 def _set_max_pixels(model: nn.Module, processor: Any, max_pixels: int) -> dict[str, Any]:
     image_processor = processor.image_processor
     token = (image_processor.patch_size * image_processor.merge_size) ** 2
     if max_pixels < token:
-        raise ValueError(f"max_pixels={max_pixels} is less than one image token covers: {token} pixels")
+        raise ValueError(f"max_pixels={max_pixels} is less than the {token} pixels of one image token")
     least = _edges(image_processor.size)["shortest_edge"]
-    # Charts are enlarged to the minimum and rounded up there, so it gives way to the smallest, not to the maximum.
+    # Charts are enlarged to the minimum and rounded up, so that a minimum equal to the maximum would exceed it.
     return _set_size(image_processor, longest_edge=max_pixels, shortest_edge=least if least <= max_pixels else token)
 
 
@@ -186,7 +226,7 @@ def _set_split(
     elif max_tiles is not None:
         raise ValueError(
             f"image_size and max_tiles set the same thing for {_family(model.config, image_processor)}, the longest "
-            f"edge before splitting into tiles of {tile}: give one of them"
+            f"edge before splitting into tiles of {tile}: pass one of them"
         )
     else:
         side = _multiple("image_size", image_size, tile, "the side of a tile") // tile
@@ -212,8 +252,8 @@ def _set_grids(model: nn.Module, processor: Any, max_tiles: int) -> dict[str, An
     tile = _tower_size(config)
     if tile is None or tile[0] != tile[1]:
         raise ValueError(
-            f"max_tiles={max_tiles}: the config of {_family(config, image_processor)} does not say how large a tile "
-            "is (vision_config.image_size, one number)"
+            f"max_tiles={max_tiles}: the config of {_family(config, image_processor)} does not give the side of a "
+            "tile (vision_config.image_size, one number)"
         )
     side = tile[0]
     grids = [list(grid) for grid in image_processor.image_grid_pinpoints]
@@ -232,7 +272,7 @@ def _set_pan_and_scan(model: nn.Module, processor: Any, max_tiles: int) -> dict[
 
 
 def _set_max_patches(model: nn.Module, processor: Any, max_patches: int) -> dict[str, Any]:
-    # Rows and columns are looked up in tables of seq_len positions, and a chart may be one row or column high or wide.
+    # Rows and columns have seq_len position embeddings each, and a chart may be a single row or column of patches.
     positions = getattr(getattr(model.config, "vision_config", None), "seq_len", None)
     if positions is not None and max_patches > positions:
         raise ValueError(
@@ -243,14 +283,15 @@ def _set_max_patches(model: nn.Module, processor: Any, max_patches: int) -> dict
 
 
 def _set_canvas(model: nn.Module, processor: Any, image_size: int) -> dict[str, Any]:
-    # Positions are relative, within windows. Every stage halves the grid of patches, and the last must still be made
-    # of whole windows: a grid smaller than a window crashes, one between is filled with zeros that are attended to.
+    # Positions are relative, within windows. Each stage halves the grid of patches, and that of the last one must
+    # consist of whole windows: a grid smaller than a window fails, and others are padded with zeros that are attended
+    # to.
     encoder = model.config.encoder
     patch = encoder.patch_size if isinstance(encoder.patch_size, int) else max(encoder.patch_size)
     unit = patch * 2 ** (len(encoder.depths) - 1) * encoder.window_size
-    _multiple("image_size", image_size, unit, "a whole window in the encoder's last stage")
+    _multiple("image_size", image_size, unit, "a whole window in the last stage")
     encoder.image_size = [image_size, image_size]
-    # A forward pass whose grid is no larger than a window takes a block's shift away for good: give it back.
+    # A forward pass with a grid that is no larger than a window permanently disables the shift of a block: restore it.
     for stage in model.encoder.encoder.layers:
         for number, block in enumerate(stage.blocks):
             block.window_size = encoder.window_size
@@ -259,7 +300,7 @@ def _set_canvas(model: nn.Module, processor: Any, image_size: int) -> dict[str, 
     return {**done, "config.encoder.image_size": encoder.image_size}
 
 
-# -------------------------------------------------------------------------------------------------------- the errors
+# ------------------------------------------------------------------------------------------------------------ errors
 def _family(config: Any, image_processor: Any) -> str:
     return f"{config.model_type} ({type(image_processor).__name__})"
 
@@ -270,22 +311,22 @@ def _does_not_apply(name: str, value: int, config: Any, image_processor: Any, ru
 
 
 def _check_fixed_size(image_size: int, config: Any, image_processor: Any, rule: _Rule) -> None:
-    fixed = _edges(getattr(image_processor, "size", None))
-    if not {"height", "width"} <= set(fixed):
-        fixed = _edges(getattr(image_processor, "crop_size", None))
-    fixed = (fixed.get("height"), fixed.get("width"))
-    if None in fixed or _tower_size(config) not in (fixed, None):  # the chart keeps its shape, or we know too little
+    edges = _edges(getattr(image_processor, "size", None))
+    if not {"height", "width"} <= set(edges):
+        edges = _edges(getattr(image_processor, "crop_size", None))
+    fixed = (edges.get("height"), edges.get("width"))
+    if None in fixed or _tower_size(config) not in (fixed, None):  # not a fixed size, or not known to be one
         raise _does_not_apply("image_size", image_size, config, image_processor, rule)
     if fixed != (image_size, image_size):
         raise ValueError(
-            f"image_size={image_size} does not fit {_family(config, image_processor)}: its vision tower learned its "
-            f"positions for {fixed[0]} x {fixed[1]} pixels. Leave image_size out"
+            f"image_size={image_size} does not fit {_family(config, image_processor)}: its vision tower has "
+            f"learned positions for {fixed[0]} x {fixed[1]} pixels. Omit image_size"
             + (f"; what applies is {' or '.join(rule.arguments)}" if rule.arguments else "")
         )
 
 
 def _tower_size(config: Any) -> tuple[int, int] | None:
-    """(height, width) in pixels of what the vision tower is given, or None where the config does not say."""
+    """Return (height, width) in pixels of the input of the vision tower, or `None` if the config does not give it."""
     tower = getattr(config, "vision_config", None) or getattr(config, "encoder", None)
     size = getattr(tower, "image_size", None)
     if size is None:
@@ -302,7 +343,7 @@ def _multiple(name: str, value: int, unit: int, reason: str) -> int:
 
 # -------------------------------------------------------------------------------------------------------- attributes
 def _edges(size: Any) -> dict[str, int]:
-    """A size, a dict or transformers' `SizeDict`, as a dict of the edges that are set."""
+    """Return the edges that are set in a size, which is a dict or transformers' `SizeDict`."""
     if size is None:
         return {}
     items = size.items() if isinstance(size, Mapping) else vars(size).items()

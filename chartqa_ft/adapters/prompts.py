@@ -1,14 +1,14 @@
-"""How each model family is asked a ChartQA question: the published prompt, by `config.model_type`.
+"""The published ChartQA prompt of each model family, by `config.model_type`.
 
-Only the words: the place of the image and the chat markup come from the chat template (or, where a family has none,
-from its adapter). Sources were read as stored copies of the named files; paths are inside the named repository.
+Only its text: the position of the image and the chat markup come from the chat template (or, for a family without one,
+from its adapter). Sources were read as stored copies of the files; paths are relative to the named repository.
 """
 
 from __future__ import annotations
 
 CHAT_PROMPT = "{question}\nAnswer the question with a single word."
-"""For chat families without a prompt of their own: the default of lmms-eval's ChartQA task
-(EvolvingLMMs-Lab/lmms-eval, lmms_eval/tasks/chartqa/chartqa.yaml, `post_prompt`; the first versions of that file had
+"""Prompt for chat families without a published one: the default of lmms-eval's ChartQA task
+(EvolvingLMMs-Lab/lmms-eval, lmms_eval/tasks/chartqa/chartqa.yaml, `post_prompt`; the first versions of that file have
 "using a single word or phrase" instead)."""
 
 _SINGLE_WORD_OR_PHRASE = "{question}\nAnswer the question using a single word or phrase."
@@ -21,20 +21,20 @@ PROMPTS: dict[str, str] = {
     # Pix2Struct, MatCha, DePlot: the question alone, drawn as a header above the chart (Lee et al. 2023,
     # arXiv:2210.03347, the paragraph on visual question answering; Liu et al. 2022, arXiv:2212.09662).
     "pix2struct": "{question}",
-    # No ChartQA prompt was published and the released weights were not trained to answer questions; this is the task
-    # prefix of the Hugging Face blog post "Fine-tuning Florence-2", where it was fine-tuned on DocVQA.
+    # No ChartQA prompt was published, and the released weights were not trained to answer questions. This is the task
+    # prefix of the Hugging Face blog post "Fine-tuning Florence-2", which fine-tunes it on DocVQA.
     "florence2": "<DocVQA>{question}",
-    # LLaVA 1.5 was not evaluated on ChartQA by its authors; their format for all short-answer benchmarks
+    # LLaVA 1.5 was not evaluated on ChartQA by its authors. This is their format for all short-answer benchmarks
     # (haotian-liu/LLaVA, docs/Evaluation.md, "Short-answer").
     "llava": _SINGLE_WORD_OR_PHRASE,
-    # Evaluated by their authors with lmms-eval (LLaVA-VL/LLaVA-NeXT names it as the pipeline that they used;
+    # Evaluated by their authors with lmms-eval (LLaVA-VL/LLaVA-NeXT says that they used it;
     # EvolvingLMMs-Lab/lmms-eval, examples/models/llava_onevision.sh, runs chartqa).
     "llava_next": CHAT_PROMPT,
     "llava_onevision": CHAT_PROMPT,
-    # No ChartQA prompt was published; the one for open questions (open-compass/VLMEvalKit, vlmeval/vlm/kosmos.py: the
-    # same words and the same grounding tag; without that file's missing space before "Answer:").
+    # No ChartQA prompt was published. This is the one for open questions (open-compass/VLMEvalKit,
+    # vlmeval/vlm/kosmos.py: same text and grounding tag, but with the space before "Answer:" that is missing there).
     "kosmos-2": "<grounding> Question: {question} Answer:",
-    # open-compass/VLMEvalKit, vlmeval/vlm/qwen2_vl/prompt.py, VQA_PROMPT: serves Qwen2-VL and Qwen2.5-VL.
+    # open-compass/VLMEvalKit, vlmeval/vlm/qwen2_vl/prompt.py, VQA_PROMPT, used for Qwen2-VL and Qwen2.5-VL.
     "qwen2_vl": _QWEN2_VL,
     "qwen2_5_vl": _QWEN2_VL,
     # open-compass/VLMEvalKit, vlmeval/vlm/qwen3_vl/prompt.py, _build_vqa_prompt.
@@ -43,8 +43,9 @@ PROMPTS: dict[str, str] = {
     # open-compass/VLMEvalKit, vlmeval/vlm/idefics.py, `add_brief` for ChartQA_TEST: one class for Idefics2 and 3.
     "idefics2": _IDEFICS,
     "idefics3": _IDEFICS,
-    # open-compass/VLMEvalKit, vlmeval/vlm/smolvlm.py, build_prompt_chartqa. The apostrophes are typographic there.
-    # The first SmolVLM has model_type idefics3 and was asked in these words too: pass this entry as `prompt` for it.
+    # open-compass/VLMEvalKit, vlmeval/vlm/smolvlm.py, build_prompt_chartqa, with its typographic apostrophes. The
+    # first SmolVLM has model_type idefics3, but was evaluated with this prompt too: pass this entry as `prompt` for
+    # it.
     "smolvlm": (
         "For the question below, follow the following instructions:\n"
         "-The answer should contain as few words as possible.\n"
@@ -60,15 +61,17 @@ PROMPTS: dict[str, str] = {
         "Question: {question}"
     ),
     # The question alone (google-research/big_vision, configs/proj/paligemma/transfers/chartqa.py: `copy` of question
-    # to prefix). Its DocVQA transfer has "answer en {question}"; the one for ChartQA has not.
+    # to prefix). Its DocVQA transfer has "answer en {question}", unlike the one for ChartQA.
     "paligemma": "{question}",
-    # The technical report (arXiv:2503.19786) gives ChartQA scores; we found no prompt for them, so the default.
+    # The technical report (arXiv:2503.19786) gives ChartQA scores; no prompt was found for them, so this is the
+    # default.
     "gemma3": CHAT_PROMPT,
     # OpenGVLab/InternVL, internvl_chat/eval/vqa/evaluate_vqa.py: the question, a space, `base_prompt`.
     "internvl": "{question} Answer the question using a single word or phrase.",
 }
-"""`config.model_type` -> template with the field `{question}`. Fill it with `str.replace`: questions have braces.
+"""`config.model_type` -> template with the field `{question}`. Fill it with `str.replace`: questions may contain
+braces.
 
-Left out on purpose: `vision-encoder-decoder` (its prompt is in the decoder and belongs to the adapter) and `mllama`,
-whose published prompt asks for a chain of thought (open-compass/VLMEvalKit, vlmeval/vlm/llama_vision.py), which short
-answers cannot be trained on."""
+Omitted on purpose: `vision-encoder-decoder` (its prompt belongs to the decoder and is defined by the adapter) and
+`mllama`, whose published prompt requests a chain of thought (open-compass/VLMEvalKit, vlmeval/vlm/llama_vision.py),
+for which short answers are no training data."""

@@ -1,4 +1,4 @@
-"""Which adapter a model needs, and how to register an own one."""
+"""Which adapter a model gets, and how to register another one."""
 
 from __future__ import annotations
 
@@ -7,22 +7,39 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from .base import Adapter, base_model
-from .causal import Causal, Kosmos2, PaliGemma
+from .base import Adapter
+from .causal import Causal
 from .decoder_prompt import DecoderPrompt
-from .encoder_prompt import EncoderPrompt, Pix2Struct
+from .encoder_prompt import EncoderPrompt
+from .kosmos2 import Kosmos2
+from .paligemma import PaliGemma
+from .pix2struct import Pix2Struct
+from .wrappers import base_model
 
 SETTINGS_KEY = "chartqa_settings"
-"""Where the config of a model keeps the settings of the adapter that it was trained with: however it is loaded, they
-are found."""
-_REGISTRY: dict[str, type[Adapter]] = {}
+"""Key in `model.config` of the adapter settings that a model was trained with, which are thus found however it is
+loaded."""
+
+_REGISTRY: dict[str, type[Adapter]] = {
+    "vision-encoder-decoder": DecoderPrompt,
+    "pix2struct": Pix2Struct,
+    "paligemma": PaliGemma,
+    "kosmos-2": Kosmos2,
+}
+
 AdapterClass = TypeVar("AdapterClass", bound=type[Adapter])
 
 
 def register_adapter(*model_types: str) -> Callable[[AdapterClass], AdapterClass]:
-    """Class decorator: use this adapter for models whose `config.model_type` is one of `model_types`.
+    """Class decorator that registers an adapter for models whose `config.model_type` is one of `model_types`.
 
-    A later registration of the same type wins, so that a user can replace one of ours.
+    A later registration replaces an earlier one of the same type, also one of this library.
+
+    Example:
+        >>> from chartqa_ft.adapters import Causal, register_adapter
+        >>> @register_adapter("my-family")
+        ... class MyFamily(Causal):
+        ...     raw_layout = "{image}{prompt}"
     """
 
     def register(cls: AdapterClass) -> AdapterClass:
@@ -33,20 +50,15 @@ def register_adapter(*model_types: str) -> Callable[[AdapterClass], AdapterClass
     return register
 
 
-register_adapter("vision-encoder-decoder")(DecoderPrompt)
-
-
-register_adapter("pix2struct")(Pix2Struct)
-
-
-register_adapter("paligemma")(PaliGemma)
-
-
-register_adapter("kosmos-2")(Kosmos2)
-
-
 def adapter_class(model: nn.Module) -> type[Adapter]:
-    """The adapter class of a model: the one registered for its `config.model_type`, else by its kind."""
+    """Return the adapter class for a model: the registered one, else `EncoderPrompt` or `Causal`.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> adapter_class(model).__name__
+        'DecoderPrompt'
+    """
     config = base_model(model).config
     registered = _REGISTRY.get(config.model_type)
     return registered or (EncoderPrompt if getattr(config, "is_encoder_decoder", False) else Causal)
@@ -60,23 +72,29 @@ def adapter_for(
     saved: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Adapter:
-    """The adapter of a model, found by its configuration.
+    """Return the adapter for a model, selected by its configuration.
 
-    A registered `model_type` has its own; every other encoder-decoder gets `EncoderPrompt`, and every decoder-only
-    model with a chat template `Causal`.
+    A registered `model_type` has its own adapter. Any other encoder-decoder gets `EncoderPrompt`, and any other
+    decoder-only model with a chat template `Causal`.
 
     Args:
-        model: a loaded model, PEFT-wrapped or not.
-        processor: its processor (tokenizer + image processor).
-        prompt: how the question is put, with the field `{question}`; `None` takes the one that the model was trained
-            with by `ChartQATrainer`, else the family's published ChartQA prompt.
-        saved: settings of the adapter that a checkpoint was saved with; `None`: those in the model's config.
-        settings: further arguments of the adapter, such as `max_length`, `on_long_answer` and, for Pix2Struct,
-            `font_path`; they win over saved ones.
+        model: A loaded model, PEFT-wrapped or not.
+        processor: Its processor (tokenizer + image processor).
+        prompt: Template of the prompt with the field `{question}`. `None` uses the prompt that the model was trained
+            with by `ChartQATrainer`, else the published ChartQA prompt of the family.
+        saved: Adapter settings that were saved with a checkpoint. `None` uses those in the config of the model.
+        **settings: Further arguments of the adapter, such as `max_length`, `on_long_answer` and, for Pix2Struct,
+            `font_path`. They take precedence over saved ones.
 
     Raises:
-        ValueError: the family's markers are not in the vocabulary, or an unknown family has no chat template; the
-            message says what to write.
+        ValueError: The markers of the prompt are not in the vocabulary, or an unknown family has no chat template. The
+            message says what to do.
+
+    Example:
+        >>> from chartqa_ft import adapter_for, tiny_unichart
+        >>> adapter = adapter_for(*tiny_unichart("test"), max_length=64)
+        >>> adapter.settings()
+        {'adapter': 'decoder-prompt', 'prompt': '<chartqa> {question} <s_answer>', 'max_length': 64}
     """
     adapter = adapter_class(model)
     kept = getattr(base_model(model).config, SETTINGS_KEY, {}) if saved is None else saved

@@ -1,4 +1,4 @@
-"""Tokens that a checkpoint does not know: they join its vocabulary, with embeddings that can be made again."""
+"""Adding tokens to the vocabulary of a model, with initial embeddings that can be reproduced."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from .base import base_model
+from .wrappers import base_model
 
 
 def add_tokens(model: nn.Module, processor: Any, tokens: Sequence[str], *, special: bool = False) -> list[int]:
-    """Teach a model new tokens: they join the tokenizer's vocabulary and the embeddings grow, see `grow_vocabulary`.
+    """Add tokens to the vocabulary of the tokenizer, and resize the embeddings of the model (see `grow_vocabulary`).
 
-    Call it before the model is wrapped by PEFT, and give the ids to `default_lora_config(model, new_tokens=ids)`.
+    Call it before the model is wrapped by PEFT, and pass the ids to `default_lora_config(model, new_tokens=ids)`.
 
     Args:
-        special: whether decoding with `skip_special_tokens=True` leaves the tokens out.
+        model: The model; its embeddings are resized in place.
+        processor: Its processor or tokenizer.
+        tokens: The tokens to add.
+        special: Whether decoding with `skip_special_tokens=True` skips the tokens.
 
     Returns:
-        The ids of all `tokens`, in their order; one that was known before keeps its id.
+        The ids of all `tokens`, in order. Tokens that are in the vocabulary already keep their id.
 
     Raises:
-        TypeError: `tokens` is one string.
-        ValueError: see `grow_vocabulary`.
+        TypeError: `tokens` is a string.
+        ValueError: See `grow_vocabulary`.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> ids = add_tokens(model, processor, ["<table>", "<chartqa>"])
+        >>> model.decoder.get_input_embeddings().num_embeddings == ids[0] + 1
+        True
     """
     if isinstance(tokens, str):
         raise TypeError(f"tokens must be a list of strings, got the string {tokens!r}: write [{tokens!r}]")
@@ -35,24 +45,36 @@ def add_tokens(model: nn.Module, processor: Any, tokens: Sequence[str], *, speci
 
 
 def grow_vocabulary(model: nn.Module, processor: Any) -> int:
-    """Give every id of the tokenizer a row of the embeddings, input and output.
+    """Resize the input and output embeddings so that each id of the tokenizer has a row.
 
-    A new row is the mean of the old ones (as https://nlp.stanford.edu/~johnhew/vocab-expansion.html advises: it cannot
-    take over the distribution). transformers draws new rows around that mean; the mean itself is the same every time,
-    so that a base checkpoint can be grown again, to the same values, when an adapter is loaded that was trained on it.
-    Embeddings that already have rows to spare (many checkpoints pad them) stay as they are.
+    A new row is the mean of the old ones, as https://nlp.stanford.edu/~johnhew/vocab-expansion.html recommends: it
+    cannot dominate the distribution. transformers draws new rows around that mean at random. The mean itself can be
+    reproduced, so that a base checkpoint gets the same rows again when PEFT weights trained on it are loaded.
+    Embeddings with enough rows (many checkpoints pad them) are not changed.
 
-    Call it on the base model before PEFT loads an adapter with new tokens; it does no harm where nothing is missing.
+    Call it on the base model before PEFT loads weights with new tokens. It has no effect if no row is missing.
+
+    Args:
+        model: The model; its embeddings are resized in place.
+        processor: Its processor or tokenizer.
 
     Returns:
-        How many rows were added.
+        The number of rows that were added.
 
     Raises:
-        ValueError: the model is wrapped by PEFT and too small: grow the base model first.
+        ValueError: Rows are missing and the model is already wrapped by PEFT.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> processor.tokenizer.add_tokens(["<table>"])
+        1
+        >>> grow_vocabulary(model, processor), grow_vocabulary(model, processor)
+        (1, 0)
     """
     wanted = len(getattr(processor, "tokenizer", processor))
     base = base_model(model)
-    # Only the decoder of a VisionEncoderDecoderModel has a vocabulary, and the whole refuses to be resized.
+    # Only the decoder of a VisionEncoderDecoderModel has a vocabulary; the model itself raises when resized.
     owner = base.decoder if base.config.model_type == "vision-encoder-decoder" else base
     known = owner.get_input_embeddings().weight.shape[0]
     declare_tying(base)
@@ -60,8 +82,8 @@ def grow_vocabulary(model: nn.Module, processor: Any) -> int:
         return 0
     if getattr(model, "peft_config", None):
         raise ValueError(
-            f"the tokenizer has {wanted} tokens and the embeddings {known} rows, and this model already carries a "
-            "PEFT adapter: call grow_vocabulary(model, processor) or add_tokens(...) before get_peft_model"
+            f"the tokenizer has {wanted} tokens and the embeddings {known} rows, but this model is already wrapped by "
+            "PEFT: call grow_vocabulary(model, processor) or add_tokens(...) before get_peft_model"
         )
     owner.resize_token_embeddings(wanted, mean_resizing=False)
     rows = [owner.get_input_embeddings().weight]
@@ -76,10 +98,18 @@ def grow_vocabulary(model: nn.Module, processor: Any) -> int:
 
 
 def declare_tying(model: nn.Module) -> None:
-    """Where input and output embeddings are one tensor, make a model say so in the two places where PEFT looks.
+    """Declare tied input and output embeddings in the two attributes that PEFT reads.
 
-    A VisionEncoderDecoderModel says it in its decoder alone, which PEFT does not see: it would train a token's input
-    row and leave the output row, and merging would change both (logits of the new token off by 0.4 in a tiny model).
+    A `VisionEncoderDecoderModel` declares them only in its decoder, where PEFT does not look: it would train the input
+    row of a token but not the output row, and merging would change both (in a tiny model, the logit of the new token
+    is off by 0.4).
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> declare_tying(model)
+        >>> model.config.tie_word_embeddings
+        True
     """
     model = base_model(model)
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()

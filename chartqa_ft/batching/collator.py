@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from ..adapters import compat
-from ..adapters.base import IGNORE_INDEX, Adapter
+from ..adapters import IGNORE_INDEX, Adapter, compat
 from ..adapters.pixels import makes_raw_charts
 from ..data.chart_groups import digest, has_chart
 from ..images.cache import ChartCache
@@ -87,7 +86,7 @@ class ChartQACollator:
             raise ValueError("random_padding needs an image processor that pads charts to a fixed canvas (do_pad)")
         if self.random_padding and not self.adapter.shares_encoder:
             raise ValueError(
-                f"random_padding needs encode_images(draws=...), which only adapters with shares_encoder=True have: "
+                f"random_padding needs encode_images(offsets=...), which only adapters with shares_encoder=True have: "
                 f"{self.adapter.name!r} has it False"
             )
         if self.raw_charts and not makes_raw_charts(self.adapter):
@@ -124,12 +123,12 @@ class ChartQACollator:
             if self.adapter.shares_vision and len(charts) < len(examples):
                 batch["chart_index"] = torch.tensor(chart_of_row)
             return batch
-        draws = None if self.random_padding is None else [self.draw(chart) for chart in charts]
+        offsets = None if self.random_padding is None else [self.draw(chart) for chart in charts]
         batch = self.adapter.encode_text(examples, with_answers=self.with_answers)
         if self.raw_charts:
-            batch.update(self.adapter.raw_tensors(charts, draws=draws, cache=self.chart_cache))
+            batch.update(self.adapter.raw_tensors(charts, offsets=offsets, cache=self.chart_cache))
         else:
-            batch.update(self.adapter.chart_tensors(charts, draws=draws))
+            batch.update(self.adapter.chart_tensors(charts, offsets=offsets))
         if len(charts) < len(examples):
             batch["chart_index"] = torch.tensor(chart_of_row)
         return batch

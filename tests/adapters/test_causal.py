@@ -1,4 +1,4 @@
-"""Decoder-only families: where the answer begins and ends, what is refused, and what an own family takes to write."""
+"""Decoder-only families: where the answer begins and ends, what is refused, and how to define a family."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_turn_that_ends_with_another_token_than_the_tokenizers_eos_ends_genera
 
 
 def test_an_empty_line_of_thought_is_prompt_and_no_answer():
-    """Thinking templates put it between the mark and the answer; learnt and scored, no answer would be right."""
+    """Reasoning templates put it before the answer. If it were trained and scored, no answer would be correct."""
     model, processor = build("qwen3_vl")
     processor.tokenizer.add_tokens(["<think>", "</think>"])
     model.resize_token_embeddings(len(processor.tokenizer), mean_resizing=False)
@@ -100,7 +100,7 @@ def test_templates_that_cannot_take_a_chart_are_refused(template, message):
 
 
 def test_penalties_of_a_checkpoint_change_no_answer():
-    """Florence-2 comes with a ban on repeated trigrams and Qwen with a penalty: the likeliest answers stay."""
+    """Florence-2 forbids repeated trigrams and Qwen has a penalty, but the most likely answer is returned."""
     for name in ("florence2", "qwen2_5_vl", "trocr"):
         model, processor = build(name)
         adapter = adapter_for(model, processor, prompt="{question}")
@@ -172,7 +172,8 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers():
     with pytest.raises(ValueError) as error:
         adapter.encode([fits, long])
     numbers = re.search(
-        r"the prompt takes (\d+) tokens \((\d+) for the chart, (\d+) for the text\), and 64 must hold it and 16",
+        r"the prompt takes (\d+) tokens \((\d+) for the chart, (\d+) for the text\), and together with 16 for an "
+        "answer it must fit into 64",
         str(error.value),
     )
     total, chart, text = map(int, numbers.groups())
@@ -180,7 +181,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers():
     assert total == chart + text
     whole = adapter_for(model, processor, prompt="{question}").encode([long])
     assert total == int((whole["input_ids"] != 0).sum() - (whole["labels"] != -100).sum())
-    assert f"as the model goes ({model.config.text_config.max_position_embeddings})" in str(error.value)
+    assert f"the limit of the model ({model.config.text_config.max_position_embeddings})" in str(error.value)
 
 
 def test_long_answers_are_named_or_cut():

@@ -1,4 +1,4 @@
-"""What a chart costs: the numbers of image tokens follow the settings exactly, and come back with the checkpoint."""
+"""The number of image tokens of a chart follows the settings exactly, also after saving and loading."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Case(NamedTuple):
     family: str
     setting: dict[str, int]
     tokens: int
-    """By hand: what the chart costs with this setting."""
+    """The expected cost of the chart with this setting, computed by hand."""
 
 
 CASES = [
@@ -201,7 +201,7 @@ def test_no_size_where_a_chart_has_none(family: str) -> None:
 @pytest.mark.parametrize(
     ("family", "setting", "message"),
     [
-        ("qwen2_5_vl", {"max_pixels": 255}, "max_pixels=255 is less than one image token covers: 256 pixels"),
+        ("qwen2_5_vl", {"max_pixels": 255}, "max_pixels=255 is less than the 256 pixels of one image token"),
         ("qwen2_5_vl", {"max_pixels": 0}, "max_pixels must be a positive whole number, got 0"),
         ("qwen2_5_vl", {"max_pixels": True}, "max_pixels must be a positive whole number, got True"),
         ("qwen2_5_vl", {"max_pixels": 1e6}, "max_pixels must be a positive whole number, got 1000000.0"),

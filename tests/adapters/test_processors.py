@@ -1,4 +1,4 @@
-"""Processors without torchvision; every tiny family survives saving and loading."""
+"""Processors without torchvision, and saving and loading of each tiny family."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VIDEO_FAMILIES = {
 
 
 def prompts(name: str, model: Any, processor: Any, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """What the processor alone makes of the prompts: enough for a forward pass."""
+    """The processor's own batch of the prompts, enough for a forward pass."""
     images = [[row["image"]] for row in rows]
     questions = [row["question"] for row in rows]
     if KINDS[name] == "decoder-prompt":
@@ -62,7 +62,7 @@ def prompts(name: str, model: Any, processor: Any, rows: list[dict[str, Any]]) -
 
 
 def image_only_from(folder: Path) -> Any:
-    """What `load_processor` gives where torchvision is missing, wherever this test runs."""
+    """The processor that `load_processor` returns without torchvision, whether or not it is installed."""
     name = json.loads((folder / "tokenizer_config.json").read_text())["processor_class"]
     return image_only(getattr(transformers, name)).from_pretrained(folder)
 

@@ -12,8 +12,8 @@ from chartqa_ft.adapters import adapter_for
 from chartqa_ft.batching.collator import ChartQACollator
 from chartqa_ft.evaluation.answering import _batches, answer_questions
 
-from ..adapters.test_adapters import PAIRS, pair
 from ..support.common import drawn_charts, tiny, trainer
+from ..support.encoding import PAIRS, pair
 
 NEW_TOKENS = 8
 

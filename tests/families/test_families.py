@@ -72,7 +72,7 @@ IMAGE_TOKENS = re.compile(r"(<image>|<IMG_CONTEXT>|<\|image_pad\|>|<image_soft_t
 
 # ------------------------------------------------------------------ 1. the batch
 def own_batch(name: str, model: Any, adapter: Any, rows: list[dict]) -> dict[str, torch.Tensor]:
-    """What the family's own processor makes of charts and prompts, in upstream's words."""
+    """The output of the family's own processor for charts and prompts, under upstream's names."""
     processor = adapter.processor
     images = [row["image"] for row in rows]
     prompts = [adapter.prompt.replace("{question}", row["question"]) for row in rows]
@@ -149,15 +149,15 @@ def test_batch_reads_back(name):
             assert torch.equal(batch[key], value), key
             continue
         for row, prompt in enumerate(prompts):
-            live = own["attention_mask"][row].bool()
-            assert torch.equal(batch[key][row, : len(prompt)], value[row][live]), key
+            mask = own["attention_mask"][row].bool()
+            assert torch.equal(batch[key][row, : len(prompt)], value[row][mask]), key
             assert batch["attention_mask"][row].sum() == len(prompt) + (labels[row] != -100).sum()
 
 
 # ------------------------------------------------------------------ 2. learning
 @functools.cache
 def learned(name: str) -> ChartQATrainer:
-    """The trainer of a family's model that has learnt four charts by heart."""
+    """The trainer of a family's model that has memorized four charts."""
     model, adapter = ready(name)
     with tempfile.TemporaryDirectory() as folder:
         settings = {"max_steps": 40, "learning_rate": 5e-3, "write_predictions": False}

@@ -1,4 +1,4 @@
-"""LoRA through `ChartQATrainer`, for every family: what moves, what is saved, and that it answers the same again."""
+"""LoRA with `ChartQATrainer` for every family: what is trained and saved, and equal answers after loading."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def saved_base(name: str, folder: Path) -> Path:
 
 
 def lora_run(folder: Path, name: str, base: Path, *, dropout: float = 0.05, **changes) -> ChartQATrainer:
-    """A trainer of the default adapter on the model in `base`."""
+    """A trainer of the default LoRA weights on the model in `base`."""
     model, _, adapter = load_checkpoint(base, prompt=PROMPTS.get(name))
     torch.manual_seed(0)
     config = default_lora_config(model, lora_dropout=dropout)

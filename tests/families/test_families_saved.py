@@ -1,4 +1,4 @@
-"""What was saved after training answers the same in another process, without torchvision, for every family."""
+"""A saved model gives the same answers in another process, without torchvision, for every family."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_saved_model_answers_the_same_in_a_fresh_process(name, trained):
     assert not [*(place / name).glob("*.bin"), *(place / name).glob("*.pt")]
     assert torch.equal(found[name]["ids"], expected[name]["ids"])
     assert found[name]["answers"] == expected[name]["answers"]
-    # transformers before 5.23 sets the embedding of padding to zero on loading, which nobody ever answers.
+    # transformers before 5.23 sets the embedding of padding to zero on loading, which is never part of an answer.
     written = torch.arange(expected[name]["logits"].shape[1]) != expected[name]["padding"]
     torch.testing.assert_close(
         found[name]["logits"][:, written], expected[name]["logits"][:, written], rtol=0, atol=1e-6

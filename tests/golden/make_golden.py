@@ -1,4 +1,4 @@
-"""Makes the golden set: two tiny UniChart-shaped checkpoints in the old layout, and what transformers 4.28.1 computes.
+"""Creates the golden set: two tiny UniChart checkpoints in the old layout, and the output of transformers 4.28.1.
 
 Run it with the version that the UniChart authors demand; it refuses any other. On Linux, with Python 3.11 (tokenizers
 0.13 has no wheels for later ones)::
@@ -220,7 +220,7 @@ def train(kind: Kind, model: VisionEncoderDecoderModel, processor: DonutProcesso
 
 
 def make_ancient(kind: Kind, checkpoint: Path) -> None:
-    """Takes out what a save before 4.25 did not write; 4.28.1 then loads what is left, as its users did."""
+    """Removes what versions before 4.25 did not save; 4.28.1 then loads the rest, as its users did."""
     (checkpoint / "generation_config.json").unlink()
     drop_keys(checkpoint / "tokenizer_config.json", ["clean_up_tokenization_spaces"])
     # as the authors set it: processor.feature_extractor.size = image_size[::-1]

@@ -1,4 +1,4 @@
-"""What transformers 4.28.1 computes for a checkpoint and its charts: the values that make_golden.py stores."""
+"""The output of transformers 4.28.1 for a checkpoint and its charts: the values that make_golden.py stores."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from chartqa_ft.adapters import adapter_for
 from chartqa_ft.batching.collator import ChartQACollator
 from chartqa_ft.training.losses import answer_logits_only, sum_by_row, token_losses
 
-from ..adapters.test_adapters import PAIRS, pair
 from ..support.common import Gradients, arguments, drawn_charts, relative_l2, tiny, trainer
+from ..support.encoding import PAIRS, pair
 
 SPLITS = [(8, 1), (4, 2), (2, 4), (1, 8)]
 

@@ -1,4 +1,4 @@
-"""Which checkpoints keep the numbers of transformers 4.28.1, and how a saved one says so."""
+"""Which checkpoints need the numerics of transformers 4.28.1, and how saved ones are marked."""
 
 from __future__ import annotations
 
@@ -7,41 +7,49 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ... import files
+from ...files import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 LEGACY_VERSION = "4.28.1"
 MARK = "chartqa_compat"
-"""The key, in a saved config and image processor, whose value is the version with the wanted numbers."""
+"""Key in a saved config and image processor; its value is the version whose numerics to reproduce."""
+
+ADVICE = "download the checkpoint again"
+"""End of the messages about damaged files."""
 
 Listing = Mapping[str, Mapping[str, Any] | None]
 
 
 def needs_compat(checkpoint: str | os.PathLike[str] | Listing) -> bool:
-    """Whether a checkpoint wants the numbers of transformers 4.28.1.
+    """Return whether a checkpoint needs the numerics of transformers 4.28.1.
 
-    True for a ``VisionEncoderDecoderModel`` with a Donut encoder that transformers 4 wrote, and for one that was
-    loaded that way and saved again. The version strings in config.json decide (4.x leaves the outer one null in this
-    family and fills those of encoder and decoder); without any, the layout: preprocessor_config.json and no
-    processor_config.json.
+    True for a ``VisionEncoderDecoderModel`` with a Donut encoder that transformers 4 saved, and for one that was
+    loaded with these numerics and saved again. The version strings in config.json decide (for this family, 4.x leaves
+    the outer one null and sets those of encoder and decoder). Without any, the layout decides:
+    preprocessor_config.json without processor_config.json.
 
     Args:
-        checkpoint: a folder, or its listing: file name -> parsed JSON (None for a file that is only known to exist).
+        checkpoint: A folder, or its listing: file name -> parsed JSON (None if only the existence of a file is known).
 
     Raises:
-        ValueError: a file is damaged, or the checkpoint is marked with a version that is not known here.
+        ValueError: A file is not valid JSON, or the checkpoint is marked with an unknown version.
+
+    Example:
+        >>> encoder = {"model_type": "donut-swin", "transformers_version": "4.28.1"}
+        >>> needs_compat({"config.json": {"model_type": "vision-encoder-decoder", "encoder": encoder}})
+        True
     """
     if isinstance(checkpoint, Mapping):
-        listing = checkpoint
+        files = checkpoint
     else:
         names = ("config.json", "processor_config.json", "preprocessor_config.json")
         paths = [Path(checkpoint) / name for name in names]
-        listing = {path.name: read_json(path) for path in paths if path.is_file()}
-    config = listing.get("config.json")
-    if config is None:  # a processor saved by itself
-        section = (listing.get("processor_config.json") or {}).get("image_processor") or {}
+        files = {path.name: read_json(path, advice=ADVICE) for path in paths if path.is_file()}
+    config = files.get("config.json")
+    if config is None:  # only a processor was saved
+        section = (files.get("processor_config.json") or {}).get("image_processor") or {}
         return is_marked(section.get(MARK))
     if config.get(MARK) is not None:
         return is_marked(config[MARK])
@@ -52,28 +60,38 @@ def needs_compat(checkpoint: str | os.PathLike[str] | Listing) -> bool:
     majors = [str(version).split(".")[0] for version in versions if version]
     if majors and majors[0].isdigit():
         return int(majors[0]) < 5
-    return "preprocessor_config.json" in listing and "processor_config.json" not in listing
+    return "preprocessor_config.json" in files and "processor_config.json" not in files
 
 
 def is_legacy(model_or_config: PreTrainedModel | PreTrainedConfig) -> bool:
-    """Whether a loaded model, or the one of this config, keeps the numbers of 4.28.1.
+    """Return whether a model, given as such or by its config, was loaded with the numerics of 4.28.1.
 
     Raises:
-        ValueError: it is marked with a version that is not known here.
+        ValueError: It is marked with an unknown version.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> is_legacy(model)
+        False
     """
     config = getattr(model_or_config, "config", model_or_config)
     return is_marked(getattr(config, MARK, None))
 
 
 def is_marked(value: str | None) -> bool:
+    """Return whether the value of `MARK` names the known version.
+
+    Raises:
+        ValueError: It names another version.
+
+    Example:
+        >>> is_marked("4.28.1"), is_marked(None)
+        (True, False)
+    """
     if value and value != LEGACY_VERSION:
         raise ValueError(
-            f"this checkpoint is marked {MARK}={value!r}, and only {LEGACY_VERSION!r} is known here: update "
-            "chartqa_ft, or take the numbers of the installed transformers with load_checkpoint(..., compat=False)"
+            f"this checkpoint is marked {MARK}={value!r}, but only {LEGACY_VERSION!r} is known: update "
+            "chartqa_ft, or use the numerics of the installed transformers with load_checkpoint(..., compat=False)"
         )
     return bool(value)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint's JSON file. Raises ValueError, which names the file, if it is damaged."""
-    return files.read_json(path, advice="fetch the checkpoint again")

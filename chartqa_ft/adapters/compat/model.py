@@ -1,4 +1,4 @@
-"""Makes a loaded model train and generate as it did in transformers 4.28.1, and marks it."""
+"""Drop path and generation settings of transformers 4.28.1 for a loaded model, and its mark."""
 
 from __future__ import annotations
 
@@ -22,29 +22,39 @@ SPECIAL_TOKENS = (
 
 
 def apply_legacy_model(model: PreTrainedModel) -> PreTrainedModel:
-    """Give a ``VisionEncoderDecoderModel`` with a Donut encoder the drop path and generation settings of 4.28.1.
+    """Set the drop path and generation settings of 4.28.1 in a ``VisionEncoderDecoderModel`` with a Donut encoder.
 
-    Changes the model in place, and may be called again. Its config is marked, so that ``is_legacy`` tells the caller
-    to pass ``custom_generate=legacy_beam_search`` to ``generate``, and ``needs_compat`` knows what is saved.
+    Modifies the model in place, and may be called again. The config is marked, so that ``is_legacy`` tells when to
+    pass ``custom_generate=legacy_beam_search`` to ``generate``, and ``needs_compat`` recognizes a saved checkpoint.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: the encoder is no Donut encoder.
+        ValueError: The encoder is not a Donut encoder.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> from chartqa_ft.adapters import compat
+        >>> model, processor = tiny_unichart("test")
+        >>> compat.is_legacy(apply_legacy_model(model))
+        True
+        >>> unmark_legacy(model)
+        >>> compat.is_legacy(model)
+        False
     """
     encoder = getattr(model.config, "encoder", None)
     if getattr(encoder, "model_type", None) != "donut-swin":
         raise ValueError(
-            f"the numbers of transformers {LEGACY_VERSION} are known for Donut encoders only, and the encoder of this "
-            f"{type(model).__name__} is {getattr(encoder, 'model_type', None)!r}: load it with compat=False"
+            f"the numerics of transformers {LEGACY_VERSION} are known for Donut encoders only, and the encoder of "
+            f"this {type(model).__name__} is {getattr(encoder, 'model_type', None)!r}: load it with compat=False"
         )
     _constant_drop_path(model)
     _complete_generation_config(model)
     setattr(model.config, MARK, LEGACY_VERSION)
     logger.warning(
-        "%s was saved by transformers 4: tokens, pixels, drop path and beam scores are those of %s (not of the "
-        "installed version; load_checkpoint(..., compat=False) switches this off)",
+        "%s was saved by transformers 4: tokens, pixels, drop path and beam scores are those of %s, not of the "
+        "installed version; load_checkpoint(..., compat=False) disables this",
         model.name_or_path or type(model).__name__,
         LEGACY_VERSION,
     )
@@ -52,9 +62,9 @@ def apply_legacy_model(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def unmark_legacy(model: PreTrainedModel, processor: Any = None) -> None:
-    """Take the mark off a model, and a processor, that were loaded without their old numbers (``compat=False``).
+    """Remove the mark from a model, and a processor, that were loaded without the old numerics (``compat=False``).
 
-    What is saved afterwards is a checkpoint of the installed version.
+    They are then saved as a checkpoint of the installed version.
     """
     for marked in (model.config, getattr(processor, "image_processor", None)):
         if hasattr(marked, MARK):
@@ -62,7 +72,7 @@ def unmark_legacy(model: PreTrainedModel, processor: Any = None) -> None:
 
 
 def _constant_drop_path(model: PreTrainedModel) -> None:
-    """4.28.1 computes the ramp over the blocks and then gives every block the full rate."""
+    """Set the full rate in each block, as 4.28.1 does although it computes a ramp over the blocks."""
     from transformers.models.donut.modeling_donut_swin import DonutDropPath
 
     rate = model.config.encoder.drop_path_rate
@@ -73,7 +83,7 @@ def _constant_drop_path(model: PreTrainedModel) -> None:
 
 
 def _complete_generation_config(model: PreTrainedModel) -> None:
-    """4.28.1 reads the settings from config.json if generation_config.json is missing or was itself made from it."""
+    """Fill in settings from config.json, as 4.28.1 does if generation_config.json is missing or derived from it."""
     generation = model.generation_config
     if not getattr(generation, "_from_model_config", False):
         return
@@ -81,5 +91,5 @@ def _complete_generation_config(model: PreTrainedModel) -> None:
         if getattr(generation, name) is None:
             values = (getattr(config, name, None) for config in (model.config, model.config.decoder))
             setattr(generation, name, next((value for value in values if value is not None), None))
-    # From now on this object is the truth: what a user takes out of it stays out, also after saving.
+    # From now on this object is authoritative: a setting that a user removes stays removed, also after saving.
     generation.update(_from_model_config=False)

@@ -1,4 +1,4 @@
-"""The processor of old Donut checkpoints: their tokenizer verbatim, their thumbnail, their random padding."""
+"""The processor of old Donut checkpoints: verbatim tokenizer, thumbnails and random padding of 4.28.1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from transformers import DonutProcessor, TokenizersBackend
 from transformers.image_utils import SizeDict
 from transformers.models.donut.image_processing_pil_donut import DonutImageProcessorPil
 
-from .marks import LEGACY_VERSION, MARK, read_json
+from ...files import read_json
+from .marks import ADVICE, LEGACY_VERSION, MARK
 from .sentencepiece import tokenizer_json
 
 IMAGE_DEFAULTS: dict[str, Any] = {
@@ -32,18 +33,18 @@ IMAGE_DEFAULTS: dict[str, Any] = {
     "image_mean": [0.5, 0.5, 0.5],
     "image_std": [0.5, 0.5, 0.5],
 }
-"""What DonutImageProcessor of 4.28.1 takes for a key that its JSON lacks."""
+"""Defaults of DonutImageProcessor of 4.28.1 for keys that are missing in its JSON."""
 
 
 class LegacyDonutImageProcessor(DonutImageProcessorPil):
     """Donut's image processor with the thumbnail of 4.28.1; saved under upstream's name, with a mark.
 
-    Gives the ``pixel_values`` of 4.28.1 bit for bit. What it cannot undo: Pillow 13 resamples portraits of more than
-    2:1 otherwise than Pillow 9-12 did (by up to 8 of 255 levels).
+    Its ``pixel_values`` equal those of 4.28.1 bit for bit, with one exception: Pillow 13 resamples portraits of more
+    than 2:1 differently from Pillow 9-12 (by up to 8 of 255 levels).
     """
 
     def thumbnail(self, image: np.ndarray, size: SizeDict, resample: Any = None, **kwargs: Any) -> np.ndarray:
-        """Shrink an image, (channels, height, width), until it fits ``size``: bicubic, whatever ``resample`` says."""
+        """Shrink an image, (channels, height, width), to fit ``size``: bicubic, ``resample`` is ignored."""
         height, width = image.shape[-2:]
         new_height, new_width = min(height, size.height), min(width, size.width)
         if (new_height, new_width) == (height, width):
@@ -60,28 +61,44 @@ class LegacyDonutImageProcessor(DonutImageProcessorPil):
 
 
 def load_legacy_processor(folder: str | os.PathLike[str]) -> DonutProcessor:
-    """The processor of a checkpoint for which ``needs_compat`` holds, in the old layout or saved again.
+    """Load the processor of a checkpoint for which ``needs_compat`` is true, in the old layout or saved again.
 
-    What its ``save_pretrained`` writes loads here with the same behaviour, and with plain ``AutoProcessor`` too: there
-    the tokenizer stays right, and the thumbnail is upstream's.
+    A processor that it saved loads here with the same behavior. Plain ``AutoProcessor`` can load it too: the tokenizer
+    is then the same, but the thumbnail is upstream's.
 
     Raises:
-        FileNotFoundError: a file is missing; the message names it.
-        ValueError: a file cannot be understood; the message names it.
+        FileNotFoundError: A file is missing; the message names it.
+        ValueError: A file is damaged or has unknown content; the message names it.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = tiny_unichart("test")[1].save_pretrained(folder)
+        ...     type(load_legacy_processor(folder).image_processor).__name__
+        'LegacyDonutImageProcessor'
     """
     folder = Path(folder)
     return DonutProcessor(image_processor=_image_processor(folder), tokenizer=_tokenizer(folder))
 
 
 def legacy_random_offsets(free_rows: int, free_columns: int) -> tuple[int, int]:
-    """Where 4.28.1's ``random_padding=True`` puts the next chart on its canvas, as (top, left) in pixels.
+    """Draw the offset of the next chart on its canvas as 4.28.1 does with ``random_padding=True``.
 
-    Draws the top, then the left, from numpy's global generator: after ``np.random.seed(s)`` one call per chart gives
-    4.28.1's padding. The rest of the canvas is black before normalization (-1 with UniChart's mean and deviation).
+    Draws the top, then the left, from numpy's global generator: after ``np.random.seed(s)``, one call per chart
+    reproduces the padding of 4.28.1. The rest of the canvas is black before normalization (-1 with UniChart's mean and
+    standard deviation).
 
     Args:
-        free_rows: height of the canvas minus height of the resized chart.
-        free_columns: the same of the widths.
+        free_rows: Height of the canvas minus height of the resized chart.
+        free_columns: Width of the canvas minus width of the resized chart.
+
+    Returns:
+        (top, left) in pixels.
+
+    Example:
+        >>> np.random.seed(0)
+        >>> legacy_random_offsets(48, 0)
+        (44, 0)
     """
     top = np.random.randint(low=0, high=free_rows + 1)
     left = np.random.randint(low=0, high=free_columns + 1)
@@ -90,19 +107,20 @@ def legacy_random_offsets(free_rows: int, free_columns: int) -> tuple[int, int]:
 
 def _image_processor(folder: Path) -> LegacyDonutImageProcessor:
     path = folder / "processor_config.json"
-    section = read_json(path).get("image_processor") if path.is_file() else None
+    section = read_json(path, advice=ADVICE).get("image_processor") if path.is_file() else None
     if section is None:
         path = folder / "preprocessor_config.json"
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: it tells the image size that the checkpoint was trained with")
-        section = read_json(path)
+            raise FileNotFoundError(f"{path} is missing: it holds the image size that the checkpoint was trained with")
+        section = read_json(path, advice=ADVICE)
     settings = {key: section.get(key, default) for key, default in IMAGE_DEFAULTS.items()}
     settings["size"] = _size(settings["size"], path)
     return LegacyDonutImageProcessor(**settings)
 
 
 def _size(size: Any, path: Path) -> dict[str, int]:
-    """How 4.28.1 reads ``size``: [width, height], as the first feature extractors wrote it, one number, or a dict."""
+    """Parse ``size`` as 4.28.1 does: [width, height], as the first feature extractors saved it, a number, or a
+    dict."""
     if isinstance(size, list) and len(size) == 2:
         size = {"height": size[1], "width": size[0]}
     elif isinstance(size, int):
@@ -114,7 +132,7 @@ def _size(size: Any, path: Path) -> dict[str, int]:
 
 def _tokenizer(folder: Path) -> TokenizersBackend:
     path = folder / "tokenizer_config.json"
-    settings = read_json(path) if path.is_file() else {}
+    settings = read_json(path, advice=ADVICE) if path.is_file() else {}
     clean_up = settings.get("clean_up_tokenization_spaces", True)
     if (folder / "tokenizer.json").is_file():
         return TokenizersBackend.from_pretrained(folder, clean_up_tokenization_spaces=clean_up)

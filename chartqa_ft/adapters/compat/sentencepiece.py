@@ -1,7 +1,8 @@
-"""The tokenizer of a checkpoint that holds only a sentencepiece model, as transformers 4.28.1 builds it.
+"""The tokenizer of a checkpoint that only has a sentencepiece model, as transformers 4.28.1 builds it.
 
-5.x needs protobuf to read such a file and then builds another tokenizer. The few fields that count are read here, from
-protobuf's wire format (https://protobuf.dev/programming-guides/encoding) and sentencepiece_model.proto.
+5.x needs protobuf to read such a file, and builds a different tokenizer. The few fields that matter are read here from
+the wire format of protobuf (https://protobuf.dev/programming-guides/encoding), as defined by
+sentencepiece_model.proto.
 """
 
 from __future__ import annotations
@@ -12,23 +13,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .marks import read_json
+from ...files import read_json
+from .marks import ADVICE
 
 UNIGRAM = 1
 
 
 def tokenizer_json(folder: Path) -> dict[str, Any]:
-    """The content of tokenizer.json for XLM-R's tokenizer (Donut's), made from sentencepiece.bpe.model.
+    """Return the content of tokenizer.json for XLM-R's tokenizer (Donut's), built from sentencepiece.bpe.model.
 
     Raises:
-        FileNotFoundError: there is no sentencepiece model either.
-        ValueError: it is damaged, or not of the unigram kind.
+        FileNotFoundError: There is no sentencepiece model.
+        ValueError: It is damaged, or not a unigram model.
     """
     path = folder / "sentencepiece.bpe.model"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} has neither tokenizer.json nor {path.name}: fetch one of them from where the checkpoint comes "
-            "from, or run AutoTokenizer.from_pretrained(...).save_pretrained(...) with transformers 4.28.1 there"
+            f"{folder} has neither tokenizer.json nor {path.name}: download one of them from the source of the "
+            "checkpoint, or run AutoTokenizer.from_pretrained(...).save_pretrained(...) with transformers 4.28.1 there"
         )
     pieces, charsmap = _read_model(path)
     vocabulary = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *pieces[3:], ("<mask>", 0.0)]
@@ -52,11 +54,11 @@ def tokenizer_json(folder: Path) -> dict[str, Any]:
 
 def _added_tokens(folder: Path, vocabulary_size: int) -> list[dict[str, Any]]:
     path = folder / "special_tokens_map.json"
-    named = read_json(path) if path.is_file() else {}
+    named = read_json(path, advice=ADVICE) if path.is_file() else {}
     listed = [*named.pop("additional_special_tokens", []), *named.values()]
     special = {token["content"] if isinstance(token, Mapping) else token for token in listed}
     path = folder / "added_tokens.json"
-    ids = read_json(path) if path.is_file() else {}
+    ids = read_json(path, advice=ADVICE) if path.is_file() else {}
     base = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": vocabulary_size - 1}
     return [
         {
@@ -86,7 +88,7 @@ def _post_processor() -> dict[str, Any]:
 
 
 def _read_model(path: Path) -> tuple[list[tuple[str, float]], bytes]:
-    """The (piece, score) pairs and the normalization table (empty: none) of a sentencepiece model."""
+    """Return the (piece, score) pairs and the normalization table (may be empty) of a sentencepiece model."""
     pieces, charsmap, kind = [], b"", UNIGRAM
     try:
         for number, value in _fields(path.read_bytes()):
@@ -98,14 +100,19 @@ def _read_model(path: Path) -> tuple[list[tuple[str, float]], bytes]:
             elif number == 3:  # NormalizerSpec: 2 precompiled_charsmap
                 charsmap = dict(_fields(value)).get(2, b"")
     except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
-        raise ValueError(f"{path} is no sentencepiece model, or damaged ({error}): fetch it again") from error
+        raise ValueError(f"{path} is not a sentencepiece model, or damaged ({error}): download it again") from error
     if kind != UNIGRAM or len(pieces) <= 3:
         raise ValueError(f"{path}: {len(pieces)} pieces, model type {kind}; XLM-R's tokenizer needs a unigram model")
     return pieces, charsmap
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """The (number, value) pairs of a protobuf message: int for a varint, bytes for everything else."""
+    r"""Yield the (number, value) pairs of a protobuf message: int for a varint, bytes for any other type.
+
+    Example:
+        >>> list(_fields(b"\x08\x96\x01"))
+        [(1, 150)]
+    """
     at = 0
 
     def varint() -> int:

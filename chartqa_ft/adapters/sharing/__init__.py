@@ -1,1 +1,1 @@
-"""Ways to pay once for a chart that several questions share."""
+"""Five ways to compute a chart once for several questions."""

@@ -1,4 +1,4 @@
-"""Public forward hooks by which an encoder/decoder pair reads batches whose rows share charts."""
+"""Public forward hooks that let an encoder/decoder pair process batches in which rows share charts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,27 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 _ATTACHED: WeakSet[nn.Module] = WeakSet()
-"""Models whose encoder and decoder have our hooks: a second trainer must not add them again."""
+"""Models that have the hooks already: a second trainer must not add them again."""
 
 
 def share_charts(model: nn.Module) -> None:
-    """Let a `VisionEncoderDecoderModel` take `decoder_chart_index`: its encoder sees every chart once, its decoder
-    gets one per row. Without that argument the model computes what it always did; a second call changes nothing."""
+    """Let a `VisionEncoderDecoderModel` accept `decoder_chart_index`: the encoder gets each chart once, the decoder
+    one per row.
+
+    Without that argument the output of the model does not change. A second call has no effect.
+
+    Example:
+        >>> from PIL import Image
+        >>> from chartqa_ft import adapter_for, tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> share_charts(model)
+        >>> chart = Image.new("RGB", (96, 96), "white")
+        >>> records = [{"image": chart, "question": text, "answer": "3"} for text in ("How much?", "Is it red?")]
+        >>> batch = adapter_for(model, processor).encode(records)
+        >>> batch["pixel_values"] = batch["pixel_values"][:1]
+        >>> model(**batch, decoder_chart_index=torch.tensor([0, 0])).logits.shape[0]
+        2
+    """
     if model not in _ATTACHED:
         _ATTACHED.add(model)
         model.decoder.register_forward_pre_hook(_spread_charts, with_kwargs=True)
@@ -23,7 +38,7 @@ def share_charts(model: nn.Module) -> None:
 
 
 def _spread_charts(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-    """Forward pre-hook of the decoder: give every row the encoder states of its chart."""
+    """Forward pre-hook of the decoder: give each row the encoder states of its chart."""
     chart_index = kwargs.pop("chart_index", None)
     if chart_index is None:
         return None
@@ -32,13 +47,23 @@ def _spread_charts(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tu
 
 
 def as_sequence(states: torch.Tensor) -> torch.Tensor:
-    """States of a convolutional encoder, (charts, hidden, height, width), as (charts, height x width, hidden)."""
+    """Reshape states of a convolutional encoder, (charts, hidden, height, width), to (charts, height x width, hidden).
+
+    States that are a sequence are returned as they are.
+
+    Example:
+        >>> as_sequence(torch.zeros(2, 8, 3, 4)).shape
+        torch.Size([2, 12, 8])
+    """
     return states.flatten(2).transpose(1, 2) if states.ndim == 4 else states
 
 
 def _flatten_grid(module: nn.Module, args: tuple, output: Any) -> Any:
-    """Forward hook of the encoder: a convolutional one (ConvNeXt) returns a grid, which the cross-attention cannot
-    read, and no `attentions`, which the pair's forward pass asks for. Other encoders keep their output as it is."""
+    """Forward hook of the encoder: return the output of a convolutional one (ConvNeXt) as a sequence.
+
+    It returns a grid, which cross-attention cannot process, and no `attentions`, which the forward pass of the pair
+    reads. The output of other encoders is not changed.
+    """
     if isinstance(output, tuple):
         return (as_sequence(output[0]), *output[1:]) if output and output[0].ndim == 4 else None
     if output.last_hidden_state.ndim != 4:

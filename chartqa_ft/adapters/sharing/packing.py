@@ -1,4 +1,5 @@
-"""Several questions on one chart in one sequence: the chart, and whatever else they begin with, stands there once."""
+"""Several questions on one chart in one sequence, which contains the chart and the rest of their common prefix
+once."""
 
 from __future__ import annotations
 
@@ -18,24 +19,31 @@ _OTHER_POSITIONS = {
     "cross_attention_mask",
     "image_grid_thw",
 }
-"""Arguments of forward passes that make a mask or positions of their own for every token."""
-
+"""Arguments of forward passes from which models compute a mask or positions themselves."""
 
 PROVEN = frozenset({"idefics3", "internvl", "llava", "llava_next", "smolvlm"})
-"""The model types whose packed sequences tests hold to the losses and gradients of separate rows. Others that
-`can_pack` admits have nothing but their configuration to say for themselves."""
+"""Model types for which tests compare losses and gradients of packed sequences with those of separate rows. For other
+model types, `can_pack` relies on the configuration alone."""
 
 
 def can_pack(config: Any, forward_names: frozenset[str], longest: int) -> bool:
-    """Whether a model computes for a packed sequence what it does for separate rows, as far as its configuration says.
+    """Return whether, by its configuration, a model computes the same for a packed sequence as for separate rows.
 
-    It must take positions and a mask of every pair of tokens; each layer of its text model must look at tokens through
-    attention alone, at all earlier ones, and know their places from rotary embeddings of one dimension.
+    The forward pass must accept positions and a mask for each pair of tokens. Each layer of the text model must mix
+    tokens by attention only, to all earlier tokens, with rotary embeddings of one dimension as positions.
 
     Args:
-        config: of the whole model.
-        forward_names: the arguments of its forward pass.
-        longest: the longest row in tokens.
+        config: Config of the whole model.
+        forward_names: Names of the arguments of its forward pass.
+        longest: Maximum length of a row in tokens.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> names = frozenset({"input_ids", "position_ids", "attention_mask"})
+        >>> can_pack(LlamaConfig(attn_implementation="sdpa"), names, 512)
+        True
+        >>> can_pack(LlamaConfig(attn_implementation="flash_attention_2"), names, 512)
+        False
     """
     text = config.get_text_config()
     rotary = getattr(text, "rope_parameters", None) or {}
@@ -55,12 +63,18 @@ def can_pack(config: Any, forward_names: frozenset[str], longest: int) -> bool:
 
 
 def attention_of(config: Any) -> str | None:
-    """The name of the attention of the text model; transformers has no public name for what a model really uses."""
+    """Return the attention implementation of the text model, for which transformers has no public attribute.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> attention_of(LlamaConfig(attn_implementation="eager"))
+        'eager'
+    """
     return getattr(config.get_text_config(), "_attn_implementation", None)
 
 
 class _Piece(NamedTuple):
-    """Tokens `start` to `end` of a row. `segment` 0: common to all questions of the sequence, else its own number."""
+    """Tokens `start` to `end` of a row. `segment` is 0 for the common prefix of a sequence, else unique within it."""
 
     row: int
     start: int
@@ -71,30 +85,45 @@ class _Piece(NamedTuple):
 def pack_questions(
     batch: Mapping[str, torch.Tensor], images: torch.BoolTensor, *, padding: int, additive: bool
 ) -> dict[str, Any]:
-    """Put the rows of each chart into one sequence, so that its image tokens are computed once.
+    """Pack the rows of each chart into one sequence, so that its image tokens are computed once.
 
-    A sequence is the beginning that its rows have in common, which must hold the chart, then for every row the rest of
-    its prompt and its answer. They see the beginning and themselves, and take the positions that they have alone. The
-    token before the first of an answer belongs to its own row, so that no row predicts a token of another.
+    A sequence consists of the common prefix of its rows, which must contain the chart, followed by the rest of the
+    prompt and the answer of each row. These attend to the prefix and to themselves, and have the same positions as in
+    a sequence of their own. The token before an answer belongs to its row, so that no row predicts a token of another.
 
     Args:
-        batch: of `Adapter.encode` with `labels`, padded on the right, and `chart_index`, the chart of every row.
-        images: bool, shape (rows, length): the positions of image tokens.
-        padding: id that fills `input_ids` up.
-        additive: the mask is float32 and added to the attention's logits (eager attention), not bool.
+        batch: From `Adapter.encode` with `labels`, padded on the right, and `chart_index`, the chart of each row.
+        images: Positions of image tokens, bool of shape (rows, length).
+        padding: Id that pads `input_ids`.
+        additive: Return a float32 mask to be added to the logits of attention (eager attention) instead of bool.
 
     Returns:
         `input_ids`, `labels`, `position_ids`, int64 of shape (sequences, longest); `attention_mask`, bool or float32
-        of shape (sequences, 1, longest, longest), true (or 0) where a token sees another; the image tensors of the
-        first row of each sequence; `chart_index` of the sequences if some share a chart still, because their common
-        beginning lacks it or their image tensors differ. The batch as it is where no sequence would hold two rows.
+        of shape (sequences, 1, longest, longest), true (or 0) where a token attends to another; the image tensors of
+        the first row of each sequence; `chart_index` of the sequences if some still share a chart, because their
+        common prefix does not contain it or their image tensors differ. The unchanged batch if no sequence would hold
+        two rows.
+
+    Example:
+        >>> batch = {
+        ...     "input_ids": torch.tensor([[9, 9, 1, 2, 7], [9, 9, 1, 3, 8]]),
+        ...     "attention_mask": torch.ones(2, 5, dtype=torch.long),
+        ...     "labels": torch.tensor([[-100, -100, -100, -100, 7], [-100, -100, -100, -100, 8]]),
+        ...     "pixel_values": torch.zeros(2, 3, 4, 4),
+        ...     "chart_index": torch.tensor([0, 0]),
+        ... }
+        >>> packed = pack_questions(batch, batch["input_ids"] == 9, padding=0, additive=False)
+        >>> packed["input_ids"].tolist(), packed["position_ids"].tolist()
+        ([[9, 9, 1, 2, 7, 3, 8]], [[0, 1, 2, 3, 4, 3, 4]])
+        >>> packed["attention_mask"][0, 0, 5].int().tolist()
+        [1, 1, 1, 0, 0, 1, 0]
     """
-    live = batch["attention_mask"].bool()
-    lengths = live.sum(dim=1).tolist()
-    aligned = {key: v for key, v in batch.items() if torch.is_tensor(v) and v.shape[:2] == live.shape}
-    tensors = {k: v for k, v in batch.items() if torch.is_tensor(v) and k not in aligned and k != "chart_index"}
-    entries = {key: _entries(value, images) for key, value in tensors.items()}
-    if aligned.keys() - {"input_ids", "attention_mask", "labels"} or None in entries.values():
+    ids = batch["input_ids"]
+    lengths = batch["attention_mask"].bool().sum(dim=1).tolist()
+    per_token = {key: v for key, v in batch.items() if torch.is_tensor(v) and v.shape[:2] == ids.shape}
+    tensors = {k: v for k, v in batch.items() if torch.is_tensor(v) and k not in per_token and k != "chart_index"}
+    entries = {key: found for key, v in tensors.items() if (found := _entries(v, images)) is not None}
+    if per_token.keys() - {"input_ids", "attention_mask", "labels"} or entries.keys() < tensors.keys():
         return dict(batch)
 
     def one_image(rows: Sequence[int]) -> bool:
@@ -112,7 +141,7 @@ def pack_questions(
     sequences: list[list[_Piece]] = []
     for rows in rows_of.values():
         common = _common(batch, lengths, rows) if len(rows) > 1 else 0
-        # Without the whole chart in what is common there is nothing to gain.
+        # Nothing is gained unless the common prefix contains the whole chart.
         if common and images[rows[0], :common].any() and not images[rows, common:].any() and one_image(rows):
             own = [_Piece(row, common, lengths[row], number) for number, row in enumerate(rows, start=1)]
             sequences.append([_Piece(rows[0], 0, common, 0), *own])
@@ -129,9 +158,9 @@ def pack_questions(
     mask = _mask(pad_sequence(segments, batch_first=True, padding_value=-1))
     first = [pieces[0].row for pieces in sequences]
     packed = {
-        "input_ids": joined(batch["input_ids"], padding),
+        "input_ids": joined(ids, padding),
         "labels": joined(batch["labels"], IGNORE_INDEX),
-        "position_ids": joined(torch.arange(live.shape[1]).expand(live.shape), 0),
+        "position_ids": joined(torch.arange(ids.shape[1]).expand(ids.shape), 0),
         "attention_mask": torch.zeros(mask.shape).masked_fill(~mask, torch.finfo().min) if additive else mask,
     }
     if len(sequences) > len(rows_of):
@@ -145,7 +174,7 @@ def pack_questions(
 
 
 def _common(batch: Mapping[str, torch.Tensor], lengths: Sequence[int], rows: Sequence[int]) -> int:
-    """How many tokens rows begin with in common, short of the last one before an answer, whose logits give it."""
+    """Return the length of the common prefix of rows, without the token before an answer, which predicts it."""
     ids, labels = batch["input_ids"][rows], batch["labels"][rows] != IGNORE_INDEX
     most = min(
         (int(labels[number].int().argmax()) if labels[number].any() else lengths[row]) - 1
@@ -156,8 +185,8 @@ def _common(batch: Mapping[str, torch.Tensor], lengths: Sequence[int], rows: Seq
 
 
 def _entries(value: torch.Tensor, images: torch.BoolTensor) -> list[slice] | None:
-    """Which entries of an image tensor belong to each row: one, or a share by its image tokens (tiles of several rows
-    in one list). `None`: nobody knows."""
+    """Return the entries of an image tensor that belong to each row: one, or (for tiles of several rows in one tensor)
+    a share in proportion to its image tokens. `None` if this is not known."""
     tokens = images.sum(dim=1)
     if value.ndim and len(value) == len(tokens):
         return [slice(row, row + 1) for row in range(len(tokens))]
@@ -169,8 +198,10 @@ def _entries(value: torch.Tensor, images: torch.BoolTensor) -> list[slice] | Non
 
 
 def _mask(segments: torch.LongTensor) -> torch.BoolTensor:
-    """Which tokens (rows) see which (columns): earlier ones of their own segment and of segment 0; padding (-1) too,
-    since attention to nothing at all is no number."""
+    """Return which tokens (rows) attend to which (columns): to earlier ones of their own segment and of segment 0.
+
+    This includes padding (segment -1), since attention to nothing is NaN.
+    """
     length = segments.shape[1]
     before = torch.ones(length, length, dtype=torch.bool).tril()
     own = segments[:, :, None] == segments[:, None, :]

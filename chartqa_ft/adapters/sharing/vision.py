@@ -1,4 +1,4 @@
-"""Public forward hooks by which the vision tower of any model looks at a chart once for all its questions."""
+"""Public forward hooks with which the vision tower of any model encodes a chart once for all its questions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,25 @@ _SHARING: WeakKeyDictionary[nn.Module, _Sharing] = WeakKeyDictionary()
 
 
 def share_vision(model: nn.Module) -> None:
-    """Let a model take `chart_index`, int64 of shape (rows,), which says that rows share charts.
+    """Let a model accept `chart_index`, int64 of shape (rows,), which says that rows share charts.
 
-    Its vision tower then encodes equal images (or tiles of them) once and hands the result to every row that asked:
-    the model computes what it always did, to float rounding. Without the argument nothing changes. A second call
-    changes nothing; a model whose vision tower cannot be told from the rest drops the argument.
+    The vision tower then encodes equal images (or tiles) once and copies the result to all rows that have them. The
+    output of the model is the same up to float rounding; without the argument it does not change at all. A second call
+    has no effect. A model whose vision tower is not a separate module ignores the argument.
 
     Args:
-        model: a transformers model (unwrapped); the tower is its `get_encoder(modality="image")`.
+        model: A transformers model (unwrapped). Its vision tower is `get_encoder(modality="image")`.
+
+    Example:
+        >>> from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+        >>> sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+        >>> vision, text = CLIPVisionConfig(image_size=28, patch_size=14, **sizes), LlamaConfig(vocab_size=40, **sizes)
+        >>> config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=39)
+        >>> model = LlavaForConditionalGeneration(config)
+        >>> share_vision(model)
+        >>> ids, pixels = torch.tensor([[39, 39, 39, 39, 1]] * 2), torch.zeros(2, 3, 28, 28)
+        >>> model(input_ids=ids, pixel_values=pixels, chart_index=torch.tensor([0, 0])).logits.shape
+        torch.Size([2, 5, 40])
     """
     if model in _SHARING:
         return
@@ -37,8 +48,17 @@ def share_vision(model: nn.Module) -> None:
 
 @contextmanager
 def sharing_vision(model: nn.Module, wanted: bool = True) -> Iterator[None]:
-    """Within this context every forward pass of a model with `share_vision` encodes equal images once; for
-    `model.generate`, which takes no `chart_index`."""
+    """Context in which every forward pass of a model with `share_vision` encodes equal images once.
+
+    It is meant for `model.generate`, which does not accept `chart_index`. Without `wanted`, or for a model without
+    `share_vision`, the context has no effect.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> with sharing_vision(model):
+        ...     answers = model.generate(torch.zeros(1, 3, 96, 96), max_new_tokens=2)
+    """
     sharing = _SHARING.get(model)
     if sharing is not None:
         sharing.always = wanted
@@ -50,7 +70,7 @@ def sharing_vision(model: nn.Module, wanted: bool = True) -> Iterator[None]:
 
 
 class _Sharing:
-    """What the hooks of one model tell each other during a forward pass."""
+    """State that the hooks of one model share during a forward pass."""
 
     def __init__(self) -> None:
         self.always = self.active = False
@@ -65,11 +85,11 @@ class _Sharing:
         self.active, self.sources = False, None
 
     def select(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-        """Forward pre-hook of the tower: leave the first of equal images."""
+        """Forward pre-hook of the tower: keep the first of equal images."""
         self.sources = None
         if not (self.active or self.always) or torch.compiler.is_compiling():
             return None
-        inputs = {**dict(enumerate(args)), **kwargs}
+        inputs: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
         pixels = next(
             (value for value in inputs.values() if torch.is_tensor(value) and value.is_floating_point()), None
         )
@@ -94,7 +114,7 @@ class _Sharing:
         return tuple(inputs[number] for number in range(len(args))), {key: inputs[key] for key in kwargs}
 
     def spread(self, module: nn.Module, args: tuple, output: Any) -> Any:
-        """Forward hook of the tower: give every image the output of the one that it equals."""
+        """Forward hook of the tower: copy the output of each image to those equal to it."""
         if self.sources is None:
             return None
         sources, sizes, self.sources = self.sources, self.sizes, None
@@ -104,7 +124,7 @@ class _Sharing:
 
         def spread(value: Any) -> Any:
             if torch.is_tensor(value) and value.ndim:
-                # Towers that merge neighboring patches return fewer rows than they get, by one factor for all images.
+                # Towers that merge neighboring patches return fewer rows than they get, by the same factor for all.
                 factor = total // len(value)
                 outputs = [sizes[number] // factor for number in kept]
                 return value.index_select(0, _rows_of([place[n] for n in sources], outputs, value.device))
@@ -118,15 +138,15 @@ class _Sharing:
 
 
 def _equal_images(tensors: list[torch.Tensor], sizes: list[int], shapes: list[Any]) -> list[int]:
-    """For every image the number of the first one that equals it, in shape and in all of `tensors` (rows of `sizes`
-    per image)."""
-    prints = torch.zeros(len(tensors[0]), dtype=torch.int64, device=tensors[0].device)
+    """Return for each image the index of the first equal one, in shape and in all `tensors` (`sizes` rows per
+    image)."""
+    sums = torch.zeros(len(tensors[0]), dtype=torch.int64, device=tensors[0].device)
     for tensor in tensors:
-        # A sum of integers is the same in any order, and tells most images apart; the rest is compared value by value.
+        # Sums of integers do not depend on their order and differ for most images; the others are compared by value.
         bits = tensor.detach().reshape(len(tensor), -1).to(torch.float32).contiguous().view(torch.int32)
-        prints += bits.sum(dim=1, dtype=torch.int64)
+        sums += bits.sum(dim=1, dtype=torch.int64)
     starts = [sum(sizes[:number]) for number in range(len(sizes))] if max(sizes) > 1 else range(len(sizes))
-    values = prints.tolist()
+    values = sums.tolist()
     first: dict[tuple, list[int]] = {}
     sources = []
     for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
@@ -142,7 +162,7 @@ def _equal_images(tensors: list[torch.Tensor], sizes: list[int], shapes: list[An
 
 
 def _rows_of(images: list[int], sizes: Mapping[int, int] | list[int], device: torch.device) -> torch.Tensor:
-    """The rows of `images`, in their order, where image n takes `sizes[n]` rows: int64, shape (rows,)."""
+    """Return the rows of `images`, in order, where image n has `sizes[n]` rows: int64 of shape (rows,)."""
     starts, position = [], 0
     for size in sizes:
         starts.append(position)

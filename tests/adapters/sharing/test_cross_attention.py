@@ -1,4 +1,4 @@
-"""A decoder looks at a chart once for all rows and beams that ask about it, and answers as if each had looked."""
+"""Keys and values of a chart are computed once for all its rows and beams, and the answers do not change."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from chartqa_ft.adapters.sharing.cross_attention import SharedCrossCache, shared
 from chartqa_ft.batching.collator import ChartQACollator
 
 from ...evaluation.test_answer_queue import confident
+from ...support.encoding import PAIRS, pair
 from ...support.families import records
 from ...support.family_cases import ready
-from ..test_adapters import PAIRS, pair
 
 NEW_TOKENS = 6
 

@@ -1,4 +1,4 @@
-"""The questions of a chart train as one sequence, and give the loss and the gradients of a row each."""
+"""The questions of a chart train as one sequence, with the loss and gradients of separate rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def losses_and_gradient(model, adapter, batch) -> tuple[torch.Tensor, torch.Tens
 
 
 def assert_same_update(model, adapter, rows, packed) -> None:
-    """`packed` holds `rows` in the order of their charts."""
+    """`packed` holds `rows`, ordered by chart."""
     numbers, charts = ChartQACollator(adapter).distinct_charts(rows)
     order = sorted(range(len(rows)), key=numbers.__getitem__)
     plain = ChartQACollator(adapter, group_by_chart=False)([rows[row] for row in order])
@@ -124,7 +124,8 @@ def test_a_sequence_may_be_longer_than_the_model_has_positions():
 
 
 def test_what_a_packed_batch_holds():
-    """The chart and the beginning once, then each question with its answer; positions go on behind the beginning."""
+    """The chart and the common prefix once, then each question with its answer; positions continue after the
+    prefix."""
     _, adapter = ready("llava")
     (first, other), lone = records(2), records(3)[2]
     rows = [first, lone, other]

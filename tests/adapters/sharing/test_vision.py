@@ -1,4 +1,4 @@
-"""A chart goes through the vision tower once for all its questions in a batch, and nothing else changes."""
+"""The vision tower encodes a chart once for all its questions in a batch, and the output does not change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROMPT = "{question} Answer:"
 
 
 class Images:
-    """Counts what reaches the vision tower, behind the hooks that share it."""
+    """Counts the inputs of the vision tower, after the hooks that share it."""
 
     def __init__(self, model):
         self.rows: list[int] = []
