@@ -1,8 +1,8 @@
-"""What training scripts share: arguments from a command line or a YAML file, logging, loading, the final score.
+"""Steps of a training script: set up logging, load data and model, train, write the final score.
 
 class ScriptArguments(DataArguments, ModelArguments): ...
 
-script, args = parse(sys.argv[1:], ScriptArguments, description=__doc__, defaults={"learning_rate": 1e-4})
+script, args = parse(None, ScriptArguments, description=__doc__, defaults={"learning_rate": 1e-4})
 set_up_logging(args)
 resume = checkpoint_to_resume(args)
 with one_line_errors():
@@ -40,7 +40,7 @@ from ..models.load import load_checkpoint
 from ..training.arguments import ChartQATrainingArguments
 from ..training.running_loss import last_checkpoint
 from ..training.trainer import ChartQATrainer
-from .arguments import DataArguments, ModelArguments
+from .arguments import DataArguments, DatasetArguments, ModelArguments
 from .command import command_line
 from .parsing import one_line, parse_mapping
 
@@ -50,43 +50,74 @@ __all__ = [
     "checkpoint_to_resume",
     "load_model",
     "load_records",
+    "load_split",
     "naming",
     "one_line_errors",
     "run_script",
     "set_up_logging",
     "train_and_score",
     "trainable_share",
+    "write_report",
 ]
 
 
 # ------------------------------------------------------------------ before training
 def set_up_logging(args: ChartQATrainingArguments) -> None:
-    """Lines of this library at level INFO on the main process (DEBUG everywhere with `--log_level debug`)."""
+    """Show this library's log at level INFO on the main process, or at DEBUG on all with `--log_level debug`.
+
+    Example:
+        >>> set_up_logging(ChartQATrainingArguments(output_dir="out", use_cpu=True))
+        >>> logging.getLogger("chartqa_ft").level == logging.INFO
+        True
+    """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     level = logging.INFO if args.should_log else logging.WARNING
     logging.getLogger("chartqa_ft").setLevel(logging.DEBUG if args.log_level == "debug" else level)
-    disable_progress_bar()  # of loading and saving, not of training
-    # peft 0.21 asks transformers 5.23 by the old name, which no user can change.
+    disable_progress_bar()  # for loading and saving, not for training
+    # peft 0.21 calls transformers 5.23 by the old name, which users cannot change.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 @contextmanager
 def one_line_errors(*more: type[Exception]) -> Iterator[None]:
-    """Ends the script with `error: ...` in one line, without a traceback, for what its user can mend.
+    """End the script with `error: ...` in one line, without a traceback, for errors that its user can fix.
 
-    These are files that are missing or damaged, a Hub that cannot be reached, arguments that do not fit each other or
-    the model, packages that are not installed; and `more`.
+    These are missing or damaged files, an unreachable Hub, arguments that do not fit each other or the model, and
+    packages that are not installed.
+
+    Args:
+        *more: Further types of such errors.
+
+    Raises:
+        SystemExit: One of these errors was raised.
+
+    Example:
+        >>> with one_line_errors():
+        ...     raise FileNotFoundError("there is no folder charts")
+        Traceback (most recent call last):
+        SystemExit: error: there is no folder charts
     """
+    errors: tuple[type[Exception], ...] = (OSError, ValueError, ImportError, *more)
     try:
         yield
-    except (OSError, ValueError, ImportError, *more) as error:
-        logger.debug("where it happened:", exc_info=True)
+    except errors as error:
+        logger.debug("Traceback of the error:", exc_info=True)
         raise SystemExit(f"error: {one_line(error)}") from error
 
 
 @contextmanager
 def naming(what: str | Path) -> Iterator[None]:
-    """Lets errors of files and of the Hub say what was being loaded, where their own message does not."""
+    """Add what was being loaded to errors of files and of the Hub whose message does not say it.
+
+    Raises:
+        OSError: Such an error was raised.
+
+    Example:
+        >>> with naming("out/checkpoint-5"):
+        ...     raise OSError("the header is too short")
+        Traceback (most recent call last):
+        OSError: out/checkpoint-5 cannot be loaded: the header is too short
+    """
     try:
         yield
     except (OSError, json.JSONDecodeError, HFValidationError) as error:
@@ -96,38 +127,93 @@ def naming(what: str | Path) -> Iterator[None]:
 
 
 def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:
-    """The checkpoint that `--resume_from_checkpoint` means (`last`: the newest whole one), `None`: from step 0.
+    """Return the checkpoint that `--resume_from_checkpoint` refers to, or `None` to start at step 0.
+
+    `last` is the newest complete checkpoint in `output_dir`.
 
     Raises:
-        SystemExit: there are checkpoints in `output_dir`, and resuming was not asked for.
+        SystemExit: `output_dir` contains checkpoints and `--resume_from_checkpoint` is not set.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(checkpoint_to_resume(ChartQATrainingArguments(output_dir=folder, use_cpu=True)))
+        None
     """
     found = last_checkpoint(args.output_dir)
     resume = args.resume_from_checkpoint
     if found and not resume:
-        raise SystemExit(f"{found} exists: go on with --resume_from_checkpoint last, or take another --output_dir")
+        raise SystemExit(f"{found} exists: resume with --resume_from_checkpoint last, or choose another --output_dir")
     if resume not in ("last", "true", "True"):
         return resume
     if not found:
-        logger.warning("%s holds no complete checkpoint: starting from the beginning", args.output_dir)
+        logger.warning("%s contains no complete checkpoint: training starts at step 0", args.output_dir)
     return found
 
 
+def load_split(script: DatasetArguments, split: str, *, max_samples: int | None = None, seed: int = 0) -> Dataset:
+    """Return the records of one split of a script's data set.
+
+    Args:
+        script: Which data set to read, and how.
+        split: Name of the split, or an expression such as `"test[:100]"`.
+        max_samples: Draw this many records, human and augmented in proportion. `None`: all of them.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: See `load_chartqa`, which raises errors of other types too.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from chartqa_ft import synthetic_chartqa
+        >>> from chartqa_ft.scripts import DatasetArguments
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "charts.parquet")
+        ...     _ = synthetic_chartqa(2, seed=0).to_parquet(file)
+        ...     records = load_split(DatasetArguments(dataset_name=str(file)), "train", max_samples=3)
+        >>> len(records)
+        3
+    """
+    records = load_chartqa(
+        script.dataset_name,
+        split=split,
+        image_dir=script.image_dir,
+        column_map=parse_mapping(script.column_map),
+        revision=script.dataset_revision,
+        on_error=script.on_error,
+    )
+    return stratified_subset(records, max_samples, seed=seed) if max_samples else records
+
+
 def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple[Dataset, Dataset]:
-    """The records to train on and those to evaluate on."""
+    """Return the records to train on and the records to evaluate on.
 
-    def load(split: str, limit: int | None) -> Dataset:
-        records = load_chartqa(
-            script.dataset_name,
-            split=split,
-            image_dir=script.image_dir,
-            column_map=parse_mapping(script.column_map),
-            revision=script.dataset_revision,
-            on_error=script.on_error,
-        )
-        return stratified_subset(records, limit, seed=args.seed) if limit else records
+    Args:
+        script: Which data set to read, and which splits.
+        args: `seed` decides which records `max_train_samples` and `max_eval_samples` draw.
 
+    Raises:
+        ValueError: See `load_chartqa`, which raises errors of other types too.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from chartqa_ft import synthetic_chartqa
+        >>> from chartqa_ft.scripts import DataArguments
+        >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "charts.parquet")
+        ...     _ = synthetic_chartqa(2, seed=0).to_parquet(file)
+        ...     script = DataArguments(dataset_name=str(file), train_split="train[2:]", eval_split="train[:2]")
+        ...     train, evaluation = load_records(script, args)
+        >>> len(evaluation)
+        2
+    """
     with args.main_process_first(desc="loading data"):
-        return load(script.train_split, script.max_train_samples), load(script.eval_split, script.max_eval_samples)
+        train = load_split(script, script.train_split, max_samples=script.max_train_samples, seed=args.seed)
+        evaluation = load_split(script, script.eval_split, max_samples=script.max_eval_samples, seed=args.seed)
+    return train, evaluation
 
 
 def load_model(
@@ -137,17 +223,34 @@ def load_model(
     frozen: bool = False,
     **model_arguments: Any,
 ) -> tuple[nn.Module, Any, Adapter]:
-    """Model, processor and adapter, as `load_checkpoint` gives them, ready to be trained.
+    """Return model, processor and adapter, as `load_checkpoint` does, ready for training.
 
-    Random numbers begin at `args.seed` here: weights that are new, those of a LoRA adapter too, depend on it alone.
+    The random number generators are seeded with `args.seed` first, so that new weights, LoRA weights included, depend
+    on this seed alone.
 
     Args:
-        script: which model, and what a chart may cost.
-        args: their precision is that of frozen weights.
-        frozen: whether only an adapter on top will be trained: the model's weights then take the precision that they
-            are computed in. Weights that are trained themselves are float32, whatever the checkpoint stores: in 16
-            bits, most updates would be rounded away. A PEFT adapter in the checkpoint is then merged.
-        model_arguments: go to `from_pretrained`, such as those of `quantized_loading`.
+        script: Which model to load, and the size of its inputs.
+        args: Arguments of the training; `precision` is that of frozen weights.
+        frozen: Whether the model's own weights stay frozen, as with LoRA. They are then loaded in the precision of the
+            forward pass. Otherwise they are float32, whatever the checkpoint stores, because most updates would be
+            rounded away in 16 bits; and PEFT weights in the checkpoint are merged.
+        **model_arguments: For `from_pretrained`, for example those that `quantized_loading` returns.
+
+    Raises:
+        OSError: The checkpoint cannot be loaded.
+        ValueError: An argument does not apply to the model.
+
+    Example:
+        >>> import tempfile
+        >>> from chartqa_ft import tiny_unichart
+        >>> from chartqa_ft.scripts import ModelArguments
+        >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for part in tiny_unichart("test"):
+        ...         _ = part.save_pretrained(folder)
+        ...     model, processor, adapter = load_model(ModelArguments(folder, max_length=64), args)
+        >>> adapter.max_length
+        64
     """
     set_seed(args.seed)
     computed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(args.precision, torch.float32)
@@ -164,14 +267,21 @@ def load_model(
             **{"dtype": computed if frozen else torch.float32, **model_arguments},
         )
     if args.activation_checkpointing and not model.supports_gradient_checkpointing:
-        logger.info("%s cannot recompute activations: activation_checkpointing is off", type(model).__name__)
+        logger.info("%s does not support activation checkpointing: it is turned off", type(model).__name__)
         args.activation_checkpointing = args.gradient_checkpointing = False
     lengths = {} if script.max_length is None else {"max_length": script.max_length}
     return model, processor, adapter_for(model, processor, on_long_answer=script.on_long_answer, **lengths)
 
 
 def trainable_share(model: nn.Module) -> str:
-    """How many of a model's parameters are trained, in words. Quantized ones count as what they stand for."""
+    """Return how many of a model's parameters are trained, as text. Quantized parameters count as their originals.
+
+    Example:
+        >>> model = nn.Linear(3, 1)
+        >>> _ = model.bias.requires_grad_(False)
+        >>> trainable_share(model)
+        '3 of 4 parameters are trained (75 %)'
+    """
     if hasattr(model, "get_nb_trainable_parameters"):
         trained, total = model.get_nb_trainable_parameters()
     else:
@@ -180,12 +290,38 @@ def trainable_share(model: nn.Module) -> str:
     return f"{trained:,} of {total:,} parameters are trained ({100 * trained / total:.3g} %)"
 
 
-# ------------------------------------------------------------------ training and what it leaves
+# ------------------------------------------------------------------ training and its results
 def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str | None = None) -> dict[str, float]:
-    """Train, save the model, score it on the whole evaluation split, write `predictions.jsonl` and `metrics.json`.
+    """Train, save and score the model, and write `predictions.jsonl` and `metrics.json`.
+
+    The final evaluation takes the whole evaluation split, with `final_num_beams` beams. With `push_to_hub`, the model
+    is pushed at the end.
+
+    Args:
+        trainer: A trainer with data sets to train and to evaluate on.
+        script: Arguments of the script, which `metrics.json` and the model card record.
+        resume: A checkpoint to resume from.
 
     Returns:
-        The metrics of the last evaluation, as `eval_...`, the same on every process.
+        The metrics of the final evaluation, as `eval_...`, the same on every process.
+
+    Example:
+        >>> import tempfile
+        >>> from chartqa_ft import synthetic_chartqa, tiny_unichart
+        >>> from chartqa_ft.scripts import ModelArguments
+        >>> model, processor = tiny_unichart("test")
+        >>> charts = synthetic_chartqa(1, seed=0).select(range(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     args = ChartQATrainingArguments(
+        ...         output_dir=folder, max_steps=1, generation_num_beams=1, generation_max_new_tokens=2,
+        ...         chart_cache="off", report_to="none", use_cpu=True, disable_tqdm=True,
+        ...     )
+        ...     trainer = ChartQATrainer(model, args, charts, charts, processor)
+        ...     metrics = train_and_score(trainer, ModelArguments())  # doctest: +ELLIPSIS
+        {...
+        model, predictions.jsonl, metrics.json: ...; best checkpoint: None
+        >>> metrics["eval_n"]
+        2
     """
     args = trainer.args
     trainer.card_facts = {**card_facts(script, trainer.train_dataset), **trainer.card_facts}
@@ -217,16 +353,31 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
 
 
 def run_script(main: Callable[[], Any]) -> None:
-    """Run the `main` of a script and leave its process group: threads of it that are alive at exit abort a rank."""
+    """Run the `main` function of a script, then destroy the process group.
+
+    Threads of the process group that are still alive at exit would abort the process.
+
+    Example:
+        >>> run_script(lambda: print("trained"))
+        trained
+    """
     main()
     PartialState().destroy_process_group()
 
 
 def card_facts(script: ModelArguments, records: Any = None) -> dict[str, Any]:
-    """What the arguments of a script add to the card of its model: the data, and the command that was run.
+    """Return what a script adds to the card of its model: the data set, its splits, and the command that was run.
 
     Args:
-        records: the training data: if it came from the Hub, its commit is told, whatever the revision was called.
+        script: Arguments of the script; without those of a data set, only the command is returned.
+        records: The training data. If it came from the Hub, `dataset_revision` is its commit, even if the script was
+            given the name of a branch or tag.
+
+    Example:
+        >>> from chartqa_ft.scripts import DataArguments
+        >>> facts = card_facts(DataArguments(dataset_revision="v1"))
+        >>> facts["dataset"], facts["dataset_revision"], facts["eval_split"]
+        ('HuggingFaceM4/ChartQA', 'v1', 'val')
     """
     name, revision = (getattr(script, key, None) for key in ("dataset_name", "dataset_revision"))
     from_hub = name is not None and not Path(name).exists()
