@@ -72,7 +72,13 @@ class EvaluationArguments(EvalDataArguments, CheckpointArguments):
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    (script,) = ScriptParser(EvaluationArguments, description=__doc__, aliases=OLD_NAMES).parse(arguments)
+    parser = ScriptParser(
+        EvaluationArguments,
+        description=__doc__,
+        usage="accelerate launch examples/evaluate_checkpoint.py [config.yaml] [--ARGUMENT VALUE ...]",
+        aliases=OLD_NAMES,
+    )
+    (script,) = parser.parse(arguments)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     disable_progress_bar()  # for loading, not for the evaluation
     with one_line_errors():

@@ -6,7 +6,13 @@ import json
 import logging
 import os
 import sys
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import (
+    SUPPRESS,
+    ArgumentDefaultsHelpFormatter,
+    ArgumentParser,
+    ArgumentTypeError,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -55,6 +61,12 @@ class ScriptParser(HfArgumentParser):
     ) -> None:
         self.aliases = dict(aliases or {})
         super().__init__(dataclass_types, **{"formatter_class": HelpFormatter, "allow_abbrev": False, **settings})
+
+    def add_argument(self, *names: Any, **settings: Any) -> Any:
+        """Add an argument, as `argparse` does; the help of `--no_x` refers to `--x`."""
+        if settings.get("action") == "store_false":
+            settings |= {"help": f"Same as --{settings['dest']} False.", "default": SUPPRESS}
+        return super().add_argument(*names, **settings)
 
     def error(self, message: str) -> NoReturn:
         ArgumentParser.error(self, redacted(message, known_secrets()))

@@ -31,7 +31,7 @@ OLD_NAMES = {
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_help_shows_every_argument_with_its_default_and_no_old_name(path, capsys):
+def test_help_lists_every_argument_with_its_default_and_no_old_name(path, capsys):
     module = example(path)
     with pytest.raises(SystemExit) as stopped:
         module.main(["--help"])

@@ -26,7 +26,7 @@ from ..support.launching import (
 
 
 def write_own_data(folder: Path, *bad: tuple[str, str, str]) -> tuple[Path, Path]:
-    """A folder of charts and a CSV with names of its own, as a spreadsheet leaves it."""
+    """A folder of charts and a CSV file with other column names, as a spreadsheet program writes it."""
     (folder / "pictures").mkdir(parents=True)
     rows = []
     for record in drawn_charts():

@@ -52,7 +52,7 @@ SETTINGS = {
 
 
 def check_run(output: Path, questions: int, text: str) -> None:
-    """Files of a fine-tuning run: complete, consistent with each other, without pickled arguments or tokens."""
+    """Check that a run's files are complete and consistent, without pickled arguments or tokens."""
     metrics, rows = report(output), answers(output)
     assert [row["index"] for row in rows] == list(range(questions))
     check_against_predictions(metrics, rows)
@@ -65,7 +65,7 @@ def check_run(output: Path, questions: int, text: str) -> None:
     )
     assert metrics["eval_loss"] == pytest.approx(evaluations[best_step]["eval_loss"], rel=1e-6)
     assert (output / "model.safetensors").read_bytes() == (best / "model.safetensors").read_bytes()
-    # Of all checkpoints the best and the last are left, and the answers of every evaluation.
+    # The best and the last checkpoint are kept, and the answers of every evaluation.
     left = set(output.glob("checkpoint-*"))
     assert best in left
     assert len(left) == 2
@@ -80,7 +80,7 @@ def check_run(output: Path, questions: int, text: str) -> None:
 
 
 def test_drawn_charts_on_one_process_and_two_then_evaluated(tmp_path):
-    """15 questions to train on and 13 to evaluate divide among no two ranks."""
+    """15 questions to train on and 13 to evaluate on cannot be divided evenly between two ranks."""
     model = save_tiny(tmp_path / "tiny")
     records = drawn_charts()
     data = write_original_layout(tmp_path / "data", train=records.select(range(5, 20)), val=records.select(range(13)))
