@@ -134,7 +134,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             else:
                 train, evaluation = split_by_chart(train, script.held_out, seed=script.split_seed)
         model, processor, adapter = load_model(script, args, frozen=script.lora)
-        peft_config = default_lora_config(model, revision=script.model_revision) if script.lora else None
+        peft_config = None
+        if script.lora and not hasattr(model, "peft_config"):  # LoRA weights of a checkpoint are trained further
+            peft_config = default_lora_config(model, revision=script.model_revision)
         trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter, peft_config)
     trainer.card_facts |= data_facts(script)
     logger.info("%s", trainable_share(trainer.model))

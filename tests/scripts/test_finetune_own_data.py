@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from ..support.common import drawn_charts, launcher, run
 from ..support.launching import (
@@ -90,6 +92,12 @@ def test_own_charts_with_lora_and_questions_of_their_own_to_score(tmp_path):
     assert saved(output, "training_args.json")["learning_rate"] == 1e-4
     assert (output / "adapter_model.safetensors").is_file()
     assert [row["question"] for row in answers(output)] == list(drawn_charts()["question"])[:3]
+    # LoRA weights that a checkpoint has are trained further.
+    more = {**settings, "model_name_or_path": output, "output_dir": tmp_path / "more"}
+    example(OWN).main([*as_command_line(more), *COLUMNS])
+    first, second = (load_file(folder / "adapter_model.safetensors") for folder in (output, tmp_path / "more"))
+    assert first.keys() == second.keys()
+    assert not all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_bad_row_is_named_as_the_spreadsheet_numbers_it(tmp_path, caplog):
