@@ -1,7 +1,7 @@
-"""From nothing to a fine-tuned model with a score, on a CPU, without a download: `make demo`.
+"""Train and score a tiny model from scratch, on a CPU, without downloads: `make demo`.
 
-Draws charts with questions, builds a tiny model of UniChart's shape, trains it with `ChartQATrainer`, and scores it on
-charts that it never saw. The table shows what always giving the most frequent answer would reach.
+Draws charts with questions, builds a tiny model with UniChart's architecture, trains it with `ChartQATrainer`, and
+scores it on charts that it has never seen. The table also shows a baseline that gives the most frequent answer.
 
     python examples/demo.py [--output_dir demo_output] [--steps 2000] [--charts 6000]
 """
@@ -35,7 +35,7 @@ TRAIN_SEED, HELD_OUT_SEED = 0, 1
 
 
 class LiveAccuracy(TrainerCallback):
-    """A progress bar that shows the loss and the latest accuracy on held-out charts."""
+    """Progress bar with the loss and the latest accuracy on held-out charts."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.bar = tqdm(total=state.max_steps, desc="training", unit="step", disable=None)
@@ -62,7 +62,7 @@ class LiveAccuracy(TrainerCallback):
 
 
 def majority_answers(train: Dataset, held_out: Dataset) -> list[str]:
-    """For every held-out question the most frequent training answer to questions of its kind on charts of its type."""
+    """Return for each held-out question the most frequent training answer for its question type and chart type."""
     counts: dict[tuple[str, str], Counter] = defaultdict(Counter)
     for chart, kind, answer in zip(train["chart_type"], train["question_type"], train["answer"], strict=True):
         counts[chart, kind][answer] += 1
@@ -73,7 +73,7 @@ def majority_answers(train: Dataset, held_out: Dataset) -> list[str]:
 
 
 def table(held_out: Dataset, answers: list[str], baseline: list[str]) -> tuple[str, float]:
-    """The results by source, kind of question and type of chart, beside the baseline; and the pooled accuracy."""
+    """Return a table by source, question type and chart type, with the baseline; and the pooled accuracy."""
 
     def scores(predictions: list[str], types: str) -> dict[str, float]:
         return relaxed_accuracy(
@@ -110,8 +110,8 @@ def main(arguments: list[str] | None = None) -> float:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", default="demo_output")
     parser.add_argument("--steps", type=int, default=DEMO_TRAINING["max_steps"])
-    parser.add_argument("--charts", type=int, default=DEMO_TRAIN_CHARTS, help="charts to draw for training")
-    parser.add_argument("--held_out_charts", type=int, default=300, help="charts of another seed for the score")
+    parser.add_argument("--charts", type=int, default=DEMO_TRAIN_CHARTS, help="number of charts for training")
+    parser.add_argument("--held_out_charts", type=int, default=300, help="number of other charts for the score")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     output, start = Path(options.output_dir), time.perf_counter()
@@ -121,9 +121,7 @@ def main(arguments: list[str] | None = None) -> float:
     held_out = synthetic_chartqa(options.held_out_charts, seed=HELD_OUT_SEED)
     model, processor = tiny_unichart("demo")
     rows_per_step = round(DEMO_CHARTS_PER_STEP * len(train) / options.charts)
-    print(
-        f"{len(train):,} questions; a model of {model.num_parameters() / 1e6:.1f} million parameters, not trained yet"
-    )
+    print(f"{len(train):,} questions; a model with {model.num_parameters() / 1e6:.1f} million parameters, untrained")
     args = ChartQATrainingArguments(
         output_dir=str(output),
         **{**DEMO_TRAINING, "max_steps": options.steps},
@@ -141,7 +139,7 @@ def main(arguments: list[str] | None = None) -> float:
         disable_tqdm=True,
         report_to="none",
     )
-    torch.set_num_threads(os.cpu_count() or 1)  # accelerate has just set it to the physical cores: half of them here
+    torch.set_num_threads(os.cpu_count() or 1)  # accelerate has just set it to the number of physical cores
     trainer = ChartQATrainer(
         model,
         args,
@@ -157,13 +155,13 @@ def main(arguments: list[str] | None = None) -> float:
 
     rows = read_predictions(output / "predictions" / f"final-step-{trainer.state.global_step}.jsonl")
     text, accuracy = table(held_out, [row["prediction"] for row in rows], majority_answers(train, held_out))
-    print(f"\nRelaxed accuracy in percent on charts that the model never saw:\n{text}\n")
+    print(f"\nRelaxed accuracy in percent on charts that the model has never seen:\n{text}\n")
     chosen = [rows[i] for i in range(0, len(rows), max(1, len(rows) // 12))][:12]
     picture = draw_answers(
         [{**row, "image": held_out[row["index"]]["image"]} for row in chosen], output / "charts.png"
     )
     minutes = (time.perf_counter() - start) / 60
-    print(f"{100 * accuracy:.2f} % after {minutes:.1f} minutes. Model: {output / 'model'}; look at {picture}")
+    print(f"{100 * accuracy:.2f} % after {minutes:.1f} minutes. Model: {output / 'model'}; picture: {picture}")
     return accuracy
 
 

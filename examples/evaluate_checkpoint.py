@@ -1,16 +1,20 @@
-"""Score any checkpoint on any split of ChartQA: relaxed accuracy per source with 95 % intervals.
+"""Evaluate any checkpoint on any split of ChartQA: relaxed accuracy per source, with 95 % intervals.
 
     accelerate launch examples/evaluate_checkpoint.py --model_name_or_path ahmed-masry/unichart-chartqa-960 \\
         --output_dir scores
 
     accelerate launch --multi_gpu --num_processes 4 examples/evaluate_checkpoint.py \\
-        --model_name_or_path out --dataset_name "ChartQA Dataset" --split test --output_dir scores
+        --model_name_or_path out --dataset_name "ChartQA Dataset" --eval_split test --output_dir scores
 
-    accelerate launch examples/evaluate_checkpoint.py --model_name_or_path out --split val --variant lenient \\
-        --num_beams 1 --output_dir scores_lenient
+    accelerate launch examples/evaluate_checkpoint.py --model_name_or_path out --eval_split val \\
+        --metric_variant lenient --generation_num_beams 1 --output_dir scores_lenient
+
+All arguments may also be in one YAML file:
+
+    accelerate launch examples/evaluate_checkpoint.py config.yaml
 
 It prints the table that papers quote ("mean of splits" is their average) and writes `predictions.jsonl` and
-`metrics.json`. `chartqa_ft.compare_predictions` tells whether two such runs differ by more than chance.
+`metrics.json`. `chartqa_ft.compare_predictions` tests whether two such runs differ by more than chance.
 """
 
 from __future__ import annotations
@@ -20,77 +24,79 @@ from dataclasses import dataclass, field
 
 from transformers.utils.logging import disable_progress_bar
 
-from chartqa_ft import (
-    ChartQATrainer,
-    ChartQATrainingArguments,
-    format_table,
-    load_chartqa,
-    load_checkpoint,
-    stratified_subset,
+from chartqa_ft import ChartQATrainer, ChartQATrainingArguments, format_table, load_checkpoint
+from chartqa_ft.scripts import (
+    CheckpointArguments,
+    EvalDataArguments,
+    ScriptParser,
+    load_split,
+    naming,
+    one_line_errors,
+    run_script,
+    write_report,
 )
-from chartqa_ft.evaluation.report import write_report
-from chartqa_ft.scripts import HelpFormatter, ScriptParser, naming, one_line_errors, parse_mapping, run_script
+
+OLD_NAMES = {
+    "split": "eval_split",
+    "max_samples": "max_eval_samples",
+    "batch_size": "per_device_eval_batch_size",
+    "num_beams": "generation_num_beams",
+    "max_new_tokens": "generation_max_new_tokens",
+    "variant": "metric_variant",
+    "num_workers": "dataloader_num_workers",
+}
 
 
-@dataclass
-class EvaluationArguments:
+@dataclass(kw_only=True)
+class EvaluationArguments(EvalDataArguments, CheckpointArguments):
     """Which checkpoint answers which questions, and how."""
 
     model_name_or_path: str = field(metadata={"help": "A checkpoint folder or a model on the Hub."})
-    output_dir: str = field(metadata={"help": "Where predictions.jsonl and metrics.json go."})
-    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
-    dataset_name: str = field(
-        default="HuggingFaceM4/ChartQA",
-        metadata={"help": "A data set on the Hub, the folder of the original layout, or a JSON/CSV/Parquet file."},
+    output_dir: str = field(metadata={"help": "Folder for predictions.jsonl and metrics.json."})
+    eval_split: str = field(
+        default="test", metadata={"help": "Split to evaluate on; 'test[:100]' selects a part of it."}
     )
-    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub data set."})
-    image_dir: str | None = field(default=None, metadata={"help": "Folder of the images that records only name."})
-    column_map: list[str] | None = field(
-        default=None, metadata={"help": "Columns with names of their own, as in: image=file question=q answer=a"}
+    generation_num_beams: int = field(default=4, metadata={"help": "Number of beams (recipe: 4; 1: greedy)."})
+    generation_max_new_tokens: int = field(default=128, metadata={"help": "Maximum length of an answer in tokens."})
+    metric_variant: str = field(
+        default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see the README."}
     )
-    split: str = field(default="test", metadata={"help": "Split to answer; 'test[:100]' takes a part."})
-    on_error: str = field(default="raise", metadata={"help": "What to do with bad records: raise or skip."})
-    max_samples: int | None = field(default=None, metadata={"help": "Answer so many, in the split's mix of sources."})
-    batch_size: int = field(default=8, metadata={"help": "Questions a batch on each device; changes no answer."})
-    num_beams: int = field(default=4, metadata={"help": "Beams (official recipe: 4; 1 is greedy)."})
-    max_new_tokens: int = field(default=128, metadata={"help": "Longest answer in tokens."})
-    variant: str = field(default="pix2struct", metadata={"help": "Variant of relaxed accuracy; see the README."})
-    prompt: str | None = field(
-        default=None, metadata={"help": "How a question is put, with the field {question}. Unset: the model's own."}
+    per_device_eval_batch_size: int = field(
+        default=8, metadata={"help": "Questions per batch on each device; the answers do not depend on it."}
     )
-    compat: bool = field(
-        default=True, metadata={"help": "Whether old checkpoints behave as in transformers 4.28.1, as authors demand."}
+    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that read and prepare charts."})
+    seed: int = field(
+        default=42, metadata={"help": "Seed of the draw of max_eval_samples, as in the training scripts."}
     )
-    num_workers: int = field(default=0, metadata={"help": "Processes that read and prepare charts."})
-    use_cpu: bool = field(default=False, metadata={"help": "Stay on the CPU."})
+    use_cpu: bool = field(default=False, metadata={"help": "Evaluate on the CPU."})
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    (script,) = ScriptParser(EvaluationArguments, description=__doc__, formatter_class=HelpFormatter).parse(arguments)
+    parser = ScriptParser(
+        EvaluationArguments,
+        description=__doc__,
+        usage="accelerate launch examples/evaluate_checkpoint.py [config.yaml] [--ARGUMENT VALUE ...]",
+        aliases=OLD_NAMES,
+    )
+    (script,) = parser.parse(arguments)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    disable_progress_bar()  # of loading, not of answering
+    disable_progress_bar()  # for loading, not for the evaluation
     with one_line_errors():
         args = ChartQATrainingArguments(
             output_dir=script.output_dir,
-            per_device_eval_batch_size=script.batch_size,
-            generation_num_beams=script.num_beams,
-            generation_max_new_tokens=script.max_new_tokens,
-            metric_variant=script.variant,
-            dataloader_num_workers=script.num_workers,
+            per_device_eval_batch_size=script.per_device_eval_batch_size,
+            generation_num_beams=script.generation_num_beams,
+            generation_max_new_tokens=script.generation_max_new_tokens,
+            metric_variant=script.metric_variant,
+            dataloader_num_workers=script.dataloader_num_workers,
+            seed=script.seed,
             use_cpu=script.use_cpu,
             report_to="none",
         )
         if args.should_log:
             logging.getLogger("chartqa_ft").setLevel(logging.INFO)
         with args.main_process_first(desc="loading data"):
-            records = load_chartqa(
-                script.dataset_name,
-                split=script.split,
-                image_dir=script.image_dir,
-                column_map=parse_mapping(script.column_map),
-                revision=script.dataset_revision,
-                on_error=script.on_error,
-            )
+            records = load_split(script, script.eval_split, max_samples=script.max_eval_samples, seed=script.seed)
         with naming(script.model_name_or_path):
             model, processor, adapter = load_checkpoint(
                 script.model_name_or_path,
@@ -98,15 +104,14 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
                 prompt=script.prompt,
                 compat=None if script.compat else False,
             )
-    if script.max_samples:
-        records = stratified_subset(records, script.max_samples)
     trainer = ChartQATrainer(model, args, processing_class=processor, adapter=adapter)
     metrics = trainer.evaluate(records)
     if trainer.is_world_process_zero():
         write_report(script.output_dir, script, metrics, "eval-step-0.jsonl")
+        beams = script.generation_num_beams
         print(
-            f"{script.model_name_or_path} on {script.split} of {script.dataset_name}: "
-            f"{script.num_beams} beam{'s' * (script.num_beams != 1)}, variant {script.variant}"
+            f"{script.model_name_or_path} on {script.eval_split} of {script.dataset_name}: "
+            f"{beams} beam{'s' * (beams != 1)}, variant {script.metric_variant}"
         )
         print(format_table(metrics, prefix="eval_"))
     return metrics

@@ -6,13 +6,13 @@ One GPU, the published model and data:
         --model_name_or_path ahmed-masry/unichart-base-960 --dataset_name HuggingFaceM4/ChartQA \\
         --output_dir out --gradient_accumulation_steps 2 --per_device_train_batch_size 4
 
-Eight GPUs, and cheap evaluations on the way (greedy, 400 questions), the whole split with 4 beams at the end:
+Eight GPUs, with cheap evaluations during training (greedy, 400 questions) and the whole split with 4 beams at the end:
 
     accelerate launch --multi_gpu --num_processes 8 examples/finetune_unichart.py \\
         --model_name_or_path ahmed-masry/unichart-base-960 --output_dir out --per_device_train_batch_size 1 \\
         --generation_num_beams 1 --eval_subset 400 --final_num_beams 4
 
-The original folder layout, a short run; going on after an interruption; all arguments in one YAML file:
+A short run on the original folder layout; the same resumed after an interruption; all arguments in one YAML file:
 
     accelerate launch examples/finetune_unichart.py --dataset_name "ChartQA Dataset" --num_train_epochs 1
     accelerate launch examples/finetune_unichart.py --dataset_name "ChartQA Dataset" --num_train_epochs 1 \\
@@ -24,10 +24,9 @@ It keeps the best checkpoint by relaxed accuracy and writes the model, `predicti
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 
-from chartqa_ft import ChartQATrainer, ChartQATrainingArguments
+from chartqa_ft import ChartQATrainer
 from chartqa_ft.scripts import (
     DataArguments,
     ModelArguments,
@@ -35,11 +34,11 @@ from chartqa_ft.scripts import (
     load_model,
     load_records,
     one_line_errors,
+    parse,
     run_script,
     set_up_logging,
     train_and_score,
 )
-from chartqa_ft.scripts import parse as parse_arguments
 
 DEFAULTS = {
     "output_dir": "out",
@@ -53,26 +52,22 @@ DEFAULTS = {
 
 @dataclass
 class ScriptArguments(DataArguments, ModelArguments):
-    """Which model learns from which charts."""
+    """Which model to train, on which charts."""
 
     max_length: int | None = field(
-        default=512, metadata={"help": "Longest prompt + answer in tokens (recipe: 512); questions are cut to fit."}
+        default=512,
+        metadata={"help": "Maximum length of prompt and answer in tokens (recipe: 512); questions are cut to fit."},
     )
 
 
-def parse(arguments: list[str]) -> tuple[ScriptArguments, ChartQATrainingArguments]:
-    """The command line. It may begin with a YAML file of the same names; what follows the file wins over it."""
-    return parse_arguments(
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    script, args = parse(
         arguments,
         ScriptArguments,
         description=__doc__,
         usage="accelerate launch examples/finetune_unichart.py [config.yaml] [--ARGUMENT VALUE ...]",
         defaults=DEFAULTS,
     )
-
-
-def main(arguments: list[str] | None = None) -> dict[str, float]:
-    script, args = parse(sys.argv[1:] if arguments is None else arguments)
     set_up_logging(args)
     resume = checkpoint_to_resume(args)
     with one_line_errors():

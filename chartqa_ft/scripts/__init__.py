@@ -5,16 +5,21 @@ from typing import Any
 
 # Loaded on first use: most of them import torch and transformers.
 _HOMES = {
+    "CheckpointArguments": "arguments",
     "DataArguments": "arguments",
+    "DatasetArguments": "arguments",
+    "EvalDataArguments": "arguments",
     "ModelArguments": "arguments",
+    "command_line": "command",
     "HelpFormatter": "parsing",
     "ScriptParser": "parsing",
     "parse": "parsing",
     "parse_mapping": "parsing",
     "checkpoint_to_resume": "running",
-    "load_model": "running",
-    "load_records": "running",
-    "naming": "running",
+    "load_model": "loading",
+    "load_records": "loading",
+    "load_split": "loading",
+    "naming": "loading",
     "one_line_errors": "running",
     "run_script": "running",
     "set_up_logging": "running",
@@ -30,3 +35,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

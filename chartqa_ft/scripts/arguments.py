@@ -1,4 +1,4 @@
-"""Arguments of the training scripts: which model, which data."""
+"""Dataclasses with the arguments that scripts share: which checkpoint, which data set. Scripts inherit from them."""
 
 from __future__ import annotations
 
@@ -6,54 +6,119 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class ModelArguments:
-    """Which model is trained, how it is asked, and how it is scored at the end."""
+class CheckpointArguments:
+    """Which checkpoint to load, and how to ask it.
+
+    Example:
+        >>> CheckpointArguments(model_name_or_path="google/matcha-base").compat
+        True
+    """
 
     model_name_or_path: str = field(
         default="ahmed-masry/unichart-base-960", metadata={"help": "A checkpoint folder or a model on the Hub."}
     )
-    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
     prompt: str | None = field(
-        default=None, metadata={"help": "How a question is put, with the field {question}. Unset: the model's own."}
-    )
-    max_length: int | None = field(
-        default=None, metadata={"help": "Longest prompt + answer in tokens. Unset: what the model can hold."}
-    )
-    on_long_answer: str = field(default="raise", metadata={"help": "raise, or warn and cut answers that do not fit."})
-    compat: bool = field(
-        default=True, metadata={"help": "Whether old checkpoints behave as in transformers 4.28.1, as authors demand."}
-    )
-    final_num_beams: int | None = field(
         default=None,
-        metadata={"help": "Beams of the last evaluation, on the whole split. Unset: generation_num_beams."},
+        metadata={"help": "Prompt template with the field {question}. Unset: the prompt of the model or its family."},
     )
-    image_size: int | None = field(
-        default=None, metadata={"help": "Pixels of a chart's side: Donut, UniChart, Nougat, Idefics3, SmolVLM."}
-    )
-    max_pixels: int | None = field(default=None, metadata={"help": "Largest area of a chart in pixels: Qwen-VL."})
-    max_tiles: int | None = field(
-        default=None, metadata={"help": "Most tiles of a chart: InternVL, LLaVA-Next, Gemma 3, Idefics3, SmolVLM."}
-    )
-    max_patches: int | None = field(
-        default=None, metadata={"help": "Patches of chart and question: Pix2Struct, MatCha, DePlot."}
+    compat: bool = field(
+        default=True,
+        metadata={"help": "Run checkpoints in the old layout as transformers 4.28.1 did, as their authors require."},
     )
 
 
 @dataclass
-class DataArguments:
-    """Which charts with questions a model learns from, and which ones score it."""
+class ModelArguments(CheckpointArguments):
+    """Which model to train, the size of its inputs, and how to score it at the end.
+
+    Example:
+        >>> ModelArguments(model_name_or_path="Qwen/Qwen2.5-VL-3B-Instruct", max_pixels=602112).max_pixels
+        602112
+    """
+
+    max_length: int | None = field(
+        default=None, metadata={"help": "Maximum length of prompt and answer in tokens. Unset: the model's limit."}
+    )
+    on_long_answer: str = field(
+        default="raise", metadata={"help": "What to do with answers that do not fit: raise, or warn and truncate."}
+    )
+    final_num_beams: int | None = field(
+        default=None,
+        metadata={"help": "Beams of the final evaluation on the whole split. Unset: generation_num_beams."},
+    )
+    image_size: int | None = field(
+        default=None,
+        metadata={"help": "Side of the resized chart in pixels: Donut, UniChart, Nougat, Idefics3, SmolVLM."},
+    )
+    max_pixels: int | None = field(default=None, metadata={"help": "Maximum area of a chart in pixels: Qwen-VL."})
+    max_tiles: int | None = field(
+        default=None,
+        metadata={"help": "Maximum number of tiles per chart: InternVL, LLaVA-Next, Gemma 3, Idefics3, SmolVLM."},
+    )
+    max_patches: int | None = field(
+        default=None,
+        metadata={"help": "Maximum number of patches per chart: Pix2Struct, MatCha, DePlot."},
+    )
+
+
+@dataclass
+class DatasetArguments:
+    """Which data set to read, and how.
+
+    Example:
+        >>> DatasetArguments(dataset_name="questions.csv", image_dir="charts").on_error
+        'raise'
+    """
 
     dataset_name: str = field(
         default="HuggingFaceM4/ChartQA",
-        metadata={"help": "A data set on the Hub, the folder of the original layout, or a JSON/CSV/Parquet file."},
+        metadata={"help": "A data set on the Hub, a folder in the original layout, or a JSON/CSV/Parquet file."},
     )
-    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub data set."})
-    image_dir: str | None = field(default=None, metadata={"help": "Folder of the images that records only name."})
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of a data set on the Hub."}
+    )
+    image_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the images that records name. Unset: the folder of the data file."}
+    )
     column_map: list[str] | None = field(
-        default=None, metadata={"help": "Columns with names of their own, as in: image=file question=q answer=a"}
+        default=None, metadata={"help": "Columns with other names, for example: image=file question=q answer=a"}
     )
-    train_split: str = field(default="train", metadata={"help": "Split to train on; 'train[:1000]' takes a part."})
-    eval_split: str = field(default="val", metadata={"help": "Split to evaluate on."})
-    on_error: str = field(default="raise", metadata={"help": "What to do with bad records: raise or skip."})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many questions of the split."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate so many, in the split's mix."})
+    on_error: str = field(default="raise", metadata={"help": "What to do with invalid records: raise or skip."})
+
+
+@dataclass
+class EvalDataArguments(DatasetArguments):
+    """Which questions to evaluate on.
+
+    Example:
+        >>> EvalDataArguments(max_eval_samples=100).eval_split
+        'val'
+    """
+
+    eval_split: str = field(
+        default="val", metadata={"help": "Split to evaluate on; 'test[:100]' selects a part of it."}
+    )
+    max_eval_samples: int | None = field(
+        default=None,
+        metadata={"help": "Evaluate on at most this many questions, human and augmented in proportion."},
+    )
+
+
+@dataclass
+class DataArguments(EvalDataArguments):
+    """Which questions to train on, and which to evaluate on.
+
+    Example:
+        >>> data = DataArguments(train_split="train[:1000]")
+        >>> data.train_split, data.eval_split
+        ('train[:1000]', 'val')
+    """
+
+    train_split: str = field(
+        default="train", metadata={"help": "Split to train on; 'train[:1000]' selects a part of it."}
+    )
+    max_train_samples: int | None = field(
+        default=None,
+        metadata={"help": "Train on at most this many questions, human and augmented in proportion."},
+    )

@@ -1,4 +1,4 @@
-"""The command that a script was started with, as a model's card tells it: to be run again, elsewhere."""
+"""The command that started a script, as a model card shows it, to be run again on another machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from ..hub.public import public_arguments, public_path
 
-# Of the environment that `accelerate launch` gives its processes: variable -> option.
+# Environment variables that `accelerate launch` sets for its processes, and the options they stand for.
 _FSDP = {
     f"FSDP_{name.upper()}": f"fsdp_{name}"
     for name in (
@@ -39,20 +39,27 @@ _DEEPSPEED = {
 }
 _COMPUTING = {"ACCELERATE_MIXED_PRECISION": "mixed_precision", "ACCELERATE_DYNAMO_BACKEND": "dynamo_backend"}
 _OFF = ("", "none", "no")
-"""Values that need no option."""
+"""Values that are the default of every option."""
 _SIMPLE = re.compile(r"[\w.,-]+", re.ASCII)
-"""Values that can be nothing but a name or a number."""
+"""Values that are a name or a number, and thus no token or path."""
 
 
 def command_line(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> str | None:
-    """The command in one line, launcher and number of processes included, without tokens and this machine's folders.
+    """Return the command in one line, launcher included, without tokens or folders of this machine.
 
     Args:
-        arguments: script and arguments; `None`: those of this process.
-        environment: what the launcher (`accelerate launch`, `torchrun`, or none) left; `None`: that of this process.
+        arguments: The script and its arguments. `None`: those of this process.
+        environment: Environment variables as the launcher (`accelerate launch`, `torchrun` or none) set them. `None`:
+            those of this process.
 
     Returns:
-        `None` where no script was started: in a notebook, or by `python -c`.
+        The command, or `None` where no script was started: in a notebook, or by `python -c`.
+
+    Example:
+        >>> command_line(["train.py", "--output_dir", "/home/me/out", "--hub_token", "hf_secret"], {})
+        'python train.py --output_dir out'
+        >>> command_line(["train.py"], {"WORLD_SIZE": "4", "RANK": "0"})
+        'torchrun --nproc_per_node 4 train.py'
     """
     arguments = sys.argv if arguments is None else arguments
     if not arguments or arguments[0] in ("", "-c", "-m"):
@@ -61,9 +68,16 @@ def command_line(arguments: Sequence[str] | None = None, environment: Mapping[st
 
 
 def launcher(environment: Mapping[str, str]) -> list[str]:
-    """What stood before the script: `["accelerate", "launch", "--multi_gpu", "--num_processes", "4"]`.
+    """Return the launcher with its options.
 
-    Of several machines, the rank of each and the address of the first are left to fill in.
+    With several machines, the rank of each machine and the address of the first one are placeholders to fill in.
+
+    Args:
+        environment: Environment variables as the launcher set them.
+
+    Example:
+        >>> launcher({"ACCELERATE_MIXED_PRECISION": "bf16"})
+        ['accelerate', 'launch', '--num_processes', '1', '--mixed_precision', 'bf16']
     """
     processes, machines = (int(environment.get(name) or 1) for name in ("WORLD_SIZE", "GROUP_WORLD_SIZE"))
     if "ACCELERATE_MIXED_PRECISION" in environment:
@@ -79,10 +93,10 @@ def launcher(environment: Mapping[str, str]) -> list[str]:
 
 
 def _kind(environment: Mapping[str, str]) -> list[str]:
-    """How accelerate's processes share the work."""
+    """Return the options that say how accelerate distributes the work."""
     if _is_on(environment, "ACCELERATE_USE_FSDP"):
         return ["--use_fsdp", *_options(environment, _FSDP)]
-    # A Trainer with an argument `deepspeed` says ACCELERATE_USE_DEEPSPEED too; the fields come from the launcher.
+    # A Trainer with the argument `deepspeed` sets ACCELERATE_USE_DEEPSPEED too; only the launcher sets the fields.
     if "ACCELERATE_CONFIG_DS_FIELDS" in environment:
         return ["--use_deepspeed", *_options(environment, _DEEPSPEED)]
     if "TORCHELASTIC_RUN_ID" in environment:
@@ -91,12 +105,13 @@ def _kind(environment: Mapping[str, str]) -> list[str]:
 
 
 def _options(environment: Mapping[str, str], names: Mapping[str, str]) -> list[str]:
-    told = []
+    """Return the options whose variables have a value other than the default."""
+    options: list[str] = []
     for variable, option in names.items():
         value = public_path(environment.get(variable, ""))
         if value.lower() not in _OFF and _SIMPLE.fullmatch(value):
-            told += [f"--{option}", value]
-    return told
+            options += [f"--{option}", value]
+    return options
 
 
 def _is_on(environment: Mapping[str, str], variable: str) -> bool:

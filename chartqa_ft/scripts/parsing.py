@@ -1,120 +1,289 @@
-"""The command line of a script, or a YAML file of the same names, as dataclasses; no error quotes a token."""
+"""Parse the command line of a script, or a YAML file with the same names, into dataclasses. No error shows a token."""
 
 from __future__ import annotations
 
 import json
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from collections.abc import Mapping, Sequence
+import logging
+import os
+import sys
+from argparse import (
+    SUPPRESS,
+    ArgumentDefaultsHelpFormatter,
+    ArgumentParser,
+    ArgumentTypeError,
+    RawDescriptionHelpFormatter,
+)
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 from ..hub.public import known_tokens, redact
-from ..training.arguments import ChartQATrainingArguments
+
+if TYPE_CHECKING:
+    from ..training.arguments import ChartQATrainingArguments
+
+logger = logging.getLogger(__name__)
 
 Script = TypeVar("Script")
 
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the lines of a script's docstring, and shows the default of every argument."""
+    """Help formatter that keeps the line breaks of the description and shows the default of every argument."""
 
 
 class ScriptParser(HfArgumentParser):
-    """Arguments of dataclasses; what is wrong ends the script in one line in which no token stands."""
+    """Parser for the dataclasses of a script. Invalid input ends the script with one line that shows no token.
+
+    Args:
+        dataclass_types: One dataclass, or several.
+        aliases: `{old name: current name}`: names that are still accepted, with a warning, but not listed by `--help`.
+            `"no_x"` as the current name means that the old argument is the opposite of the boolean argument `x`.
+        **settings: For `argparse.ArgumentParser`.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Arguments:
+        ...     metric_variant: str = "pix2struct"
+        >>> parser = ScriptParser(Arguments, aliases={"variant": "metric_variant"})
+        >>> parser.parse(["--variant", "lenient"])
+        (Arguments(metric_variant='lenient'),)
+        >>> "--variant" in parser.format_help()
+        False
+    """
+
+    def __init__(
+        self, dataclass_types: Any = None, *, aliases: Mapping[str, str] | None = None, **settings: Any
+    ) -> None:
+        self.aliases = dict(aliases or {})
+        super().__init__(dataclass_types, **{"formatter_class": HelpFormatter, "allow_abbrev": False, **settings})
+
+    def add_argument(self, *names: Any, **settings: Any) -> Any:
+        """Add an argument, as `argparse` does; the help of `--no_x` refers to `--x`."""
+        if settings.get("action") == "store_false":
+            settings |= {"help": f"Same as --{settings['dest']} False.", "default": SUPPRESS}
+        return super().add_argument(*names, **settings)
 
     def error(self, message: str) -> NoReturn:
-        super().error(redact(message, known_tokens()))
+        ArgumentParser.error(self, redact(message, known_tokens()))
 
-    def parse(self, arguments: Sequence[str] | None) -> tuple[Any, ...]:
-        """One instance of each dataclass.
+    def parse(self, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
+        """Return one instance of each dataclass.
 
         Args:
-            arguments: without the name of the script; `None`: those of this process.
+            arguments: The command line without the name of the script. It may start with a YAML file; arguments after
+                the file take precedence. `None`: the command line of this process.
 
         Raises:
-            SystemExit: with what is wrong, and after `--help`.
+            SystemExit: The input is invalid (the message says why), or `--help` was given.
         """
+        return self.instances(self.read(arguments))
+
+    def read(self, arguments: Sequence[str] | None = None) -> list[str]:
+        """Return the command line with a leading YAML file expanded and old names replaced, with one warning.
+
+        Args:
+            arguments: As for `parse`.
+
+        Raises:
+            SystemExit: The file cannot be read, or the old and the current name of an argument have different values.
+        """
+        line = list(sys.argv[1:] if arguments is None else arguments)
+        from_file = self._read_yaml(line.pop(0)) if line and line[0].endswith((".yaml", ".yml")) else []
+        replaced: dict[str, str] = {}
+        try:
+            # Separately, so that the command line overrides the file under either name.
+            line = replace_aliases(from_file, self.aliases, replaced) + replace_aliases(line, self.aliases, replaced)
+        except ValueError as error:
+            self.error(str(error))
+        if replaced and int(os.environ.get("RANK") or 0) == 0:
+            advice = ", ".join(f"{new} instead of {old}" for old, new in replaced.items())
+            logger.warning("Some arguments have new names: use %s", advice)
+        return line
+
+    def instances(self, line: Sequence[str]) -> tuple[Any, ...]:
+        """Return one instance of each dataclass for a command line that `read` returned."""
         try:
             *parsed, unknown = self.parse_args_into_dataclasses(
-                arguments, look_for_args_file=False, return_remaining_strings=True
+                list(line), look_for_args_file=False, return_remaining_strings=True
             )
         except ValueError as error:
             self.error(str(error))
         if unknown:
-            # Names without values: what stands behind a misspelt --hub_token is a token.
+            # Without values: the value of a misspelled --hub_token is a token.
             names = [part.partition("=")[0] for part in unknown if part.startswith("-")]
-            self.error(f"unknown arguments: {', '.join(names)}" if names else f"no argument's value: {unknown[0]}")
+            self.error(
+                f"unknown arguments: {', '.join(names)}" if names else f"{unknown[0]} is not the value of any argument"
+            )
         return tuple(parsed)
+
+    def _read_yaml(self, file: str) -> list[str]:
+        """Return the entries of a YAML file as a command line."""
+        try:
+            values = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            self.error(f"{file} cannot be read: it is not valid YAML{_position(error)}")
+        except (OSError, UnicodeDecodeError) as error:
+            self.error(f"{file} cannot be read: {one_line(error)}")
+        if not isinstance(values, dict):
+            self.error(f"{file} must contain lines like 'learning_rate: 1e-4', not a {type(values).__name__}")
+        return [part for name, value in values.items() for part in _as_arguments(name, value)]
 
 
 def parse(
-    arguments: Sequence[str],
+    arguments: Sequence[str] | None,
     script_class: type[Script],
     *,
-    description: str,
+    description: str | None,
     usage: str | None = None,
     defaults: Mapping[str, Any] | None = None,
-    defaults_with: Mapping[str, Mapping[str, Any]] | None = None,
+    defaults_with: Mapping[str, Mapping[Any, Mapping[str, Any]]] | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> tuple[Script, ChartQATrainingArguments]:
-    """The command line of a script. It may begin with a YAML file of the same names; what follows the file wins.
+    """Parse the command line of a training script into its own arguments and `ChartQATrainingArguments`.
 
     Args:
-        arguments: without the name of the script.
-        script_class: the dataclass of the script's own arguments.
-        description: shown by `--help`, in these lines.
-        usage: the line above it.
-        defaults: in place of those of both dataclasses.
-        defaults_with: `{switch: defaults}`: further ones where the script's argument `switch` is on.
+        arguments: The command line without the name of the script. It may start with a YAML file with the same names;
+            arguments after the file take precedence. `None`: the command line of this process.
+        script_class: The dataclass of the script's own arguments.
+        description: Text that `--help` shows, with its line breaks.
+        usage: Usage line that `--help` shows above it.
+        defaults: Defaults that replace those of both dataclasses.
+        defaults_with: `{argument: {value: defaults}}`: further defaults where a script's argument has this value.
+        aliases: `{old name: current name}`; see `ScriptParser`.
 
     Raises:
-        SystemExit: with the line that is wrong, and after `--help`.
+        SystemExit: The input is invalid (the message says why), or `--help` was given.
+
+    Example:
+        >>> from chartqa_ft.scripts import DataArguments
+        >>> line = ["--max_train_samples", "100", "--output_dir", "out", "--use_cpu"]
+        >>> script, args = parse(line, DataArguments, description=None, defaults={"learning_rate": 1e-4})
+        >>> script.max_train_samples, args.learning_rate
+        (100, 0.0001)
     """
-    arguments = list(arguments)
+    from ..training.arguments import ChartQATrainingArguments
+
     parser = ScriptParser(
-        (script_class, ChartQATrainingArguments),
-        description=description,
-        usage=usage,
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
+        (script_class, ChartQATrainingArguments), aliases=aliases, description=description, usage=usage
     )
-    if arguments and arguments[0].endswith((".yaml", ".yml")):
-        try:
-            values = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            parser.error(f"{arguments[0]} cannot be read: it is no YAML{_place(error)}")
-        except (OSError, UnicodeDecodeError) as error:
-            parser.error(f"{arguments[0]} cannot be read: {one_line(error)}")
-        if not isinstance(values, dict):
-            parser.error(f"{arguments[0]} must hold lines like 'learning_rate: 1e-4', not a {type(values).__name__}")
-        arguments = [part for key, value in values.items() for part in _as_arguments(key, value)] + arguments[1:]
+    line = parser.read(arguments)
     parser.set_defaults(**(defaults or {}))
-    for switch, changed in (defaults_with or {}).items():
-        if getattr(parser.parse_known_args(arguments)[0], switch):
-            parser.set_defaults(**changed)
-    return parser.parse(arguments)
+    for argument, by_value in (defaults_with or {}).items():
+        value = getattr(parser.parse_known_args(line)[0], argument)
+        parser.set_defaults(**by_value.get(value, {}))
+    script, args = parser.instances(line)
+    return script, args
 
 
-def _place(error: yaml.YAMLError) -> str:
-    """Where a file is no YAML. Not its words: the message of the parser quotes the file, where a token may stand."""
+# ------------------------------------------------------------------ old names
+def replace_aliases(
+    arguments: Sequence[str], aliases: Mapping[str, str], replaced: dict[str, str] | None = None
+) -> list[str]:
+    """Return a command line in which the current names of arguments replace the old ones.
+
+    Args:
+        arguments: The command line.
+        aliases: `{old name: current name}`; see `ScriptParser`.
+        replaced: Receives what was replaced, as `{"--old": "--new"}`.
+
+    Raises:
+        ValueError: The old and the current name are both given, with different values.
+
+    Example:
+        >>> aliases = {"variant": "metric_variant", "full": "no_lora"}
+        >>> replace_aliases(["--variant", "lenient", "--seed=1", "--full"], aliases)
+        ['--metric_variant', 'lenient', '--seed=1', '--lora=False']
+    """
+    options = _options(arguments)
+    given = {name: values for name, values, _ in options}
+    line: list[str] = []
+    for name, values, parts in options:
+        if name not in aliases:
+            line += parts
+            continue
+        current, is_opposite = aliases[name].removeprefix("no_"), aliases[name].startswith("no_")
+        shown = f"--{current}"
+        meant = [_opposite(*values[:1])] if is_opposite else values
+        if is_opposite:
+            shown += f" {meant[0]}"
+            line += [f"--{current}={meant[0]}", *(parts[1:] if "=" in parts[0] else parts[2:])]
+        else:
+            _, equals, value = parts[0].partition("=")
+            line += [f"--{current}{equals}{value}", *parts[1:]]
+        others = given.get(current, ["False"] if f"no_{current}" in given else None)
+        if others is not None and _plain(others, is_opposite) != _plain(meant, is_opposite):
+            raise ValueError(
+                f"--{name} and --{current} mean the same argument and have different values: leave out --{name}"
+            )
+        if replaced is not None:
+            replaced[f"--{name}"] = shown
+    return line
+
+
+def _options(arguments: Iterable[str]) -> list[tuple[str, list[str], list[str]]]:
+    """Split a command line into options: the name (with underscores; "" if there is none), the values, the parts."""
+    grouped: list[list[str]] = []
+    for part in arguments:
+        if part.startswith("--") or not grouped:
+            grouped.append([part])
+        else:
+            grouped[-1].append(part)
+    options = []
+    for parts in grouped:
+        option, equals, value = parts[0].partition("=")
+        name = option.removeprefix("--").replace("-", "_") if option.startswith("--") else ""
+        options.append((name, [value] * bool(equals) + parts[1:], parts))
+    return options
+
+
+def _opposite(value: str = "True") -> str:
+    """Return the opposite of a boolean in text. Other text is returned as it is, for the parser to reject."""
+    try:
+        return str(not string_to_bool(value))
+    except ArgumentTypeError:
+        return value
+
+
+def _plain(values: list[str], is_flag: bool) -> list[str]:
+    """Return values in one spelling, so that they can be compared."""
+    return [_opposite(_opposite(*values[:1]))] if is_flag else values
+
+
+# ------------------------------------------------------------------ YAML
+def _position(error: yaml.YAMLError) -> str:
+    """Return where a file is not valid YAML. The parser's own message quotes the file, which may contain a token."""
     marks = [getattr(error, name, None) for name in ("context_mark", "problem_mark")]
     places = dict.fromkeys(f"line {mark.line + 1}, column {mark.column + 1}" for mark in marks if mark is not None)
     return f": see {' to '.join(places)}" if places else ""
 
 
 def _as_arguments(name: str, value: Any) -> list[str]:
-    """One entry of a YAML file as the command line has it, so that both mean the same (YAML takes 5e-5 for text)."""
+    """Return an entry of a YAML file as on the command line, so that both mean the same (YAML reads 5e-5 as text)."""
     if isinstance(value, list):
         return [f"--{name}", *map(str, value)]
     return [] if value is None else [f"--{name}={json.dumps(value) if isinstance(value, dict) else value}"]
 
 
+# ------------------------------------------------------------------ values
 def parse_mapping(parts: Sequence[str] | None) -> dict[str, str] | None:
-    """`["image=file", "question=q"]`, or one JSON object in text (what a mapping in a YAML file becomes), as a dict.
+    """Return the mapping that an argument such as `--column_map` holds.
+
+    Args:
+        parts: `key=value` pairs, or one JSON object as text (which a mapping in a YAML file becomes).
 
     Raises:
-        ValueError: a part without `=`.
+        ValueError: A part has no `=`.
+
+    Example:
+        >>> parse_mapping(["image=file", "question=q"])
+        {'image': 'file', 'question': 'q'}
+        >>> parse_mapping(['{"image": "file"}'])
+        {'image': 'file'}
     """
     if not parts:
         return None
@@ -122,10 +291,17 @@ def parse_mapping(parts: Sequence[str] | None) -> dict[str, str] | None:
         return json.loads(" ".join(parts))
     wrong = [part for part in parts if "=" not in part]
     if wrong:
-        raise ValueError(f"column_map: {wrong[0]!r} is no pair like image=file (our name, then the data's)")
+        raise ValueError(f"column_map: {wrong[0]!r} is not a pair like image=file (our column, then the data's)")
     return dict(part.split("=", 1) for part in parts)
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, in one line; its type where it says nothing."""
+    r"""Return the message of an error in one line, or the name of its type where it has no message.
+
+    Example:
+        >>> one_line(ConnectionError("no network\n\n  try later"))
+        'no network try later'
+        >>> one_line(FileNotFoundError())
+        'FileNotFoundError'
+    """
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__

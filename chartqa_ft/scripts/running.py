@@ -1,20 +1,23 @@
-"""What training scripts share: arguments from a command line or a YAML file, logging, loading, the final score.
+"""Steps of a training script: set up logging, load data and model, train, write the final score.
 
-class ScriptArguments(DataArguments, ModelArguments): ...
+Example:
+    ```python
+    class ScriptArguments(DataArguments, ModelArguments): ...
 
-script, args = parse(sys.argv[1:], ScriptArguments, description=__doc__, defaults={"learning_rate": 1e-4})
-set_up_logging(args)
-resume = checkpoint_to_resume(args)
-with one_line_errors():
-    train, evaluation = load_records(script, args)
-    model, processor, adapter = load_model(script, args)
-trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter)
-metrics = train_and_score(trainer, script, resume)
+
+    script, args = parse(None, ScriptArguments, description=__doc__, defaults={"learning_rate": 1e-4})
+    set_up_logging(args)
+    resume = checkpoint_to_resume(args)
+    with one_line_errors():
+        train, evaluation = load_records(script, args)
+        model, processor, adapter = load_model(script, args)
+    trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter)
+    metrics = train_and_score(trainer, script, resume)
+    ```
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,156 +25,111 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
-from datasets import Dataset
-from huggingface_hub.errors import HFValidationError
 from torch import nn
-from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from ..adapters import Adapter, adapter_for
 from ..data.hub_datasets import commit_of
-from ..data.load import load_chartqa
-from ..data.splitting import stratified_subset
 from ..evaluation.report import write_report
 from ..metrics.table import format_table
-from ..models.load import load_checkpoint
 from ..training.arguments import ChartQATrainingArguments
 from ..training.running_loss import last_checkpoint
 from ..training.trainer import ChartQATrainer
-from .arguments import DataArguments, ModelArguments
+from .arguments import ModelArguments
 from .command import command_line
-from .parsing import one_line, parse_mapping
+from .parsing import one_line
 
 logger = logging.getLogger(__name__)
 
 __all__ = [
     "checkpoint_to_resume",
-    "load_model",
-    "load_records",
-    "naming",
     "one_line_errors",
     "run_script",
     "set_up_logging",
     "train_and_score",
     "trainable_share",
+    "write_report",
 ]
 
 
 # ------------------------------------------------------------------ before training
 def set_up_logging(args: ChartQATrainingArguments) -> None:
-    """Lines of this library at level INFO on the main process (DEBUG everywhere with `--log_level debug`)."""
+    """Show this library's log at level INFO on the main process, or at DEBUG on all with `--log_level debug`.
+
+    Example:
+        >>> set_up_logging(ChartQATrainingArguments(output_dir="out", use_cpu=True))
+        >>> logging.getLogger("chartqa_ft").level == logging.INFO
+        True
+    """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     level = logging.INFO if args.should_log else logging.WARNING
     logging.getLogger("chartqa_ft").setLevel(logging.DEBUG if args.log_level == "debug" else level)
-    disable_progress_bar()  # of loading and saving, not of training
-    # peft 0.21 asks transformers 5.23 by the old name, which no user can change.
+    disable_progress_bar()  # for loading and saving, not for training
+    # peft 0.21 calls transformers 5.23 by the old name, which users cannot change.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 @contextmanager
 def one_line_errors(*more: type[Exception]) -> Iterator[None]:
-    """Ends the script with `error: ...` in one line, without a traceback, for what its user can mend.
+    """End the script with `error: ...` in one line, without a traceback, for errors that its user can fix.
 
-    These are files that are missing or damaged, a Hub that cannot be reached, arguments that do not fit each other or
-    the model, packages that are not installed; and `more`.
+    These are missing or damaged files, an unreachable Hub, arguments that do not fit each other or the model, and
+    packages that are not installed.
+
+    Args:
+        *more: Further types of such errors.
+
+    Raises:
+        SystemExit: One of these errors was raised.
+
+    Example:
+        >>> with one_line_errors():
+        ...     raise FileNotFoundError("there is no folder charts")
+        Traceback (most recent call last):
+        SystemExit: error: there is no folder charts
     """
+    errors: tuple[type[Exception], ...] = (OSError, ValueError, ImportError, *more)
     try:
         yield
-    except (OSError, ValueError, ImportError, *more) as error:
-        logger.debug("where it happened:", exc_info=True)
+    except errors as error:
+        logger.debug("Traceback of the error:", exc_info=True)
         raise SystemExit(f"error: {one_line(error)}") from error
 
 
-@contextmanager
-def naming(what: str | Path) -> Iterator[None]:
-    """Lets errors of files and of the Hub say what was being loaded, where their own message does not."""
-    try:
-        yield
-    except (OSError, json.JSONDecodeError, HFValidationError) as error:
-        if str(what) in str(error):
-            raise
-        raise OSError(f"{what} cannot be loaded: {error}") from error
-
-
 def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:
-    """The checkpoint that `--resume_from_checkpoint` means (`last`: the newest whole one), `None`: from step 0.
+    """Return the checkpoint that `--resume_from_checkpoint` refers to, or `None` to start at step 0.
+
+    `last` is the newest complete checkpoint in `output_dir`.
 
     Raises:
-        SystemExit: there are checkpoints in `output_dir`, and resuming was not asked for.
+        SystemExit: `output_dir` contains checkpoints and `--resume_from_checkpoint` is not set.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(checkpoint_to_resume(ChartQATrainingArguments(output_dir=folder, use_cpu=True)))
+        None
     """
     found = last_checkpoint(args.output_dir)
     resume = args.resume_from_checkpoint
     if found and not resume:
-        raise SystemExit(f"{found} exists: go on with --resume_from_checkpoint last, or take another --output_dir")
+        raise SystemExit(f"{found} exists: resume with --resume_from_checkpoint last, or choose another --output_dir")
     if resume not in ("last", "true", "True"):
         return resume
     if not found:
-        logger.warning("%s holds no complete checkpoint: starting from the beginning", args.output_dir)
+        logger.warning("%s contains no complete checkpoint: training starts at step 0", args.output_dir)
     return found
 
 
-def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple[Dataset, Dataset]:
-    """The records to train on and those to evaluate on."""
-
-    def load(split: str, limit: int | None) -> Dataset:
-        records = load_chartqa(
-            script.dataset_name,
-            split=split,
-            image_dir=script.image_dir,
-            column_map=parse_mapping(script.column_map),
-            revision=script.dataset_revision,
-            on_error=script.on_error,
-        )
-        return stratified_subset(records, limit, seed=args.seed) if limit else records
-
-    with args.main_process_first(desc="loading data"):
-        return load(script.train_split, script.max_train_samples), load(script.eval_split, script.max_eval_samples)
-
-
-def load_model(
-    script: ModelArguments,
-    args: ChartQATrainingArguments,
-    *,
-    frozen: bool = False,
-    **model_arguments: Any,
-) -> tuple[nn.Module, Any, Adapter]:
-    """Model, processor and adapter, as `load_checkpoint` gives them, ready to be trained.
-
-    Random numbers begin at `args.seed` here: weights that are new, those of a LoRA adapter too, depend on it alone.
-
-    Args:
-        script: which model, and what a chart may cost.
-        args: their precision is that of frozen weights.
-        frozen: whether only an adapter on top will be trained: the model's weights then take the precision that they
-            are computed in. Weights that are trained themselves are float32, whatever the checkpoint stores: in 16
-            bits, most updates would be rounded away. A PEFT adapter in the checkpoint is then merged.
-        model_arguments: go to `from_pretrained`, such as those of `quantized_loading`.
-    """
-    set_seed(args.seed)
-    computed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(args.precision, torch.float32)
-    costs = {name: getattr(script, name) for name in ("image_size", "max_pixels", "max_tiles", "max_patches")}
-    with naming(script.model_name_or_path):
-        model, processor, _ = load_checkpoint(
-            script.model_name_or_path,
-            revision=script.model_revision,
-            merge=not frozen,
-            trainable=frozen,
-            prompt=script.prompt,
-            image_cost={name: value for name, value in costs.items() if value is not None},
-            compat=None if script.compat else False,
-            **{"dtype": computed if frozen else torch.float32, **model_arguments},
-        )
-    if args.activation_checkpointing and not model.supports_gradient_checkpointing:
-        logger.info("%s cannot recompute activations: activation_checkpointing is off", type(model).__name__)
-        args.activation_checkpointing = args.gradient_checkpointing = False
-    lengths = {} if script.max_length is None else {"max_length": script.max_length}
-    return model, processor, adapter_for(model, processor, on_long_answer=script.on_long_answer, **lengths)
-
-
 def trainable_share(model: nn.Module) -> str:
-    """How many of a model's parameters are trained, in words. Quantized ones count as what they stand for."""
+    """Return how many of a model's parameters are trained, as text. Quantized parameters count as their originals.
+
+    Example:
+        >>> model = nn.Linear(3, 1)
+        >>> _ = model.bias.requires_grad_(False)
+        >>> trainable_share(model)
+        '3 of 4 parameters are trained (75 %)'
+    """
     if hasattr(model, "get_nb_trainable_parameters"):
         trained, total = model.get_nb_trainable_parameters()
     else:
@@ -180,12 +138,38 @@ def trainable_share(model: nn.Module) -> str:
     return f"{trained:,} of {total:,} parameters are trained ({100 * trained / total:.3g} %)"
 
 
-# ------------------------------------------------------------------ training and what it leaves
+# ------------------------------------------------------------------ training and its results
 def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str | None = None) -> dict[str, float]:
-    """Train, save the model, score it on the whole evaluation split, write `predictions.jsonl` and `metrics.json`.
+    """Train, save and score the model, and write `predictions.jsonl` and `metrics.json`.
+
+    The final evaluation takes the whole evaluation split, with `final_num_beams` beams. With `push_to_hub`, the model
+    is pushed at the end.
+
+    Args:
+        trainer: A trainer with data sets to train and to evaluate on.
+        script: Arguments of the script, which `metrics.json` and the model card record.
+        resume: A checkpoint to resume from.
 
     Returns:
-        The metrics of the last evaluation, as `eval_...`, the same on every process.
+        The metrics of the final evaluation, as `eval_...`, the same on every process.
+
+    Example:
+        >>> import tempfile
+        >>> from chartqa_ft import synthetic_chartqa, tiny_unichart
+        >>> from chartqa_ft.scripts import ModelArguments
+        >>> model, processor = tiny_unichart("test")
+        >>> charts = synthetic_chartqa(1, seed=0).select(range(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     args = ChartQATrainingArguments(
+        ...         output_dir=folder, max_steps=1, generation_num_beams=1, generation_max_new_tokens=2,
+        ...         chart_cache="off", report_to="none", use_cpu=True, disable_tqdm=True,
+        ...     )
+        ...     trainer = ChartQATrainer(model, args, charts, charts, processor)
+        ...     metrics = train_and_score(trainer, ModelArguments())  # doctest: +ELLIPSIS
+        {...
+        model, predictions.jsonl, metrics.json: ...; best checkpoint: None
+        >>> metrics["eval_n"]
+        2
     """
     args = trainer.args
     trainer.card_facts = {**card_facts(script, trainer.train_dataset), **trainer.card_facts}
@@ -217,16 +201,31 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
 
 
 def run_script(main: Callable[[], Any]) -> None:
-    """Run the `main` of a script and leave its process group: threads of it that are alive at exit abort a rank."""
+    """Run the `main` function of a script, then destroy the process group.
+
+    Threads of the process group that are still alive at exit would abort the process.
+
+    Example:
+        >>> run_script(lambda: print("trained"))
+        trained
+    """
     main()
     PartialState().destroy_process_group()
 
 
 def card_facts(script: ModelArguments, records: Any = None) -> dict[str, Any]:
-    """What the arguments of a script add to the card of its model: the data, and the command that was run.
+    """Return what a script adds to the card of its model: the data set, its splits, and the command that was run.
 
     Args:
-        records: the training data: if it came from the Hub, its commit is told, whatever the revision was called.
+        script: Arguments of the script; without those of a data set, only the command is returned.
+        records: The training data. If it came from the Hub, `dataset_revision` is its commit, even if the script was
+            given the name of a branch or tag.
+
+    Example:
+        >>> from chartqa_ft.scripts import DataArguments
+        >>> facts = card_facts(DataArguments(dataset_revision="v1"))
+        >>> facts["dataset"], facts["dataset_revision"], facts["eval_split"]
+        ('HuggingFaceM4/ChartQA', 'v1', 'val')
     """
     name, revision = (getattr(script, key, None) for key in ("dataset_name", "dataset_revision"))
     from_hub = name is not None and not Path(name).exists()

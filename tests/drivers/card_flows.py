@@ -25,8 +25,7 @@ def train_as_script(folder: str, base: str, data: str, **changes: Any) -> None:
     the arguments."""
     from chartqa_ft import ChartQATrainer
     from chartqa_ft.hub.download import fetch_checkpoint
-    from chartqa_ft.scripts.arguments import DataArguments, ModelArguments
-    from chartqa_ft.scripts.running import load_model, load_records, train_and_score
+    from chartqa_ft.scripts import DataArguments, ModelArguments, load_model, load_records, train_and_score
     from tests.support.common import arguments
 
     @dataclass

@@ -24,11 +24,10 @@ from chartqa_ft import ChartQATrainingArguments, format_table
 
 from ..hub_client import Client
 from ..hub_server import HubServer, environment
-from ..scripts.test_examples_lora import LORA, OWN
 from ..support import families
 from ..support.common import ROOT
 from ..support.hub_charts import as_m4
-from ..support.launching import EVALUATE, FINETUNE, TIMEOUT, answers, example, report
+from ..support.launching import EVALUATE, FINETUNE, LORA, OWN, TIMEOUT, answers, example, report
 
 LARGER = "--learning_rate 0.001 --warmup_steps 0"
 """With this, two steps change the answers of the tiny Qwen2.5-VL, and leave different ones to different questions."""
@@ -37,10 +36,10 @@ FLOWS = "tests.drivers.readme_flows."
 NOT_RUN = {
     "make demo": "tests/scripts/test_demo.py runs its script",
     "make test": "runs this very test",
-    "--multi_gpu": "its ... stands for the reader's own arguments; test_examples.py starts the script so",
-    "--quantize 4": "bitsandbytes wants a CUDA GPU; tests/scripts/test_examples_lora.py parses it",
+    "--multi_gpu": "its ... stands for the reader's own arguments; test_finetune_unichart.py starts the script so",
+    "--quantize 4": "bitsandbytes wants a CUDA GPU; tests/scripts/test_examples.py parses it",
 }
-RUN = {"finetune_unichart.py --model", "evaluate_checkpoint.py", "Qwen/", "--use_dora", "--full", "own_data.py"}
+RUN = {"finetune_unichart.py --model", "evaluate_checkpoint.py", "Qwen/", "--use_dora", "--lora False", "own_data.py"}
 """What stands in one command alone: each of them is run below."""
 BLOCKS = {'trainer = ChartQATrainer("', "peft_config", "register_adapter", "push_dataset"}
 """The same of the blocks of Python."""
@@ -225,14 +224,14 @@ def test_an_adapter_comes_back_from_the_hub(world, folder):
     out, sent = folder / "out", world.hub.files(name)
     assert sent["adapter_model.safetensors"] == (out / "adapter_model.safetensors").read_bytes()
     assert not [path for path in (*sent, *os.listdir(out)) if path == "model.safetensors"]
-    pulled = f"--model_name_or_path {name} --num_beams 1"
+    pulled = f"--model_name_or_path {name} --generation_num_beams 1"
     world.shell(folder, command("evaluate_checkpoint.py"), pulled, home="fresh")
     assert answers(folder / "scores") == answers(out)
     assert len({row["prediction"] for row in answers(out)}) > 1
     assert scores(report(folder / "scores")) == scores(report(out)) == scores(json.loads(sent["metrics.json"]))
 
 
-@pytest.mark.parametrize("mark", ["--use_dora", "--full"])
+@pytest.mark.parametrize("mark", ["--use_dora", "--lora False"])
 def test_other_families(client, folder, mark):
     _, _, *arguments = shlex.split(command(mark))
     client.call(FLOWS + "launch", arguments, folder)

@@ -1,4 +1,4 @@
-"""The command that a card tells starts the script as it was started, and says nothing about who started it."""
+"""The command on a model card starts the script in the same way, and shows nothing about who started it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TOKEN = "hf_" + "abcdefghij" * 3
 ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "10.0.0.7", "GROUP_RANK": "1"}
 
 
-def test_no_token_and_no_folder_of_this_machine_is_told():
+def test_no_token_and_no_folder_of_this_machine_is_shown():
     token = ["--hub_token", TOKEN, f"--hub_token={TOKEN}", "--hub_token", "unlike", "--hub_token=un=like"]
     here = Path.cwd()
     command = [f"{here}/examples/a.py", *token, "--output_dir=/home/me/out", "--model", "/models/base", "user/model"]
-    told = ["examples/a.py", "--output_dir=out", "--model", "base", "user/model"]
+    shown = ["examples/a.py", "--output_dir=out", "--model", "base", "user/model"]
     assert public_arguments([*command, "--push_to_hub", "a=b/c", "--prompt=x = {question}"]) == [
-        *told,
+        *shown,
         "--push_to_hub",
         "a=b/c",
         "--prompt=x = {question}",
@@ -40,13 +40,13 @@ def test_without_a_script_there_is_no_command(arguments):
 
 
 def several(processes: int, machines: int = 1) -> dict[str, str]:
-    """What torch gives each process."""
+    """Environment variables that torch sets for each process."""
     sizes = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes // machines, "GROUP_WORLD_SIZE": machines}
     return ELASTIC | {name: str(size) for name, size in sizes.items()}
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "shown"),
     [
         ({}, "python a.py"),
         (several(1), "torchrun --nproc_per_node 1 a.py"),
@@ -55,12 +55,12 @@ def several(processes: int, machines: int = 1) -> dict[str, str]:
         ({"WORLD_SIZE": "2", "RANK": "0"}, "torchrun --nproc_per_node 2 a.py"),
     ],
 )
-def test_launchers_that_leave_only_numbers(environment, told):
-    assert command_line(["a.py"], environment) == told
+def test_launchers_that_leave_only_numbers(environment, shown):
+    assert command_line(["a.py"], environment) == shown
 
 
 def left_by_accelerate(line: list[str]) -> dict[str, str]:
-    """What `accelerate launch <line>` sets for its processes."""
+    """Environment variables that `accelerate launch <line>` sets for its processes."""
     defaults = ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no", "--num_machines", "1"]
     args = launch_command_parser().parse_args([*defaults, *line])
     args.use_cpu, args.deepspeed_fields_from_accelerate_config = args.cpu, ""
@@ -85,7 +85,7 @@ LINES = {
 
 @pytest.fixture
 def _fresh(monkeypatch):
-    """The variables of this very run, which accelerate would hand on."""
+    """Without the variables of this test run, which accelerate would pass on."""
     for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -99,31 +99,31 @@ def test_what_accelerate_was_asked_for(line):
 
 @pytest.mark.usefixtures("_fresh")
 def test_fsdp_and_deepspeed_with_settings_of_their_own(tmp_path):
-    """What is told leaves the same environment as what was asked for."""
+    """The command shown sets the same environment as the original one."""
     fsdp = "--use_fsdp --fsdp_version 2 --num_processes 4 --fsdp_transformer_layer_cls_to_wrap Block,Layer"
     more = "--fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_offload_params true --fsdp_state_dict_type X"
     settings = "--use_deepspeed --zero_stage 3 --zero3_init_flag true --offload_param_device cpu --num_processes 4"
     for line in (f"{fsdp} {more}", settings):
         wanted = left_by_accelerate([*line.split(), "a.py"])
-        told = launcher(wanted)
-        assert told[:2] == ["accelerate", "launch"]
-        found = left_by_accelerate([*told[2:], "a.py"])
+        shown = launcher(wanted)
+        assert shown[:2] == ["accelerate", "launch"]
+        found = left_by_accelerate([*shown[2:], "a.py"])
         assert {name: value for name, value in found.items() if wanted.get(name) != value} == {}
     config = tmp_path / "stage2.json"
     config.write_text("{}")
     line = ["--use_deepspeed", "--deepspeed_config_file", str(config), "--num_processes", "2"]
-    told = shlex.join(launcher(left_by_accelerate([*line, "a.py"])))
-    assert "--deepspeed_config_file stage2.json" in told
-    assert str(tmp_path) not in told
+    shown = shlex.join(launcher(left_by_accelerate([*line, "a.py"])))
+    assert "--deepspeed_config_file stage2.json" in shown
+    assert str(tmp_path) not in shown
 
 
 @pytest.mark.usefixtures("_fresh")
-def test_nothing_else_of_the_environment_is_told():
+def test_nothing_else_of_the_environment_is_shown():
     environment = left_by_accelerate(["--multi_gpu", "--num_processes", "2", "a.py"]) | several(2)
     environment |= {"HF_TOKEN": TOKEN, "ACCELERATE_DEBUG_RDV_FILE": "/home/me/file", "FSDP_KEY": "secret"}
     environment |= {"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "a b; rm", "FSDP_VERSION": "2"}
-    told = "accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2 a.py"
-    assert command_line(["a.py"], environment) == told
+    shown = "accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2 a.py"
+    assert command_line(["a.py"], environment) == shown
 
 
 DUMP = """
@@ -135,16 +135,16 @@ if os.environ.get("RANK", "0") == "0":
 
 
 @pytest.mark.parametrize(
-    ("start", "told"),
+    ("start", "shown"),
     [
         (accelerate_launch(2), "accelerate launch --multi_gpu --num_processes 2"),
         ([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"], "torchrun"),
     ],
 )
-def test_started_for_real(tmp_path, start, told):
+def test_started_for_real(tmp_path, start, shown):
     script = tmp_path / "script.py"
     script.write_text(DUMP)
     rest = ["--learning_rate=1e-4", "--prompt", "a {question}"]
     said = json.loads(run([*start, str(script), *rest]).stdout.splitlines()[-1])
-    number = "" if "accelerate" in told else " --nproc_per_node 2"
-    assert said == f"{told}{number} script.py --learning_rate=1e-4 --prompt 'a {{question}}'"
+    number = "" if "accelerate" in shown else " --nproc_per_node 2"
+    assert said == f"{shown}{number} script.py --learning_rate=1e-4 --prompt 'a {{question}}'"

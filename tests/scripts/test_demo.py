@@ -1,4 +1,4 @@
-"""`make demo` in small: the script runs as a user starts it; its tables and baselines are exact."""
+"""A small `make demo`: the script runs as a user starts it; its tables and baselines are exact."""
 
 from __future__ import annotations
 

@@ -1,240 +1,82 @@
-"""The examples as a user starts them: accelerate launch, charts on disk, one or two processes; and what they leave."""
+"""What all examples have in common: help, the commands in their docstrings and in the README, errors in one line."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+import re
+import shlex
+import sys
+from types import ModuleType
 
 import pytest
-import torch
-import yaml
-from safetensors.torch import load_file
 
-from chartqa_ft import format_table, relaxed_accuracy
-
-from ..support.common import drawn_charts, relative_l2
+from ..support.common import ROOT, drawn_charts
 from ..support.launching import (
     EVALUATE,
     FINETUNE,
-    answers,
+    LORA,
+    OWN,
     as_command_line,
     example,
-    last_step,
-    report,
     save_tiny,
-    start,
-    without_times,
     write_original_layout,
 )
 
-TOKEN = "hf_aSecretThatMustNotBeWritten"
-SETTINGS = {
-    "train_split": "train",
-    "eval_split": "val",
-    "num_train_epochs": 8,
-    "per_device_train_batch_size": 4,
-    "optim": "sgd",
-    "learning_rate": 1.0,
-    "warmup_steps": 0,
-    "eval_steps": 8,
-    "save_steps": 8,
-    "logging_steps": 2,
-    "generation_num_beams": 1,
-    "final_num_beams": 2,
-    "generation_max_new_tokens": 5,
-    "hub_token": TOKEN,
-    "use_cpu": True,
+EXAMPLES = [FINETUNE, LORA, OWN, EVALUATE]
+OLD_NAMES = {
+    FINETUNE: set(),
+    LORA: {"full"},
+    OWN: {"data"},
+    EVALUATE: {"split", "max_samples", "batch_size", "num_beams", "max_new_tokens", "variant", "num_workers"},
 }
 
 
-def check_run(output: Path, questions: int, text: str) -> None:
-    """Files of a fine-tuning run: complete, consistent with each other, without pickled arguments or tokens."""
-    metrics, rows = report(output), answers(output)
-    assert [row["index"] for row in rows] == list(range(questions))
-    check_against_predictions(metrics, rows)
-    history = json.loads((last_step(output) / "trainer_state.json").read_text())["log_history"]
-    evaluations = {entry["step"]: entry for entry in history if "eval_relaxed_accuracy" in entry}
-    best = output / metrics["best_checkpoint"]
-    best_step = int(best.name.rpartition("-")[2])
-    assert evaluations[best_step]["eval_relaxed_accuracy"] == max(
-        entry["eval_relaxed_accuracy"] for entry in evaluations.values()
-    )
-    assert metrics["eval_loss"] == pytest.approx(evaluations[best_step]["eval_loss"], rel=1e-6)
-    assert (output / "model.safetensors").read_bytes() == (best / "model.safetensors").read_bytes()
-    # Of all checkpoints the best and the last are left, and the answers of every evaluation.
-    left = set(output.glob("checkpoint-*"))
-    assert best in left
-    assert len(left) == 2
-    assert {path.name for path in (output / "predictions").iterdir()} == {
-        f"eval-step-{step}.jsonl" for step in evaluations
-    }
-    files = [path for path in output.rglob("*") if path.is_file()]
-    assert not [path for path in files if path.name == "training_args.bin"]
-    assert not [path for path in files if TOKEN.encode() in path.read_bytes()]
-    assert TOKEN not in text
-    assert format_table(metrics, prefix="eval_") in text
-
-
-def check_against_predictions(
-    metrics: dict[str, Any], rows: list[dict[str, Any]], variant: str = "pix2struct"
-) -> None:
-    again = relaxed_accuracy(
-        predictions=[row["prediction"] for row in rows],
-        references=[row["answer"] for row in rows],
-        sources=[row["source"] for row in rows],
-        variant=variant,
-    )
-    assert {key: metrics[f"eval_{key}"] for key in again} == again
-    assert sum(row["correct"] for row in rows) / len(rows) == metrics["eval_relaxed_accuracy"]
-
-
-def complaints(text: str) -> list[str]:
-    """The lines of a run's output that are a failure or a deprecation, which nobody who runs it can mend."""
-    words = ("DeprecationWarning", "FutureWarning", "Traceback (most recent call last)", "missing keys")
-    return [line for line in text.splitlines() if any(word in line for word in words)]
-
-
-# ---------------------------------------------------------------------- whole runs
-def test_drawn_charts_on_one_process_and_two_then_evaluated(tmp_path):
-    """15 questions to train on and 13 to evaluate divide among no two ranks."""
-    model = save_tiny(tmp_path / "tiny")
-    records = drawn_charts()
-    data = write_original_layout(tmp_path / "data", train=records.select(range(5, 20)), val=records.select(range(13)))
-    base = {**SETTINGS, "model_name_or_path": model, "dataset_name": data}
-    one, two = tmp_path / "one", tmp_path / "two"
-    first = start(FINETUNE, {**base, "output_dir": one})
-    check_run(one, 13, first.stdout)
-    assert complaints(first.stdout + first.stderr) == []
-    second = start(
-        FINETUNE, {**base, "output_dir": two, "per_device_train_batch_size": 2, "log_level": "debug"}, processes=2
-    )
-    check_run(two, 13, second.stdout)
-    assert "rank 0 rows" in second.stderr
-    assert "rank 1 rows" in second.stderr
-
-    metrics = [without_times(report(output)) for output in (one, two)]
-    assert metrics[0]["eval_relaxed_accuracy"] > 0
-    for losses in ("eval_loss", "train_loss"):
-        assert metrics[1].pop(losses) == pytest.approx(metrics[0].pop(losses), rel=1e-6)
-    assert [run["num_processes"] for run in metrics] == [1, 2]
-    for per_machine in ("best_checkpoint", "total_flos", "num_processes"):
-        del metrics[0][per_machine], metrics[1][per_machine]
-    assert metrics[0] == metrics[1]
-    assert answers(one) == answers(two)
-    weights = [
-        torch.cat([weight.double().flatten() for weight in load_file(output / "model.safetensors").values()])
-        for output in (one, two)
-    ]
-    assert relative_l2(weights[1], weights[0]) <= 1e-6
-
-    scores = tmp_path / "scores"
-    evaluation = {"model_name_or_path": one, "dataset_name": data, "split": "val", "num_beams": 2, "use_cpu": True}
-    printed = start(EVALUATE, {**evaluation, "max_new_tokens": 5, "output_dir": scores}, processes=2)
-    assert format_table(report(scores), prefix="eval_") in printed.stdout
-    assert answers(scores) == answers(one)
-    evaluated, final = (
-        {key: value for key, value in without_times(report(folder)).items() if key.startswith("eval_")}
-        for folder in (scores, one)
-    )
-    assert evaluated == final
-    assert report(scores)["arguments"] == {**report(scores)["arguments"], "split": "val", "num_beams": 2}
-    assert report(one)["arguments"]["dataset_name"] == Path(data).name
-    assert sorted(path.name for path in scores.iterdir()) == ["metrics.json", "predictions.jsonl"]
-
-
-def test_real_charts(tmp_path, shared):
-    model = save_tiny(tmp_path / "tiny", dropout=0.1, drop_path_rate=0.1)
-    output, scores = tmp_path / "out", tmp_path / "scores"
-    settings = {
-        **SETTINGS,
-        "model_name_or_path": model,
-        "dataset_name": shared / "chartqa",
-        "eval_split": "test",
-        "max_train_samples": 16,
-        "max_eval_samples": 21,
-        "num_train_epochs": 2,
-        "eval_steps": 4,
-        "save_steps": 4,
-        "dataloader_num_workers": 2,
-        "output_dir": output,
-    }
-    launched = start(FINETUNE, settings)
-    check_run(output, 21, launched.stdout)
-    assert (report(output)["eval_n_human"], report(output)["eval_n_augmented"]) == (10, 11)
-    evaluation = {"model_name_or_path": output, "dataset_name": shared / "chartqa", "variant": "lenient"}
-    printed = start(
-        EVALUATE,
-        {**evaluation, "max_samples": 40, "max_new_tokens": 5, "num_beams": 1, "use_cpu": True, "output_dir": scores},
-    )
-    assert "1 beam, variant lenient" in printed.stdout
-    assert format_table(report(scores), prefix="eval_") in printed.stdout
-    assert len(answers(scores)) == 40
-    check_against_predictions(report(scores), answers(scores), variant="lenient")
-
-
-# ---------------------------------------------------------------------- arguments
-def test_yaml_means_what_the_command_line_means(tmp_path):
-    settings = {
-        "model_name_or_path": "a/model",
-        "output_dir": str(tmp_path / "out"),
-        "learning_rate": 3e-05,
-        "compat": False,
-        "max_length": 300,
-        "eval_subset": 0.5,
-        "lr_scheduler_kwargs": {"num_cycles": 2},
-        "prompt": "Q: {question} -- A:",
-        "use_cpu": True,
-    }
-    written = yaml.safe_dump(settings) + "fp16: null\nadam_epsilon: 1e-7\n"
-    (tmp_path / "run.yaml").write_text(written)
-    parse = example(FINETUNE).parse
-    line = {**settings, "lr_scheduler_kwargs": '{"num_cycles": 2}', "adam_epsilon": "1e-7"}
-    wanted = parse(as_command_line(line))
-    script, args = parse([str(tmp_path / "run.yaml")])
-    assert (script, args.to_dict()) == (wanted[0], wanted[1].to_dict())
-    assert (script.compat, script.max_length, script.prompt) == (False, 300, "Q: {question} -- A:")
-    assert (args.learning_rate, args.adam_epsilon, args.lr_scheduler_kwargs) == (3e-05, 1e-07, {"num_cycles": 2})
-    assert (args.eval_strategy, args.save_total_limit, args.load_best_model_at_end) == ("steps", 2, True)
-    changed, _ = parse([str(tmp_path / "run.yaml"), "--max_length", "200"])
-    assert changed.max_length == 200
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("no_such_argument: 1", "no_such_argument"),
-        ("learning_rate: fast", "learning_rate"),
-        ("eval_subset: -1", "eval_subset must be a number of questions"),
-    ],
-)
-def test_wrong_entries_are_named(tmp_path, capsys, line, message):
-    (tmp_path / "run.yaml").write_text(f"output_dir: {tmp_path}\nuse_cpu: true\n{line}\n")
-    with pytest.raises(SystemExit):
-        example(FINETUNE).parse([str(tmp_path / "run.yaml")])
-    error = capsys.readouterr().err
-    assert message in error
-    assert len(error.splitlines()) <= 3
-
-
-@pytest.mark.parametrize("script", [FINETUNE, EVALUATE])
-def test_help_shows_every_argument_with_its_default(script, capsys):
-    module = example(script)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_help_lists_every_argument_with_its_default_and_no_old_name(path, capsys):
+    module = example(path)
     with pytest.raises(SystemExit) as stopped:
         module.main(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     assert module.__doc__.strip() in text
-    dataclass = module.ScriptArguments if script == FINETUNE else module.EvaluationArguments
-    names = list(dataclass.__dataclass_fields__)
-    if script == FINETUNE:
+    fields = arguments_of(module).__dataclass_fields__
+    names = list(fields)
+    if path != EVALUATE:
         names += ["generation_num_beams", "eval_subset", "random_padding", "learning_rate", "resume_from_checkpoint"]
-    for name in names:
-        assert f"--{name}" in text, name
-        assert (
-            dataclass.__dataclass_fields__.get(name) is None or dataclass.__dataclass_fields__[name].metadata["help"]
-        )
-    assert "(default: HuggingFaceM4/ChartQA)" in " ".join(text.split())
+    listed = set(re.findall(r"^  --(\w+)", text, flags=re.MULTILINE))
+    assert set(names) <= listed
+    assert all(argument.metadata["help"] for argument in fields.values())
+    assert f"(default: {fields['dataset_name'].default})" in " ".join(text.split())
+    old = getattr(module, "OLD_NAMES", {})
+    assert set(old) == OLD_NAMES[path]
+    assert not set(old) & listed
+    assert {name.removeprefix("no_") for name in old.values()} <= listed
+
+
+def arguments_of(module: ModuleType) -> type:
+    return getattr(module, "ScriptArguments", None) or module.EvaluationArguments
+
+
+@pytest.mark.parametrize(("least", "place"), [(4, "docstring"), (1, "README")], ids=["docstring", "README"])
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_commands_that_users_paste_are_ones_that_a_script_takes(path, least, place, tmp_path, monkeypatch, caplog):
+    module = example(path)
+    taken = []
+    last = "ChartQATrainingArguments" if path == EVALUATE else "set_up_logging"
+    monkeypatch.setattr(module, last, lambda *args, **settings: taken.append(settings or args) or sys.exit())
+    text = module.__doc__ if place == "docstring" else (ROOT / "README.md").read_text(encoding="utf-8")
+    script = f"examples/{path.name}"
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
+    lines = [line for line in lines if line.startswith(("accelerate launch", "python ")) and script in line]
+    commands = [shlex.split(line.removesuffix("..."), comments=True) for line in lines]
+    assert len(commands) >= least
+    for command in commands:
+        line = [part for part in command[command.index(script) + 1 :] if part != "config.yaml"]
+        model = ["--model_name_or_path", "out"] if path == EVALUATE else []
+        with pytest.raises(SystemExit) as stopped:
+            module.main([*model, *line, "--output_dir", str(tmp_path), "--use_cpu"])
+        assert stopped.value.code is None, command
+    assert len(taken) == len(commands)
+    assert "new names" not in caplog.text
 
 
 def test_mistakes_end_in_one_line(tmp_path):
@@ -246,24 +88,14 @@ def test_mistakes_end_in_one_line(tmp_path):
         (FINETUNE, {"dataset_name": tmp_path / "nowhere"}, "is not a local file or folder"),
         (FINETUNE, {"model_name_or_path": tmp_path / "nowhere"}, "there is no folder"),
         (FINETUNE, {"prompt": "no place for it"}, "has no field {question}"),
-        (EVALUATE, {"split": "val"}, "has no split 'val'; it has 'train'"),
-        (EVALUATE, {"split": "train", "model_name_or_path": data}, "it is not a checkpoint"),
-        (EVALUATE, {"split": "train", "variant": "nonsense"}, "nonsense"),
+        (EVALUATE, {"eval_split": "val"}, "has no split 'val'; it has 'train'"),
+        (EVALUATE, {"model_name_or_path": data}, "it is not a checkpoint"),
+        (EVALUATE, {"metric_variant": "nonsense"}, "nonsense"),
     ]
     for script, changes, message in mistakes:
         settings = {**base, "output_dir": tmp_path / "out", **changes}
-        if script == EVALUATE:
-            del settings["eval_split"]
         with pytest.raises(SystemExit) as stopped:
             example(script).main(as_command_line(settings))
         assert message in str(stopped.value.code)
         assert str(stopped.value.code).startswith("error: ")
         assert len(str(stopped.value.code).splitlines()) == 1
-
-
-def test_a_folder_with_checkpoints_is_not_trained_into_by_mistake(tmp_path):
-    checkpoint = tmp_path / "out" / "checkpoint-5"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / "chartqa_state.json").write_text("{}")
-    with pytest.raises(SystemExit, match="checkpoint-5 exists: go on with --resume_from_checkpoint last, or take"):
-        example(FINETUNE).main(["--output_dir", str(tmp_path / "out"), "--use_cpu"])

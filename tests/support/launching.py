@@ -1,4 +1,4 @@
-"""What the tests that start the examples as a user does share: material on disk, started scripts, what they left."""
+"""Start the examples as a user does: models and data on disk, running scripts, and reading their results."""
 
 from __future__ import annotations
 
@@ -16,16 +16,33 @@ from typing import Any
 
 import psutil
 
+from chartqa_ft import relaxed_accuracy
 from chartqa_ft.metrics.predictions import FIELDS, read_predictions
 from chartqa_ft.models.tiny import tiny_unichart
 from chartqa_ft.training.running_loss import last_checkpoint
 
 from .common import ROOT, environment, launcher, run
+from .families import build
 
 FINETUNE = ROOT / "examples" / "finetune_unichart.py"
+LORA = ROOT / "examples" / "finetune_vlm_lora.py"
+OWN = ROOT / "examples" / "finetune_own_data.py"
 EVALUATE = ROOT / "examples" / "evaluate_checkpoint.py"
 TIMEOUT = 400
 """Seconds after which a started script counts as hanging."""
+QUICK = {
+    "optim": "sgd",
+    "learning_rate": 0.5,
+    "warmup_steps": 0,
+    "max_steps": 4,
+    "eval_steps": 2,
+    "save_steps": 2,
+    "logging_steps": 1,
+    "generation_max_new_tokens": 5,
+    "use_cpu": True,
+    "disable_tqdm": True,
+}
+"""Arguments of a short training run."""
 
 
 def example(path: Path) -> ModuleType:
@@ -40,6 +57,14 @@ def example(path: Path) -> ModuleType:
 def save_tiny(folder: Path, **sizes: Any) -> Path:
     """The tiny test model and its processor as a checkpoint."""
     model, processor = tiny_unichart("test", **sizes)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def save_family(name: str, folder: Path) -> Path:
+    """The tiny model of a family and its processor as a checkpoint."""
+    model, processor = build(name)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -145,3 +170,27 @@ def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
         for key, value in metrics.items()
         if not key.endswith(("_runtime", "_per_second", "_preparation_time"))
     }
+
+
+def saved(folder: Path, file: str) -> dict[str, Any]:
+    return json.loads((folder / file).read_text(encoding="utf-8"))
+
+
+def check_against_predictions(
+    metrics: dict[str, Any], rows: list[dict[str, Any]], variant: str = "pix2struct"
+) -> None:
+    """The metrics are those of the predictions file."""
+    again = relaxed_accuracy(
+        predictions=[row["prediction"] for row in rows],
+        references=[row["answer"] for row in rows],
+        sources=[row["source"] for row in rows],
+        variant=variant,
+    )
+    assert {key: metrics[f"eval_{key}"] for key in again} == again
+    assert sum(row["correct"] for row in rows) / len(rows) == metrics["eval_relaxed_accuracy"]
+
+
+def complaints(text: str) -> list[str]:
+    """Lines of a run's output with a failure or a deprecation that its user cannot fix."""
+    words = ("DeprecationWarning", "FutureWarning", "Traceback (most recent call last)", "missing keys")
+    return [line for line in text.splitlines() if any(word in line for word in words)]

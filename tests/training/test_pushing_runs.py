@@ -197,9 +197,9 @@ def test_the_scripts_with_the_names_of_the_hub(world, folder):
     settings = {
         "model_name_or_path": name,
         "output_dir": folder / "scores",
-        "split": "val",
-        "num_beams": 1,
-        "max_new_tokens": 5,
+        "eval_split": "val",
+        "generation_num_beams": 1,
+        "generation_max_new_tokens": 5,
         "use_cpu": True,
     }
     started(world, [sys.executable, str(EVALUATE)], settings, "evaluating")

@@ -148,13 +148,14 @@ def test_the_revision_of_a_script_is_not_taken_for_that_of_the_base():
 
 def test_own_data_is_named_by_its_file(tmp_path):
     own = example(ROOT / "examples" / "finetune_own_data.py")
-    script = own.ScriptArguments(data=str(tmp_path / "questions.csv"), held_out=0.25, split_seed=3)
+    script = own.ScriptArguments(dataset_name=str(tmp_path / "questions.csv"), held_out=0.25, split_seed=3)
     card = render_card(CardFacts(name="a/b", kind="full", metrics=SCORED, **own.data_facts(script)))
     assert "| data | questions.csv, scored on 25% of its charts, held out (split_seed 3) |" in card
     data = ModelCard(card).data
     assert (data.datasets, data.eval_results[0].dataset_name) == (None, "questions.csv")
-    script = own.ScriptArguments(data="train.csv", eval_data=str(tmp_path / "test.csv"))
+    script = own.ScriptArguments(dataset_name="train.csv", eval_data=str(tmp_path / "test.csv"))
     assert own.data_facts(script) == {"dataset": "train.csv", "eval_split": "test.csv"}
+    assert own.data_facts(own.ScriptArguments(dataset_name="alice/charts"))["dataset"] == "alice/charts"
 
 
 def test_a_card_without_data_does_not_point_at_it():

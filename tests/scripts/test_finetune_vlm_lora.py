@@ -1,60 +1,38 @@
-"""The scripts for LoRA and for own charts, as a user starts them, on tiny models of several families."""
+"""finetune_vlm_lora.py on tiny models of several families: LoRA, DoRA, all parameters."""
 
 from __future__ import annotations
 
-import csv
-import json
-import shlex
-import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from PIL import Image
 from safetensors.torch import load_file
 
-from chartqa_ft import format_table, load_checkpoint
-from chartqa_ft.models.lora import default_lora_config
+from chartqa_ft import (
+    default_lora_config,
+    format_table,
+    load_checkpoint,
+)
 
-from ..support.common import ROOT, drawn_charts, launcher, relative_l2, run
+from ..support.common import drawn_charts, launcher, relative_l2, run
 from ..support.families import build
 from ..support.launching import (
     EVALUATE,
-    FINETUNE,
+    LORA,
+    QUICK,
     answers,
     as_command_line,
+    check_against_predictions,
+    complaints,
     example,
     report,
-    save_tiny,
+    save_family,
+    saved,
     start,
     write_original_layout,
 )
-from .test_examples import check_against_predictions, complaints
-
-LORA = ROOT / "examples" / "finetune_vlm_lora.py"
-OWN = ROOT / "examples" / "finetune_own_data.py"
-QUICK = {
-    "optim": "sgd",
-    "learning_rate": 0.5,
-    "warmup_steps": 0,
-    "max_steps": 4,
-    "eval_steps": 2,
-    "save_steps": 2,
-    "logging_steps": 1,
-    "generation_max_new_tokens": 5,
-    "use_cpu": True,
-    "disable_tqdm": True,
-}
-
-
-def save_family(name: str, folder: Path) -> Path:
-    model, processor = build(name)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +47,16 @@ def weights(folder: Path, file: str = "adapter_model.safetensors") -> dict[str, 
     return load_file(folder / file)
 
 
-def saved(folder: Path, file: str) -> dict[str, Any]:
-    return json.loads((folder / file).read_text(encoding="utf-8"))
-
-
 def losses(output: Path) -> list[float]:
     last = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     return [entry["loss"] for entry in saved(last, "trainer_state.json")["log_history"] if "loss" in entry]
 
 
 def check_evaluated(model: Path, data: Path, scores: Path, run: Path) -> None:
-    """evaluate_checkpoint.py gives `model` the answers and scores that training gave `run` at its end."""
-    settings = {"model_name_or_path": model, "dataset_name": data, "split": "val", "num_beams": 1, "use_cpu": True}
-    example(EVALUATE).main(as_command_line({**settings, "max_new_tokens": 5, "output_dir": scores}))
+    """evaluate_checkpoint.py on `model` gives the same answers and scores as the training in `run` at its end."""
+    settings = {"model_name_or_path": model, "dataset_name": data, "eval_split": "val", "use_cpu": True}
+    settings |= {"generation_num_beams": 1, "generation_max_new_tokens": 5, "output_dir": scores}
+    example(EVALUATE).main(as_command_line(settings))
     assert answers(scores) == answers(run)
     wanted = report(run)
     for key in ("eval_relaxed_accuracy", "eval_relaxed_accuracy_human", "eval_relaxed_accuracy_augmented", "eval_n"):
@@ -89,7 +64,6 @@ def check_evaluated(model: Path, data: Path, scores: Path, run: Path) -> None:
     assert report(scores)["eval_loss"] == pytest.approx(wanted["eval_loss"], rel=1e-5)
 
 
-# ---------------------------------------------------------------------- LoRA
 def test_lora_from_a_yaml_file_saved_evaluated_and_merged(tmp_path, charts):
     base, output = save_family("qwen2_5_vl", tmp_path / "qwen"), tmp_path / "out"
     settings = {
@@ -184,7 +158,7 @@ def test_full_fine_tuning_trains_every_weight(tmp_path, charts):
     settings = {**QUICK, "model_name_or_path": base, "dataset_name": charts, "output_dir": output, "max_steps": 2}
     settings |= {"optim": "adamw_torch", "gradient_accumulation_steps": 1, "max_patches": 24}
     del settings["learning_rate"]
-    example(LORA).main([*as_command_line(settings), "--full"])
+    example(LORA).main([*as_command_line(settings), "--lora", "False"])
     assert saved(output, "training_args.json")["learning_rate"] == 1e-5
     assert not (output / "adapter_config.json").exists()
     before, after = weights(base, "model.safetensors"), weights(output, "model.safetensors")
@@ -213,39 +187,6 @@ def test_defaults_are_those_of_the_library(tmp_path):
     assert (args.generation_num_beams, args.activation_checkpointing) == (1, True)
 
 
-@pytest.mark.parametrize(("least", "place"), [(4, "docstring"), (1, "README")], ids=["docstring", "README"])
-@pytest.mark.parametrize("path", [FINETUNE, LORA, OWN], ids=lambda path: path.stem)
-def test_the_commands_that_users_paste_are_ones_that_a_script_takes(path, least, place, tmp_path, monkeypatch):
-    module = example(path)
-    taken = []
-    monkeypatch.setattr(module, "set_up_logging", lambda args: taken.append(args) or sys.exit())
-    text = module.__doc__ if place == "docstring" else (ROOT / "README.md").read_text(encoding="utf-8")
-    script = f"examples/{path.name}"
-    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
-    lines = [line for line in lines if line.startswith("accelerate launch") and script in line]
-    commands = [shlex.split(line.removesuffix("..."), comments=True) for line in lines]
-    assert len(commands) >= least
-    for command in commands:
-        line = [part for part in command[command.index(script) + 1 :] if part != "config.yaml"]
-        with pytest.raises(SystemExit) as stopped:
-            module.main([*line, "--output_dir", str(tmp_path), "--use_cpu"])
-        assert stopped.value.code is None, command
-    assert len(taken) == len(commands)
-
-
-@pytest.mark.parametrize("path", [LORA, OWN], ids=lambda path: path.stem)
-def test_help_shows_every_argument(path, capsys):
-    module = example(path)
-    with pytest.raises(SystemExit) as stopped:
-        module.main(["--help"])
-    assert stopped.value.code == 0
-    text = capsys.readouterr().out
-    assert module.__doc__.strip() in text
-    for name, argument in module.ScriptArguments.__dataclass_fields__.items():
-        assert f"--{name}" in text
-        assert argument.metadata["help"]
-
-
 def test_quantizing_without_what_it_needs_is_one_line(tmp_path, monkeypatch):
     line = ["--use_cpu", "--output_dir", str(tmp_path / "out"), "--quantize"]
     monkeypatch.setattr("chartqa_ft.models.quantization.importlib.util.find_spec", lambda name: None)
@@ -268,7 +209,7 @@ def test_arguments_that_do_not_fit_are_named(tmp_path, charts, capsys):
         (["--lora_target_modules", "no_such_layer"], "no_such_layer"),
         (["--random_padding"], "random_padding=True needs a processor that pads charts"),
         (["--model_name_or_path", "nobody/nothing"], "nobody/nothing was not loaded: "),
-        (["--column_map", "image"], "column_map: 'image' is no pair like image=file"),
+        (["--column_map", "image"], "column_map: 'image' is not a pair like image=file"),
     ):
         with pytest.raises(SystemExit) as stopped:
             example(LORA).main([*base, *line])
@@ -276,96 +217,11 @@ def test_arguments_that_do_not_fit_are_named(tmp_path, charts, capsys):
         assert message in str(stopped.value.code)
         assert len(str(stopped.value.code).splitlines()) == 1
     for line, message in (
-        (["--full", "--quantize", "4"], "--full trains without an adapter: leave out --quantize"),
+        (["--no_lora", "--quantize", "4"], "--lora False trains all parameters: leave out --quantize"),
         (["--full", "--lora_target_modules", "q_proj"], "leave out --lora_target_modules"),
+        (["--lora", "--full"], "--full and --lora mean the same argument and have different values"),
         (["--lora_vision", "--lora_target_modules", "q_proj"], "leave out --lora_vision"),
     ):
         with pytest.raises(SystemExit):
             example(LORA).main([*base, *line])
         assert message in capsys.readouterr().err
-
-
-# ---------------------------------------------------------------------- own charts
-def write_own_data(folder: Path, *bad: tuple[str, str, str]) -> tuple[Path, Path]:
-    """A folder of charts and a CSV with names of its own, as a spreadsheet leaves it."""
-    (folder / "pictures").mkdir(parents=True)
-    rows = []
-    for record in drawn_charts():
-        name = f"{record['chart_id']}.png"
-        record["image"].save(folder / "pictures" / name)
-        rows.append((name, record["question"], record["answer"], record["source"]))
-    with open(folder / "questions.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("file", "q", "answer", "source"), *rows[:4], *bad, *rows[4:]])
-    return folder / "questions.csv", folder / "pictures"
-
-
-def own_settings(tmp_path: Path, data: Path, pictures: Path, model: Path) -> dict[str, Any]:
-    return {
-        **QUICK,
-        "model_name_or_path": model,
-        "data": data,
-        "image_dir": pictures,
-        "output_dir": tmp_path / "out",
-        "max_steps": -1,
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 8,
-        "held_out": 0.4,
-    }
-
-
-COLUMNS = ["--column_map", "image=file", "question=q"]
-
-
-def test_own_charts_are_learned_and_others_score(tmp_path):
-    data, pictures = write_own_data(tmp_path / "own")
-    settings = own_settings(tmp_path, data, pictures, save_tiny(tmp_path / "tiny"))
-    launched = run([*launcher(1), str(OWN), *as_command_line(settings), *COLUMNS], timeout=300)
-    output = tmp_path / "out"
-    assert complaints(launched.stdout + launched.stderr) == []
-    rows, metrics = answers(output), report(output)
-    check_against_predictions(metrics, rows)
-    records = drawn_charts()
-    everything = set(records["chart_id"])
-    scored = {row["chart_id"].removesuffix(".png") for row in rows}
-    assert len(everything) == 8
-    assert len(scored) == 3
-    held_out = [row for row in records if row["chart_id"] in scored]
-    assert [row["question"] for row in held_out] == [row["question"] for row in rows]
-    assert [row["source"] for row in held_out] == [row["source"] for row in rows]
-    assert f"{len(records) - len(rows)} questions to train on, {len(rows)} to evaluate" in launched.stderr
-    with Image.open(output / "answers.png") as picture:
-        assert picture.width == 4 * 232 + 12
-    assert (output / "model.safetensors").is_file()
-    assert metrics["arguments"]["column_map"] == ["image=file", "question=q"]
-
-
-def test_own_charts_with_lora_and_questions_of_their_own_to_score(tmp_path):
-    data, pictures = write_own_data(tmp_path / "own")
-    scoring = tmp_path / "scoring.csv"
-    scoring.write_text("".join(data.read_text().splitlines(keepends=True)[:4]))
-    settings = own_settings(tmp_path, data, pictures, save_family("llava", tmp_path / "llava"))
-    settings |= {"eval_data": scoring, "lora": True, "num_train_epochs": 1}
-    del settings["learning_rate"]
-    example(OWN).main([*as_command_line(settings), *COLUMNS])
-    output = tmp_path / "out"
-    assert saved(output, "training_args.json")["learning_rate"] == 1e-4
-    assert (output / "adapter_model.safetensors").is_file()
-    assert [row["question"] for row in answers(output)] == list(drawn_charts()["question"])[:3]
-
-
-def test_a_bad_row_is_named_as_the_spreadsheet_numbers_it(tmp_path, caplog):
-    bad = [("nowhere.png", "Why?", "Because", "human"), ("", "", "", "")]
-    data, pictures = write_own_data(tmp_path / "own", *bad)
-    module = example(OWN)
-    settings = own_settings(tmp_path, data, pictures, tmp_path / "no_model")
-    with pytest.raises(SystemExit) as stopped:
-        module.main([*as_command_line(settings), *COLUMNS])
-    message = str(stopped.value.code)
-    assert message.startswith(f"error: {data}, row 6: no image file: 'nowhere.png' is not in")
-    assert "--on_error skip" in message
-    assert len(message.splitlines()) == 1
-    with pytest.raises(SystemExit, match="there is no folder"):
-        module.main([*as_command_line(settings), *COLUMNS, "--on_error", "skip"])
-    assert f"Dropped 2 of {len(drawn_charts()) + 2} records" in caplog.text
-    with pytest.raises(SystemExit, match=r"error: .*no column for question and image"):
-        module.main(as_command_line(settings))

@@ -1,0 +1,171 @@
+"""Load the data and the model that the arguments of a script describe."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from huggingface_hub.errors import HFValidationError
+from torch import nn
+from transformers import set_seed
+
+from ..adapters import Adapter, adapter_for
+from ..data.load import load_chartqa
+from ..data.splitting import stratified_subset
+from ..models.load import load_checkpoint
+from ..training.arguments import ChartQATrainingArguments
+from .arguments import DataArguments, DatasetArguments, ModelArguments
+from .parsing import parse_mapping
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["load_model", "load_records", "load_split", "naming"]
+
+
+def load_split(script: DatasetArguments, split: str, *, max_samples: int | None = None, seed: int = 0) -> Dataset:
+    """Return the records of one split of a script's data set.
+
+    Args:
+        script: Which data set to read, and how.
+        split: Name of the split, or an expression such as `"test[:100]"`.
+        max_samples: Draw this many records, human and augmented in proportion. `None`: all of them.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: See `load_chartqa`, which raises errors of other types too.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from chartqa_ft import synthetic_chartqa
+        >>> from chartqa_ft.scripts import DatasetArguments
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "charts.parquet")
+        ...     _ = synthetic_chartqa(2, seed=0).to_parquet(file)
+        ...     records = load_split(DatasetArguments(dataset_name=str(file)), "train", max_samples=3)
+        >>> len(records)
+        3
+    """
+    records = load_chartqa(
+        script.dataset_name,
+        split=split,
+        image_dir=script.image_dir,
+        column_map=parse_mapping(script.column_map),
+        revision=script.dataset_revision,
+        on_error=script.on_error,
+    )
+    return stratified_subset(records, max_samples, seed=seed) if max_samples else records
+
+
+def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple[Dataset, Dataset]:
+    """Return the records to train on and the records to evaluate on.
+
+    Args:
+        script: Which data set to read, and which splits.
+        args: `seed` decides which records `max_train_samples` and `max_eval_samples` draw.
+
+    Raises:
+        ValueError: See `load_chartqa`, which raises errors of other types too.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from chartqa_ft import synthetic_chartqa
+        >>> from chartqa_ft.scripts import DataArguments
+        >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "charts.parquet")
+        ...     _ = synthetic_chartqa(2, seed=0).to_parquet(file)
+        ...     script = DataArguments(dataset_name=str(file), train_split="train[2:]", eval_split="train[:2]")
+        ...     train, evaluation = load_records(script, args)
+        >>> len(evaluation)
+        2
+    """
+    with args.main_process_first(desc="loading data"):
+        train = load_split(script, script.train_split, max_samples=script.max_train_samples, seed=args.seed)
+        evaluation = load_split(script, script.eval_split, max_samples=script.max_eval_samples, seed=args.seed)
+    return train, evaluation
+
+
+def load_model(
+    script: ModelArguments,
+    args: ChartQATrainingArguments,
+    *,
+    frozen: bool = False,
+    **model_arguments: Any,
+) -> tuple[nn.Module, Any, Adapter]:
+    """Return model, processor and adapter, as `load_checkpoint` does, ready for training.
+
+    The random number generators are seeded with `args.seed` first, so that new weights, LoRA weights included, depend
+    on this seed alone.
+
+    Args:
+        script: Which model to load, and the size of its inputs.
+        args: Arguments of the training; `precision` is that of frozen weights.
+        frozen: Whether the model's own weights stay frozen, as with LoRA. They are then loaded in the precision of the
+            forward pass. Otherwise they are float32, whatever the checkpoint stores, because most updates would be
+            rounded away in 16 bits; and PEFT weights in the checkpoint are merged.
+        **model_arguments: For `from_pretrained`, for example those that `quantized_loading` returns.
+
+    Raises:
+        OSError: The checkpoint cannot be loaded.
+        ValueError: An argument does not apply to the model.
+
+    Example:
+        >>> import tempfile
+        >>> from chartqa_ft import tiny_unichart
+        >>> from chartqa_ft.scripts import ModelArguments
+        >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for part in tiny_unichart("test"):
+        ...         _ = part.save_pretrained(folder)
+        ...     model, processor, adapter = load_model(ModelArguments(folder, max_length=64), args)
+        >>> adapter.max_length
+        64
+    """
+    set_seed(args.seed)
+    computed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(args.precision, torch.float32)
+    costs = {name: getattr(script, name) for name in ("image_size", "max_pixels", "max_tiles", "max_patches")}
+    with naming(script.model_name_or_path):
+        model, processor, _ = load_checkpoint(
+            script.model_name_or_path,
+            revision=script.model_revision,
+            merge=not frozen,
+            trainable=frozen,
+            prompt=script.prompt,
+            image_cost={name: value for name, value in costs.items() if value is not None},
+            compat=None if script.compat else False,
+            **{"dtype": computed if frozen else torch.float32, **model_arguments},
+        )
+    if args.activation_checkpointing and not model.supports_gradient_checkpointing:
+        logger.info("%s does not support activation checkpointing: it is turned off", type(model).__name__)
+        args.activation_checkpointing = args.gradient_checkpointing = False
+    lengths = {} if script.max_length is None else {"max_length": script.max_length}
+    return model, processor, adapter_for(model, processor, on_long_answer=script.on_long_answer, **lengths)
+
+
+@contextmanager
+def naming(what: str | Path) -> Iterator[None]:
+    """Add what was being loaded to errors of files and of the Hub whose message does not say it.
+
+    Raises:
+        OSError: Such an error was raised.
+
+    Example:
+        >>> with naming("out/checkpoint-5"):
+        ...     raise OSError("the header is too short")
+        Traceback (most recent call last):
+        OSError: out/checkpoint-5 cannot be loaded: the header is too short
+    """
+    try:
+        yield
+    except (OSError, json.JSONDecodeError, HFValidationError) as error:
+        if str(what) in str(error):
+            raise
+        raise OSError(f"{what} cannot be loaded: {error}") from error

@@ -1,0 +1,89 @@
+"""evaluate_checkpoint.py takes the arguments of the training scripts, and the names that it had before."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import pytest
+import yaml
+
+from chartqa_ft import ChartQATrainingArguments
+from chartqa_ft.scripts import DataArguments, ModelArguments, ScriptParser, load_split
+
+from ..support.common import drawn_charts
+from ..support.launching import EVALUATE, answers, as_command_line, example, report, save_tiny, write_original_layout
+
+NEW = {
+    "eval_split": "val",
+    "max_eval_samples": 4,
+    "per_device_eval_batch_size": 2,
+    "generation_num_beams": 1,
+    "generation_max_new_tokens": 5,
+    "metric_variant": "lenient",
+    "dataloader_num_workers": 0,
+}
+OLD = dict(
+    zip(
+        ("split", "max_samples", "batch_size", "num_beams", "max_new_tokens", "variant", "num_workers"),
+        NEW.values(),
+        strict=True,
+    )
+)
+
+
+def parse(line: list[str]) -> dict[str, Any]:
+    module = example(EVALUATE)
+    (script,) = ScriptParser(module.EvaluationArguments, aliases=module.OLD_NAMES).parse(line)
+    return dataclasses.asdict(script)
+
+
+def test_old_names_mean_the_new_ones_on_the_command_line_and_in_yaml(tmp_path, caplog):
+    base = {"model_name_or_path": "m", "output_dir": "out"}
+    new = parse(as_command_line({**base, **NEW}))
+    assert {name: new[name] for name in NEW} == NEW
+    assert caplog.text == ""
+    assert parse(as_command_line({**base, **OLD})) == new
+    (warning,) = caplog.messages
+    assert warning.startswith("Some arguments have new names: use --eval_split instead of --split, --max_eval_samples")
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({**base, **OLD}))
+    assert parse([str(file)]) == new
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
+def test_names_and_defaults_are_those_of_the_training_scripts():
+    """Only the split differs: papers report the test split."""
+    known = {field.name: field.default for field in dataclasses.fields(ChartQATrainingArguments)}
+    known |= {
+        field.name: field.default for shared in (DataArguments, ModelArguments) for field in dataclasses.fields(shared)
+    }
+    fields = {field.name: field.default for field in dataclasses.fields(example(EVALUATE).EvaluationArguments)}
+    assert {name for name, default in fields.items() if default != known[name]} == {
+        "eval_split",
+        "model_name_or_path",
+        "output_dir",
+    }
+    assert fields["eval_split"] == "test"
+
+
+@pytest.mark.parametrize("name", ["train_split", "max_train_samples", "learning_rate"])
+def test_arguments_of_training_alone_are_refused(name, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--model_name_or_path", "m", "--output_dir", "out", f"--{name}", "1"])
+    assert f"unknown arguments: --{name}" in capsys.readouterr().err
+
+
+def test_a_part_of_a_split_is_the_part_that_training_scripts_draw(tmp_path):
+    records = drawn_charts()
+    data = write_original_layout(tmp_path / "data", val=records)
+    settings = {"model_name_or_path": save_tiny(tmp_path / "tiny"), "dataset_name": data, "use_cpu": True, **NEW}
+    example(EVALUATE).main(as_command_line({**settings, "output_dir": tmp_path / "scores"}))
+    script = DataArguments(dataset_name=str(data))
+    seed = ChartQATrainingArguments(output_dir=str(tmp_path), use_cpu=True).seed
+    drawn = load_split(script, "val", max_samples=4, seed=seed)
+    assert [row["question"] for row in answers(tmp_path / "scores")] == list(drawn["question"])
+    assert drawn["question"] != load_split(script, "val", max_samples=4, seed=0)["question"]
+    recorded = report(tmp_path / "scores")["arguments"]
+    assert {name: recorded[name] for name in NEW} == NEW

@@ -1,0 +1,118 @@
+"""finetune_own_data.py on a folder of charts and a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from ..support.common import drawn_charts, launcher, run
+from ..support.launching import (
+    OWN,
+    QUICK,
+    answers,
+    as_command_line,
+    check_against_predictions,
+    complaints,
+    example,
+    report,
+    save_family,
+    save_tiny,
+    saved,
+)
+
+
+def write_own_data(folder: Path, *bad: tuple[str, str, str]) -> tuple[Path, Path]:
+    """A folder of charts and a CSV file with other column names, as a spreadsheet program writes it."""
+    (folder / "pictures").mkdir(parents=True)
+    rows = []
+    for record in drawn_charts():
+        name = f"{record['chart_id']}.png"
+        record["image"].save(folder / "pictures" / name)
+        rows.append((name, record["question"], record["answer"], record["source"]))
+    with open(folder / "questions.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("file", "q", "answer", "source"), *rows[:4], *bad, *rows[4:]])
+    return folder / "questions.csv", folder / "pictures"
+
+
+def own_settings(tmp_path: Path, data: Path, pictures: Path, model: Path) -> dict[str, Any]:
+    return {
+        **QUICK,
+        "model_name_or_path": model,
+        "dataset_name": data,
+        "image_dir": pictures,
+        "output_dir": tmp_path / "out",
+        "max_steps": -1,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 8,
+        "held_out": 0.4,
+    }
+
+
+COLUMNS = ["--column_map", "image=file", "question=q"]
+
+
+def test_own_charts_are_learned_and_others_score(tmp_path):
+    data, pictures = write_own_data(tmp_path / "own")
+    settings = own_settings(tmp_path, data, pictures, save_tiny(tmp_path / "tiny"))
+    launched = run([*launcher(1), str(OWN), *as_command_line(settings), *COLUMNS], timeout=300)
+    output = tmp_path / "out"
+    assert complaints(launched.stdout + launched.stderr) == []
+    rows, metrics = answers(output), report(output)
+    check_against_predictions(metrics, rows)
+    records = drawn_charts()
+    everything = set(records["chart_id"])
+    scored = {row["chart_id"].removesuffix(".png") for row in rows}
+    assert len(everything) == 8
+    assert len(scored) == 3
+    held_out = [row for row in records if row["chart_id"] in scored]
+    assert [row["question"] for row in held_out] == [row["question"] for row in rows]
+    assert [row["source"] for row in held_out] == [row["source"] for row in rows]
+    assert f"{len(records) - len(rows)} questions to train on, {len(rows)} to evaluate" in launched.stderr
+    with Image.open(output / "answers.png") as picture:
+        assert picture.width == 4 * 232 + 12
+    assert (output / "model.safetensors").is_file()
+    assert metrics["arguments"]["column_map"] == ["image=file", "question=q"]
+
+
+def test_own_charts_with_lora_and_questions_of_their_own_to_score(tmp_path):
+    data, pictures = write_own_data(tmp_path / "own")
+    scoring = tmp_path / "scoring.csv"
+    scoring.write_text("".join(data.read_text().splitlines(keepends=True)[:4]))
+    settings = own_settings(tmp_path, data, pictures, save_family("llava", tmp_path / "llava"))
+    settings |= {"eval_data": scoring, "lora": True, "num_train_epochs": 1}
+    del settings["learning_rate"]
+    example(OWN).main([*as_command_line(settings), *COLUMNS])
+    output = tmp_path / "out"
+    assert saved(output, "training_args.json")["learning_rate"] == 1e-4
+    assert (output / "adapter_model.safetensors").is_file()
+    assert [row["question"] for row in answers(output)] == list(drawn_charts()["question"])[:3]
+    # LoRA weights that a checkpoint has are trained further.
+    more = {**settings, "model_name_or_path": output, "output_dir": tmp_path / "more"}
+    example(OWN).main([*as_command_line(more), *COLUMNS])
+    first, second = (load_file(folder / "adapter_model.safetensors") for folder in (output, tmp_path / "more"))
+    assert first.keys() == second.keys()
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_bad_row_is_named_as_the_spreadsheet_numbers_it(tmp_path, caplog):
+    bad = [("nowhere.png", "Why?", "Because", "human"), ("", "", "", "")]
+    data, pictures = write_own_data(tmp_path / "own", *bad)
+    module = example(OWN)
+    settings = own_settings(tmp_path, data, pictures, tmp_path / "no_model")
+    with pytest.raises(SystemExit) as stopped:
+        module.main([*as_command_line(settings), *COLUMNS])
+    message = str(stopped.value.code)
+    assert message.startswith(f"error: {data}, row 6: no image file: 'nowhere.png' is not in")
+    assert "--on_error skip" in message
+    assert len(message.splitlines()) == 1
+    with pytest.raises(SystemExit, match="there is no folder"):
+        module.main([*as_command_line(settings), *COLUMNS, "--on_error", "skip"])
+    assert f"Dropped 2 of {len(drawn_charts()) + 2} records" in caplog.text
+    with pytest.raises(SystemExit, match=r"error: .*no column for question and image"):
+        module.main(as_command_line(settings))

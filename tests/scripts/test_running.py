@@ -1,0 +1,61 @@
+"""The steps of a training script: errors in one line, resuming, the model card, trainable parameters."""
+
+from __future__ import annotations
+
+import peft
+import pytest
+
+from chartqa_ft import ChartQATrainingArguments, default_lora_config
+from chartqa_ft.scripts import DataArguments, ModelArguments
+from chartqa_ft.scripts.running import card_facts, checkpoint_to_resume, one_line_errors, trainable_share
+
+from ..support.families import build
+
+
+def test_errors_of_users_become_one_line_and_others_stay():
+    with pytest.raises(SystemExit) as stopped, one_line_errors():
+        raise ConnectionError("no network\n\n  try later")
+    assert stopped.value.code == "error: no network try later"
+    with pytest.raises(SystemExit, match="error: FileNotFoundError"), one_line_errors():
+        raise FileNotFoundError
+    with pytest.raises(RuntimeError, match="a mistake of ours"), one_line_errors():
+        raise RuntimeError("a mistake of ours")
+    with pytest.raises(SystemExit, match="error: no GPU"), one_line_errors(RuntimeError):
+        raise RuntimeError("no GPU")
+
+
+def test_trainable_share_counts_what_is_trained():
+    model, _ = build("llava")
+    total = sum(weight.numel() for weight in model.parameters())
+    assert trainable_share(model) == f"{total:,} of {total:,} parameters are trained (100 %)"
+    wrapped = peft.get_peft_model(model, default_lora_config(model, r=2))
+    trained = sum(weight.numel() for weight in wrapped.parameters() if weight.requires_grad)
+    share = 100 * trained / (total + trained)
+    assert trainable_share(wrapped) == f"{trained:,} of {total + trained:,} parameters are trained ({share:.3g} %)"
+
+
+def test_what_to_resume_from(tmp_path, caplog):
+    def resume(value: str | None) -> str | None:
+        args = ChartQATrainingArguments(output_dir=str(tmp_path), use_cpu=True, resume_from_checkpoint=value)
+        return checkpoint_to_resume(args)
+
+    assert resume(None) is None
+    assert resume("last") is None
+    assert caplog.messages == [f"{tmp_path} contains no complete checkpoint: training starts at step 0"]
+    for step in (5, 20):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "chartqa_state.json").write_text("{}")
+    assert resume("last") == str(tmp_path / "checkpoint-20")
+    assert resume("elsewhere/checkpoint-5") == "elsewhere/checkpoint-5"
+    with pytest.raises(SystemExit, match="checkpoint-20 exists: resume with --resume_from_checkpoint last"):
+        resume(None)
+
+
+def test_card_facts_hold_what_the_script_knows(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["examples/a.py", "--hub_token", "hf_secret", "--output_dir", "/home/me/out"])
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    command = {"command": "python examples/a.py --output_dir out"}
+    assert card_facts(ModelArguments()) == command
+    data = {"dataset": "HuggingFaceM4/ChartQA", "train_split": "train[:9]", "eval_split": "val"}
+    assert card_facts(DataArguments(train_split="train[:9]")) == {**data, **command}
+    assert card_facts(DataArguments(dataset_revision="v1"))["dataset_revision"] == "v1"
