@@ -8,7 +8,7 @@ its output for the 256 values of each channel (`images.resizing`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -130,7 +130,7 @@ class RawCharts(Adapter):
         return cache.picture(parts.settings, [b"pixels %d %d " % image.size, image.tobytes()], make)
 
 
-def makes_raw_charts(adapter: Any) -> bool:
+def makes_raw_charts(adapter: Any) -> TypeGuard[RawCharts]:
     """Return whether an adapter of any family has a `raw_tensors` that returns bytes.
 
     Example:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from ..adapters import IGNORE_INDEX, Adapter, compat
-from ..adapters.pixels import makes_raw_charts
+from ..adapters.pixels import RawCharts, makes_raw_charts
 from ..data.chart_groups import digest, has_chart
 from ..images.cache import ChartCache
 from .rows import CHART_KEY, ROW_KEY
@@ -125,7 +125,7 @@ class ChartQACollator:
             return batch
         offsets = None if self.random_padding is None else [self.draw(chart) for chart in charts]
         batch = self.adapter.encode_text(examples, with_answers=self.with_answers)
-        if self.raw_charts:
+        if self.raw_charts and isinstance(self.adapter, RawCharts):
             batch.update(self.adapter.raw_tensors(charts, offsets=offsets, cache=self.chart_cache))
         else:
             batch.update(self.adapter.chart_tensors(charts, offsets=offsets))

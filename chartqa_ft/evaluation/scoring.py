@@ -73,7 +73,7 @@ def score_rows(
         for name, key in (("question_types", "question_type"), ("year_flags", "year_flags"))
         if all(row.get(key) is not None for row in scored)
     }
-    texts = {"predictions": answers, "references": references, "variant": variant, **extras}
+    texts: dict[str, Any] = {"predictions": answers, "references": references, "variant": variant, **extras}
     metrics.update(relaxed_accuracy(sources=[row["source"] or "unknown" for row in scored], **texts))
     for row, verdict in zip(scored, per_example_correctness(**texts), strict=True):
         row["correct"] = verdict

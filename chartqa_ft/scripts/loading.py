@@ -146,7 +146,7 @@ def load_model(
     if args.activation_checkpointing and not model.supports_gradient_checkpointing:
         logger.info("%s does not support activation checkpointing: it is turned off", type(model).__name__)
         args.activation_checkpointing = args.gradient_checkpointing = False
-    lengths = {} if script.max_length is None else {"max_length": script.max_length}
+    lengths: dict[str, Any] = {} if script.max_length is None else {"max_length": script.max_length}
     return model, processor, adapter_for(model, processor, on_long_answer=script.on_long_answer, **lengths)
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from huggingface_hub import CommitInfo
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
@@ -195,7 +196,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
     if args.push_to_hub:
         with one_line_errors():
             commit = trainer.push_to_hub()
-        if commit is not None:
+        if isinstance(commit, CommitInfo):
             print(f"pushed: {commit.pr_url or commit.commit_url}")
     return metrics
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..adapters import Adapter, base_model
-from ..adapters.pixels import makes_raw_charts
+from ..adapters.pixels import RawCharts, makes_raw_charts
 from ..adapters.sharing.packing import PROVEN
 from ..batching.collator import ChartQACollator
 from ..batching.loader import chart_loader
@@ -45,13 +45,15 @@ def make_collators(
     pad = can_pad if args.random_padding is None else args.random_padding
     if pad and not can_pad:
         raise ValueError("random_padding=True needs a processor that pads charts to a fixed canvas: leave it unset")
-    raw = makes_raw_charts(adapter) and own_steps
+    raw = own_steps and makes_raw_charts(adapter)
     if not raw and args.chart_cache not in ("auto", "off"):
         raise ValueError(
             f"chart_cache={args.chart_cache!r} would not be used: it needs an image processor that resizes, pads, "
             "rescales and normalizes (UniChart, Donut), and the trainer's own loss. Leave it unset"
         )
-    cache = adapter.open_cache(args.chart_cache, args.chart_cache_gb) if raw else None
+    cache = None
+    if raw and isinstance(adapter, RawCharts):
+        cache = adapter.open_cache(args.chart_cache, args.chart_cache_gb)
     make = partial(ChartQACollator, adapter, group_by_chart=group, raw_charts=raw, chart_cache=cache)
     return {
         "train": make(
