@@ -50,7 +50,8 @@ class Evaluator:
         """Step of the weights -> the last evaluation of these weights."""
         self.settings: dict[str, Any] = {}
         """Generation settings of the current evaluation, in addition to those of the arguments."""
-        self._rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
+        """The rows of the evaluation loop that is running, or of one that failed."""
         self._queue: AnswerQueue | None = None
         self._scored: list[dict[str, Any]] = []
         self._row_numbers: list[int] | None = None
@@ -86,7 +87,7 @@ class Evaluator:
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """Collect the rows of the evaluation loop that runs in this context, and answer all of them by its end."""
-        self._rows = []
+        self.rows = []
         self._queue = AnswerQueue(
             self.adapter,
             rows_per_call=self.args.eval_batch_size,
@@ -134,7 +135,7 @@ class Evaluator:
                     rows, sum_by_row(losses, mask).tolist(), mask.sum(dim=1).tolist(), strict=True
                 ):
                     row["loss_sum"], row["tokens"] = loss_sum, tokens
-            self._rows.extend(rows)
+            self.rows.extend(rows)
             if self.args.predict_with_generate:
                 for row, answer in self._queue.add(model, inputs, rows, encoder_outputs):
                     row["prediction"] = answer
@@ -151,8 +152,8 @@ class Evaluator:
             compute_metrics: further metrics of answers and references, as lists of strings.
             predictions: where this process writes the answers; `None` writes none.
         """
-        gathered = gather_object(self._rows) if self.accelerator.num_processes > 1 else self._rows
-        rows, self._rows = each_row_once(gathered), []
+        gathered = gather_object(self.rows) if self.accelerator.num_processes > 1 else self.rows
+        rows, self.rows = each_row_once(gathered), []
         if self._row_numbers is not None:
             rows = [{**row, "index": self._row_numbers[row["index"]]} for row in rows]
         scores = score_rows(rows, variant=self.args.metric_variant, compute_metrics=compute_metrics)

@@ -22,6 +22,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOu
 
 from ..adapters import Adapter, base_model
 from ..adapters.pixels import unchanged
+from ..batching.collator import ChartQACollator
 from ..batching.loader import has_answers
 from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult
@@ -102,14 +103,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else args
         check_trainer(args, eval_dataset, kwargs)
         model, processing_class, self.adapter = prepare_model(model, args, processing_class, adapter, peft_config)
-        self._collators = make_collators(
-            self.adapter,
-            args,
-            model,
-            own_loss=unchanged(self, ("compute_loss",)),
-            own_steps=unchanged(self, ("compute_loss", "prediction_step")),
-            log_rows=logger.isEnabledFor(logging.DEBUG),
-        )
+        self._collators = self._make_collators(args, model)
         self.pusher = HubPusher(args)  # upstream's __init__ calls init_hf_repo
         super().__init__(
             model=model,
@@ -183,6 +177,16 @@ class ChartQATrainer(Seq2SeqTrainer):
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         """Return the loader of `predict`, the same as that of evaluations."""
         return self.get_eval_dataloader(test_dataset)
+
+    def _make_collators(self, args: ChartQATrainingArguments, model: nn.Module) -> dict[str, ChartQACollator]:
+        return make_collators(
+            self.adapter,
+            args,
+            model,
+            own_loss=unchanged(self, ("compute_loss",)),
+            own_steps=unchanged(self, ("compute_loss", "prediction_step")),
+            log_rows=logger.isEnabledFor(logging.DEBUG),
+        )
 
     def _loader(self, records: Any, name: str, *, training: bool) -> DataLoader:
         processes = self.accelerator.num_processes

@@ -220,7 +220,7 @@ def test_an_evaluation_that_fails_keeps_what_it_has_computed(tmp_path, calls):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         evaluated.evaluate(logits_processor=[fails])
-    kept = evaluated._answered
+    kept = evaluated.evaluator.rows
     answered = sum("prediction" in row for row in kept)
     assert sum(rows for rows, _ in calls[:3]) == answered < len(kept)
     assert all(row["loss_sum"] > 0 for row in kept)

@@ -192,5 +192,5 @@ def test_a_step_without_any_answer_token_changes_nothing(tmp_path):
 
 
 def test_a_share_of_the_tokens_on_two_ranks_needs_average_tokens(tmp_path):
-    with pytest.raises(ValueError, match="average_tokens_across_devices=False lets the update depend"):
+    with pytest.raises(ValueError, match="average_tokens_across_devices=False makes the update depend"):
         arguments(tmp_path, average_tokens_across_devices=False)
