@@ -12,6 +12,8 @@ TOKEN = "hf_" + "abcdefghij" * 3
 CARD = "---\nlicense: mit\n---\n# A model\n"
 SETTINGS = ("chartqa_config.json", "config.json", "generation_config.json", "metrics.json", "training_args.json")
 PROCESSOR = ("chat_template.jinja", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
+OTHER = b"\x80\x04bytes"
+"""The content of files that are not weights."""
 NEVER = ("training_args.bin", "optimizer.pt", "pytorch_model.bin", "scaler.pkl", "model.py", "run.log", ".env")
 PUSHED = {"README.md", "assets/curve.png", "model.safetensors", *SETTINGS, *PROCESSOR}
 
@@ -26,7 +28,7 @@ def save(folder: Path, seed: int = 0, *, shards: bool = False, peft: bool = Fals
     """A folder as training leaves it, with what must not be pushed beside it."""
     for name in ("assets/curve.png", "assets/run.py", "checkpoint-5/model.safetensors", "runs/events", *NEVER):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"\x80\x04bytes")
+        (folder / name).write_bytes(OTHER)
     (folder / "README.md").write_text(CARD)
     (folder / "predictions.jsonl").write_text('{"index": 0}\n')
     for name in (*SETTINGS, *PROCESSOR):

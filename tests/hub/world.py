@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from chartqa_ft.hub.model_files import files_of_model
 
 from ..hub_client import Client, ClientError
 from ..hub_server import HubServer, environment
-from .folders import content
+from .folders import OTHER, content
 
 UPLOAD, COMMIT = "/storage/upload/*", "/api/models/*/commit/*"
 
@@ -55,7 +56,9 @@ class World:
         return {(path.name, path.stat().st_mtime_ns) for path in self.folder.glob("cas/xet/xorbs/xorbs/default.*[!t]")}
 
     def uploads(self, since: int) -> list:
-        return self.hub.matching(UPLOAD, "PUT", since=since)
+        """The uploads of weights. The picture of all folders is the same, so that only a hub's first push sends it."""
+        picture = hashlib.sha256(OTHER).hexdigest()
+        return [one for one in self.hub.matching(UPLOAD, "PUT", since=since) if not one.path.endswith(picture)]
 
 
 def world_of(folder: Path, *, xet: bool) -> Iterator[World]:

@@ -54,8 +54,8 @@ def test_values_in_a_wrong_place_are_no_tokens(capsys, monkeypatch):
         refused(capsys, "--max_steps", TOKEN) == "argument --max_steps/--max-steps: invalid int value: 'TOKEN_REMOVED'"
     )
     line = ["--output_dir", "out", "--use_cpu"]
-    assert refused(capsys, TOKEN, *line) == "no argument's value: TOKEN_REMOVED"
-    assert refused(capsys, "train.csv", *line) == "no argument's value: train.csv"
+    assert refused(capsys, TOKEN, *line) == "TOKEN_REMOVED is not the value of any argument"
+    assert refused(capsys, "train.csv", *line) == "train.csv is not the value of any argument"
     assert TOKEN not in refused(capsys, *line, "--push_to_hub", TOKEN)
     monkeypatch.setenv("HF_TOKEN", OPAQUE)
     assert OPAQUE not in refused(capsys, *line, "--metric_variant", OPAQUE)
@@ -74,7 +74,7 @@ def test_a_file_that_is_no_yaml_is_told_by_its_place(capsys, tmp_path, text, pla
     file = tmp_path / "run.yaml"
     file.write_text(text)
     said = refused(capsys, str(file))
-    assert said == f"{file} cannot be read: it is no YAML: see {place}"
+    assert said == f"{file} cannot be read: it is not valid YAML: see {place}"
 
 
 def test_a_misspelt_argument_in_yaml_is_named_without_its_value(capsys, tmp_path):
