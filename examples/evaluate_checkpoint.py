@@ -61,6 +61,15 @@ class EvaluationArguments(EvalDataArguments, CheckpointArguments):
     metric_variant: str = field(
         default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see the README."}
     )
+    metric_extract: str | None = field(
+        default=None,
+        metadata={
+            "help": "Step that finds the final answer in a generated text, such as answer_line, boxed or after_think."
+        },
+    )
+    metric_interval: str = field(
+        default="wilson", metadata={"help": "Intervals: wilson, bootstrap, or clustered (by chart)."}
+    )
     per_device_eval_batch_size: int = field(
         default=8, metadata={"help": "Questions per batch on each device; the answers do not depend on it."}
     )
@@ -88,6 +97,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             generation_num_beams=script.generation_num_beams,
             generation_max_new_tokens=script.generation_max_new_tokens,
             metric_variant=script.metric_variant,
+            metric_extract=script.metric_extract,
+            metric_interval=script.metric_interval,
             dataloader_num_workers=script.dataloader_num_workers,
             seed=script.seed,
             use_cpu=script.use_cpu,

@@ -200,7 +200,9 @@ class Causal(Adapter):
         batch = self.prompts(examples)
         mask = batch["attention_mask"].bool()
         per_token = {key: value for key, value in batch.items() if has_token_axis(value, mask)}
-        answers = self.answer_rows(examples) if with_answers else [[] for _ in examples]
+        answers: list[list[int]] = [[] for _ in examples]
+        if with_answers:
+            answers = self.answered_rows(examples, lambda rows: self.answer_rows([examples[row] for row in rows]))
         lengths = [length + len(self.opening) for length in mask.sum(dim=1).tolist()]
         for row, example in enumerate(examples):
             self.check_length(example, lengths[row], int(self.image_mask(batch)[row].sum()))

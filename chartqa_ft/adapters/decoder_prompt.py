@@ -115,8 +115,11 @@ class DecoderPrompt(RawCharts):
             return {"decoder_input_ids": pad_rows(prompts, self.pad_token_id), "decoder_attention_mask": mask}
         rows = list(zip(prompts, answers, strict=True))
         return {
-            "decoder_input_ids": pad_rows([(prompt + answer)[:-1] for prompt, answer in rows], self.pad_token_id),
-            "labels": pad_rows([[IGNORE_INDEX] * (len(prompt) - 1) + answer for prompt, answer in rows], IGNORE_INDEX),
+            "decoder_input_ids": pad_rows([prompt + answer[:-1] for prompt, answer in rows], self.pad_token_id),
+            "labels": pad_rows(
+                [[IGNORE_INDEX] * (len(prompt) - 1) + (answer or [IGNORE_INDEX]) for prompt, answer in rows],
+                IGNORE_INDEX,
+            ),
         }
 
     def rows(
@@ -132,7 +135,11 @@ class DecoderPrompt(RawCharts):
         for example in examples:
             self.check_question(example)
         prompts = self.prompt_ids([example["question"] for example in examples])
-        answers = self.answer_rows(examples, prompts) if with_answers else [[] for _ in examples]
+        answers: list[list[int]] = [[] for _ in examples]
+        if with_answers:
+            answers = self.answered_rows(
+                examples, lambda rows: self.answer_rows([examples[r] for r in rows], [prompts[r] for r in rows])
+            )
         room = self.limit - min(ANSWER_TOKENS, self.limit // 4)
         for row, example in enumerate(examples):
             if len(prompts[row]) > room:
@@ -289,7 +296,11 @@ class DecoderPrompt(RawCharts):
     def prompt_lengths(self, batch: Mapping[str, torch.Tensor]) -> list[int]:
         """Return how many of each row's `decoder_input_ids` belong to the prompt: those before the first label."""
         if "labels" in batch:
-            return ((batch["labels"] != IGNORE_INDEX).int().argmax(dim=1) + 1).tolist()
+            labeled = batch["labels"] != IGNORE_INDEX
+            # A row without labels holds nothing but its prompt.
+            own = batch["decoder_input_ids"] != self.pad_token_id
+            whole = own.shape[1] - own.flip(1).int().argmax(dim=1)
+            return torch.where(labeled.any(dim=1), labeled.int().argmax(dim=1) + 1, whole).tolist()
         return batch["decoder_attention_mask"].sum(dim=1).tolist()
 
     def answer_ids(self, row: Sequence[int]) -> list[int]:

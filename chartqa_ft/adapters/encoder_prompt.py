@@ -83,8 +83,7 @@ class EncoderPrompt(Adapter):
 
     def answer_tensors(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return `decoder_input_ids` and `labels`; see the class."""
-        answers = self.tokenize([self.answer_text(example) for example in examples])
-        rows = [self.end(example, ids) for example, ids in zip(examples, answers, strict=True)]
+        rows = self.answered_rows(examples, lambda rows: self.answer_rows([examples[row] for row in rows]))
         room = self.limit - len(self.start)
         rows = [
             self.cut_answer(example, row, room) if len(row) > room else row
@@ -93,8 +92,13 @@ class EncoderPrompt(Adapter):
         before = len(self.start) - 1
         return {
             "decoder_input_ids": pad_rows([[*self.start, *row[:-1]] for row in rows], self.pad_token_id),
-            "labels": pad_rows([[IGNORE_INDEX] * before + row for row in rows], IGNORE_INDEX),
+            "labels": pad_rows([[IGNORE_INDEX] * before + (row or [IGNORE_INDEX]) for row in rows], IGNORE_INDEX),
         }
+
+    def answer_rows(self, examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+        """Return the ids of each answer, with one EOS at the end."""
+        answers = self.tokenize([self.answer_text(example) for example in examples])
+        return [self.end(example, ids) for example, ids in zip(examples, answers, strict=True)]
 
     def check_lengths(self, examples: Sequence[Mapping[str, Any]], batch: Mapping[str, Any]) -> None:
         """Check that every prompt fits into the encoder.

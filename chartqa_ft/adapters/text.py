@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,8 +71,24 @@ class TextSide:
             ValueError: The record has no answer.
         """
         if example.get("answer") is None:
-            raise ValueError(f"{describe(example)} has no answer: encode it with with_answers=False")
+            raise ValueError(f"{describe(example)} has no answer to learn")
+        if isinstance(example["answer"], (list, tuple, set, frozenset, dict, bytes, bytearray)):
+            kind = type(example["answer"]).__name__
+            raise ValueError(
+                f"{describe(example)}: the answer {example['answer']!r} is a {kind}, which would be learned with its "
+                "brackets and quotes: give one text, as load_chartqa does"
+            )
         return encodable(str(example["answer"]))
+
+    def answered_rows(
+        self, examples: Sequence[Mapping[str, Any]], make: Callable[[list[int]], list[list[int]]]
+    ) -> list[list[int]]:
+        """Return `make(rows)` for the rows whose answer is not empty, and `[]`, no label, for each of the others."""
+        rows = [row for row, example in enumerate(examples) if example.get("answer") != ""]
+        answers: list[list[int]] = [[] for _ in examples]
+        for row, answer in zip(rows, make(rows) if rows else [], strict=True):
+            answers[row] = answer
+        return answers
 
     def end(self, example: Mapping[str, Any], ids: list[int], eos: int | None = None) -> list[int]:
         """Return the ids of an answer with exactly one EOS at the end.
@@ -162,6 +179,19 @@ def encodable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def has_answer(example: Mapping[str, Any]) -> bool:
+    """Return whether a record has an answer: not None, NaN (a missing value of pandas), or an empty or blank text.
+
+    Example:
+        >>> has_answer({"answer": 0}), has_answer({"answer": " "}), has_answer({})
+        (True, False, False)
+    """
+    answer = example.get("answer")
+    if isinstance(answer, str):
+        return bool(answer.strip())
+    return answer is not None and not (isinstance(answer, float) and math.isnan(answer))
 
 
 def describe(example: Mapping[str, Any]) -> str:

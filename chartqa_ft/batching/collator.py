@@ -14,6 +14,7 @@ from torch.utils.data import get_worker_info
 
 from ..adapters import IGNORE_INDEX, Adapter, compat
 from ..adapters.pixels import RawCharts, makes_raw_charts
+from ..adapters.text import describe, has_answer
 from ..data.chart_groups import digest, has_chart
 from ..images.cache import ChartCache
 from .rows import CHART_KEY, ROW_KEY
@@ -36,6 +37,8 @@ class ChartQACollator:
     Args:
         adapter: The family's adapter, from `adapter_for`.
         with_answers: Whether batches contain the answers and `labels`; `False` for generation only.
+        allow_unanswered: Encode records without an answer (None, NaN or a blank text) with labels of -100 only, for
+            evaluation: they are asked, and do not count in the loss. Otherwise they are an error.
         group_by_chart: Whether questions on a chart share an encoder pass; `None` if the adapter supports it.
         random_padding: Place charts at random on their canvas (the official training augmentation). `"seeded"` is
             reproducible; `"global"` uses numpy's global generator as transformers 4.28.1 did, which a resumed run or a
@@ -73,6 +76,7 @@ class ChartQACollator:
     raw_charts: bool = False
     chart_cache: ChartCache | None = None
     pack_questions: bool = False
+    allow_unanswered: bool = False
     _padded: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -104,7 +108,7 @@ class ChartQACollator:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the batch of some records, with the labels of filler rows ignored."""
-        batch = self.encode(examples)
+        batch = self.encode(self.answerable(examples) if self.with_answers else examples)
         if "labels" in batch:
             for row, example in enumerate(examples):
                 if ROW_KEY in example and not example[ROW_KEY].counts:
@@ -114,6 +118,27 @@ class ChartQACollator:
         if self.keep_rows:
             batch["rows"] = [row_texts(example) for example in examples]
         return batch
+
+    def answerable(self, examples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return the records as adapters take them, with "" for an answer that is missing.
+
+        Raises:
+            ValueError: A record has no answer, and `allow_unanswered` is off.
+        """
+        taken: list[Mapping[str, Any]] = []
+        for example in examples:
+            # Filler rows count nowhere. In an evaluation they are prompts alone, so that none outgrows the model.
+            filler = self.allow_unanswered and ROW_KEY in example and not example[ROW_KEY].counts
+            if has_answer(example) and not filler:
+                taken.append(example)
+            elif self.allow_unanswered:
+                taken.append({**example, "answer": ""})
+            else:
+                raise ValueError(
+                    f"{describe(example)} has no answer ({example.get('answer')!r}): give it one, or leave the record "
+                    "out of the training data"
+                )
+        return taken
 
     def encode(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the tensors of some records; `chart_index` says which chart each row shows, if any are shared."""

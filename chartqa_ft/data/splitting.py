@@ -97,7 +97,8 @@ def stratified_subset(dataset: Dataset, n: int | float, *, seed: int = 0) -> Dat
     has_source = "source" in dataset.column_names
     sources = dataset.with_format(None).select_columns(["source"])["source"] if has_source else [""] * total
     for index, source in enumerate(sources):
-        strata.setdefault(source, []).append(index)
+        # "Human" and " human" are one source, as for the metric.
+        strata.setdefault(str(source or "").strip().lower(), []).append(index)
     names = sorted(strata)
     sizes = {name: n * len(strata[name]) // total for name in names}
     by_remainder = sorted(names, key=lambda name: -(n * len(strata[name]) % total))

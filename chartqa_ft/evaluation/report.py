@@ -67,6 +67,10 @@ def write_metrics(folder: str | Path, result: EvaluationResult, *, report: str |
         content = {**numbers, "step": result.step, "decoding": as_json(result.decoding)}
         if result.part is not None:
             content["eval_dataset"] = result.part
+        if result.extract is not None:
+            content["extract"] = result.extract
+        if result.interval != "wilson":
+            content["interval"] = result.interval
     return write_json(Path(folder) / METRICS_NAME, content)
 
 
@@ -97,8 +101,9 @@ def find_predictions(result: EvaluationResult | None, output_dir: str | Path) ->
         return written
     moved = Path(output_dir) / PREDICTIONS_NAME
     if result is not None and written is not None and moved.is_file():
-        found = as_json(read_predictions(moved)[: len(result.rows)])
-        if found == as_json([{key: row.get(key) for key in FIELDS} for row in result.rows]):
+        both = (read_predictions(moved)[: len(result.rows)], result.rows)
+        found, expected = (as_json([{key: row.get(key) for key in FIELDS} for row in rows]) for rows in both)
+        if found == expected:
             return moved
     raise ValueError(
         "there are no predictions of these weights to push: evaluate them with write_predictions=True first, or push "

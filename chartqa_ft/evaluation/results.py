@@ -13,6 +13,8 @@ from ..hub.public import as_json
 SCORES_NAME = "chartqa_scores.json"
 _ADVICE = "resume from another checkpoint, or delete the file and evaluate again"
 _STORED = ("step", "prefix", "metrics", "decoding", "rows", "part")
+_STORED_SINCE = {"extract": None, "interval": "wilson"}
+"""Fields that files of earlier releases lack, with what they mean there."""
 _IDENTIFYING = ("chart_id", "question", "answer")
 
 
@@ -36,6 +38,10 @@ class EvaluationResult:
     """The evaluated records, used to find the charts of `rows`."""
     part: str | None = None
     """The name of `records` if the trainer has a dict of evaluation data sets."""
+    extract: str | None = None
+    """The name of the step that found the answers in the generated texts."""
+    interval: str = "wilson"
+    """How the intervals in `metrics` were computed."""
 
     def chart(self, row: Mapping[str, Any]) -> Any:
         """Return the image of one of `rows`, or `None` if `records` is a stream or does not hold that row."""
@@ -83,7 +89,7 @@ def write_scores(results: Mapping[int, EvaluationResult], checkpoint: str | Path
     """
     entries = []
     for result in results.values():
-        entry: dict[str, Any] = {name: getattr(result, name) for name in _STORED}
+        entry: dict[str, Any] = {name: getattr(result, name) for name in (*_STORED, *_STORED_SINCE)}
         answers = result.predictions
         entry["predictions"] = None
         if answers is not None and answers.is_relative_to(output_dir):
@@ -113,6 +119,7 @@ def read_scores(
         found = {}
         for entry in entries:
             stored = {name: entry[name] for name in _STORED}
+            stored |= {name: entry.get(name, default) for name, default in _STORED_SINCE.items()}
             file = None if entry["predictions"] is None else Path(output_dir) / entry["predictions"]
             records = eval_dataset.get(entry["part"]) if isinstance(eval_dataset, dict) else eval_dataset
             answers = file if file is not None and file.is_file() else None

@@ -9,7 +9,10 @@ from typing import Any
 from transformers import EvalPrediction
 from transformers.trainer_utils import denumpify_detensorize
 
+from ..adapters.text import has_answer
 from ..metrics.accuracy import per_example_correctness, relaxed_accuracy
+from ..metrics.correctness import variant_name
+from ..metrics.extraction import Extractor, extracted
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ def score_rows(
     rows: Sequence[dict[str, Any]],
     *,
     variant: str,
+    extract: str | Extractor | None = None,
+    interval: str = "wilson",
     compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
     """Return the metrics of answered rows, and set the verdict on each row as `correct`.
@@ -39,11 +44,13 @@ def score_rows(
             `loss_sum` (nats, summed over the answer's tokens) with `tokens` (their number). `question_type` and
             `year_flags`, which ChartQAPro has, reach the metric.
         variant: the variant of relaxed accuracy.
+        extract, interval: as in `relaxed_accuracy`. With `extract`, rows get the answer that was scored as
+            `extracted`; `prediction` stays as it was generated.
         compute_metrics: called with answers and references as lists of strings; its metrics are added.
 
     Returns:
-        `loss`, the mean over all answer tokens in nats, and the keys of `relaxed_accuracy` over the rows that have a
-        reference. Each is present only if the rows have what it needs.
+        `loss`, the mean over all answer tokens in nats (rows without an answer have none), and the keys of
+        `relaxed_accuracy` over the rows that have a reference. Each is present only if the rows have what it needs.
 
     Example:
         >>> rows = [{"answer": "10", "source": "human", "prediction": "10.2", "loss_sum": 3.0, "tokens": 2}]
@@ -52,13 +59,13 @@ def score_rows(
         (1.5, 1.0, 1.0)
     """
     metrics: dict[str, float] = {}
-    if rows and all("tokens" in row for row in rows):
-        metrics["loss"] = sum(row["loss_sum"] for row in rows) / max(sum(row["tokens"] for row in rows), 1)
+    if rows and all("tokens" in row for row in rows) and any(row["tokens"] for row in rows):
+        metrics["loss"] = sum(row["loss_sum"] for row in rows) / sum(row["tokens"] for row in rows)
     if not rows or not all("prediction" in row for row in rows):
         return metrics
     for row in rows:
         row["correct"] = None
-    scored = [row for row in rows if row["answer"] not in (None, "")]
+    scored = [row for row in rows if has_answer(row)]
     if not scored:
         return metrics
     if len(scored) < len(rows):
@@ -69,14 +76,34 @@ def score_rows(
         )
     answers, references = [row["prediction"] for row in scored], [str(row["answer"]) for row in scored]
     extras = {
-        name: [row[key] for row in scored]
+        name: [row.get(key) for row in scored]
         for name, key in (("question_types", "question_type"), ("year_flags", "year_flags"))
-        if all(row.get(key) is not None for row in scored)
+        if any(row.get(key) is not None for row in scored)
     }
-    texts: dict[str, Any] = {"predictions": answers, "references": references, "variant": variant, **extras}
-    metrics.update(relaxed_accuracy(sources=[row["source"] or "unknown" for row in scored], **texts))
-    for row, verdict in zip(scored, per_example_correctness(**texts), strict=True):
+    flagged = sum(row.get("year_flags") is not None for row in scored)
+    if variant_name(variant) == "chartqapro" and 0 < flagged < len(scored):
+        logger.warning(
+            "%d of %d questions have no year_flags: a number within 5 %% of a year counts as right there",
+            len(scored) - flagged,
+            len(scored),
+        )
+    texts, found = extracted(answers, extract)
+    scoring: dict[str, Any] = {"predictions": texts, "references": references, "variant": variant, **extras}
+    metrics.update(
+        relaxed_accuracy(
+            sources=[row["source"] or "unknown" for row in scored],
+            interval=interval,
+            chart_ids=[row.get("chart_id") for row in scored],
+            **scoring,
+        )
+    )
+    for row, verdict in zip(scored, per_example_correctness(**scoring), strict=True):
         row["correct"] = verdict
+    if extract is not None:
+        metrics["share_extracted"] = found / len(scored)
+        # Of every row, so that a comparison of files finds no mix.
+        for row, text in zip(rows, extracted((row["prediction"] for row in rows), extract)[0], strict=True):
+            row["extracted"] = text
     if compute_metrics is not None:
         metrics.update(compute_metrics(EvalPrediction(predictions=answers, label_ids=references)))
     return denumpify_detensorize(metrics)

@@ -9,12 +9,14 @@ from .accuracy import per_example_correctness, relaxed_accuracy
 from .anls import anls
 from .comparison import compare_predictions
 from .correctness import ALIASES, VARIANTS, relaxed_correctness
+from .extraction import EXTRACTORS
 from .intervals import mcnemar_exact, newcombe_paired_interval, paired_comparison, wilson_interval
 from .predictions import read_predictions
 from .table import format_table
 
 __all__ = [
     "ALIASES",
+    "EXTRACTORS",
     "VARIANTS",
     "RelaxedAccuracy",
     "anls",

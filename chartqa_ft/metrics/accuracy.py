@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from .answers import as_targets, as_text, to_number
+from .clustered import chart_numbers, clustered_interval, clustered_mean_interval
 from .correctness import best_score, scorer_of, variant_name
+from .extraction import Extractor, extracted
 from .intervals import (
     bootstrap_means,
     check_confidence,
@@ -20,6 +23,7 @@ from .intervals import (
     percentile_interval,
     wilson_interval,
 )
+from .notation import DETECTED, Notation, chosen_variant, to_point
 
 __all__ = ["per_example_correctness", "relaxed_accuracy"]
 
@@ -28,6 +32,9 @@ SPLITS = ("human", "augmented")
 """The two halves of ChartQA's splits: questions written by people, and generated ones."""
 # The question types of ChartQAPro that lmms-eval scores by exact match, unlike the official script.
 CHOICE_QUESTION_TYPES = frozenset({"fact_checking", "multi_choice"})
+INTERVALS = ("wilson", "bootstrap", "clustered")
+
+Item = TypeVar("Item")
 
 
 def per_example_correctness(
@@ -38,20 +45,24 @@ def per_example_correctness(
     year_flags: Sequence[object] | None = None,
     question_types: Sequence[str | None] | None = None,
     exact_choice: bool = False,
+    extract: str | Extractor | None = None,
 ) -> list[float]:
     """Return the `relaxed_correctness` of each prediction with its reference, in order.
 
     Args:
         predictions, references: one entry per question, as in `relaxed_correctness`.
-        variant: as in `relaxed_correctness`.
+        variant: as in `relaxed_correctness`, or `"detect_decimal_comma"`, which is `decimal_comma` or `pix2struct` as
+            all references together decide (see `notation.find_notation`).
         year_flags: for `chartqapro`, the data set's `Year` value of each question ("YES", "NO", a boolean or a list).
         question_types: for `chartqapro`, the data set's `Question Type` of each question.
         exact_choice: for `chartqapro`, score Fact Checking and Multi Choice questions by exact match, as lmms-eval
             does and the official script does not. Needs `question_types`.
+        extract: a name from `EXTRACTORS` or a callable that finds the answer in each prediction (see `extraction.py`).
+            `None` scores predictions as they are.
 
     Raises:
-        ValueError: the variant is unknown, lengths differ (the message gives them), or `exact_choice` is set without
-            `question_types`.
+        ValueError: the variant or extraction is unknown, lengths differ (the message gives them), or
+            `exact_choice` is set without `question_types`.
         TypeError: a single string was given instead of a list.
 
     Example:
@@ -59,6 +70,9 @@ def per_example_correctness(
         [1.0, 0.0, 1.0]
     """
     texts, targets = _texts(predictions, references)
+    texts, _ = extracted(texts, extract)
+    if variant_name(variant) == DETECTED:
+        variant, _ = chosen_variant(DETECTED, targets)
     return _verdicts(
         texts, targets, variant, year_flags=year_flags, question_types=question_types, exact_choice=exact_choice
     )
@@ -123,19 +137,37 @@ def _slug(name: object) -> str:
     return re.sub(r"\W+", "_", as_text(name).strip().lower()).strip("_") or "unknown"
 
 
-def _groups(verdicts: list[float], labels: Iterable[object] | None, prefix: str) -> dict[str, list[float]]:
-    """Group verdicts by label: `human`, `augmented`, or `prefix` and the label in lower case, others as `_`."""
-    groups: dict[str, list[float]] = {}
-    names: dict[object, str | None] = {None: None, "unknown": None, "": None}
-    if prefix == "source_":
-        names.update({split: split for split in SPLITS})
-    for verdict, label in zip(verdicts, labels or (), strict=labels is not None):
+def _groups(items: list[Item], labels: Iterable[object] | None, prefix: str) -> dict[str, list[Item]]:
+    """Group verdicts or charts by label: `human`, `augmented`, or `prefix` and the slug of the label."""
+    groups: dict[str, list[Item]] = {}
+    names: dict[object, str | None] = {None: None}
+    for item, label in zip(items, labels or (), strict=labels is not None):
         if label not in names:
-            names[label] = prefix + _slug(label)
+            names[label] = _group_name(label, prefix)
         name = names[label]
         if name is not None:
-            groups.setdefault(name, []).append(verdict)
+            groups.setdefault(name, []).append(item)
     return groups
+
+
+def source_of(label: object) -> str | None:
+    """Return the name of a source: `human` and `augmented` in any case, other names unchanged, None if unknown.
+
+    Example:
+        >>> source_of(" Human"), source_of("My set"), source_of("Unknown")
+        ('human', 'My set', None)
+    """
+    folded = "" if label is None else as_text(label).strip().lower()
+    if folded in ("", "unknown"):
+        return None
+    return folded if folded in SPLITS else as_text(label)
+
+
+def _group_name(label: object, prefix: str) -> str | None:
+    name = source_of(label)
+    if name is None or (prefix == "source_" and name in SPLITS):
+        return name
+    return prefix + _slug(label)
 
 
 def relaxed_accuracy(
@@ -152,16 +184,22 @@ def relaxed_accuracy(
     question_types: Iterable[str | None] | None = None,
     exact_choice: bool = False,
     diagnostics: bool = True,
+    extract: str | Extractor | None = None,
+    chart_ids: Iterable[object] | None = None,
 ) -> dict[str, float | int]:
     """Return the share of right answers: pooled, by source, and the mean of ChartQA's two splits, with intervals.
 
     Args:
         predictions, references: one entry per question, as in `relaxed_correctness`.
-        sources: `"human"`, `"augmented"` or `"unknown"` (or None) per question. Any other name is a source too.
-        variant, year_flags, question_types, exact_choice: as in `per_example_correctness`.
+        sources: `"human"`, `"augmented"` or `"unknown"` (or None) per question, in any case and with outer white
+            space. Any other name is a source too.
+        variant, year_flags, question_types, exact_choice, extract: as in `per_example_correctness`.
         confidence: the confidence level of the intervals.
-        interval: `"wilson"` (closed form) or `"bootstrap"` (percentiles over `n_resamples` resampled sets of
-            questions, drawn with `seed`; stratified by source for the mean of splits, but not for the pooled figure).
+        interval: `"wilson"` (closed form), `"bootstrap"` (percentiles over `n_resamples` resampled sets of
+            questions, drawn with `seed`; stratified by source for the mean of splits, but not for the pooled figure),
+            or `"clustered"` (sandwich estimate for questions that share charts, see `clustered.py`).
+        chart_ids: the chart of each question, for `"clustered"`. Questions without one (None or "") count as being on
+            charts of their own.
         diagnostics: also report why answers may have been counted wrong or right.
 
     Returns:
@@ -181,7 +219,13 @@ def relaxed_accuracy(
           `share_comma`, `share_dollar` (containing that character), `share_empty` (only white space),
           `share_unparsable_number` (not a number although a label is one); and `accuracy_lenient`,
           `accuracy_strict_year`: the pooled figure under those variants. A lenient score above the default points to
-          formatting rather than reading; a strict_year score below it shows what the 5 % tolerance on years hides.
+          formatting rather than reading; a strict_year score below it shows what the 5 % tolerance on years hides;
+        - `share_decimal_comma`, the share of labels that are numbers with a decimal comma, if there are any. A warning
+          is logged if the variant does not read them. For `detect_decimal_comma`, `read_decimal_comma` is 1.0 if it
+          found decimal commas, else 0.0;
+        - with `extract`, `share_extracted`: the share of predictions in which an answer was found. The others are
+          scored unchanged;
+        - with clustered intervals, `n_charts`. A group of questions that are all on one chart has no limits.
 
     Raises:
         ValueError: there are no questions, lengths differ (the message gives them), the variant or interval is
@@ -196,43 +240,66 @@ def relaxed_accuracy(
         (0.5, 1.0, 2)
     """
     check_confidence(confidence)
-    if interval not in ("wilson", "bootstrap"):
-        raise ValueError(f"interval must be 'wilson' or 'bootstrap', and is {interval!r}")
+    if interval not in INTERVALS:
+        raise ValueError(f"interval must be 'wilson', 'bootstrap' or 'clustered', and is {interval!r}")
+    if interval == "clustered" and chart_ids is None:
+        raise ValueError("interval='clustered' needs chart_ids=, the chart of each question")
     texts, targets = _texts(predictions, references)
     if not texts:
         variant_name(variant)
         raise ValueError("relaxed accuracy of no predictions is undefined: the list of predictions is empty")
     labels = _same_length("sources", sources, len(texts))
     kinds = _same_length("question_types", question_types, len(texts))
+    charts = _same_length("chart_ids", chart_ids, len(texts))
+    texts, found = extracted(texts, extract)
+    chosen, notation = chosen_variant(variant_name(variant), targets)
     verdicts = _verdicts(
-        texts, targets, variant, year_flags=year_flags, question_types=kinds, exact_choice=exact_choice
+        texts, targets, chosen, year_flags=year_flags, question_types=kinds, exact_choice=exact_choice
     )
+    numbers = chart_numbers(charts or ())
+    clusters = {"": numbers}
+    if interval == "clustered":
+        clusters |= {**_groups(numbers, labels, "source_"), **_groups(numbers, kinds, "type_")}
     groups = {"": verdicts, **_groups(verdicts, labels, "source_"), **_groups(verdicts, kinds, "type_")}
 
     metrics: dict[str, float | int] = {}
     samples = {}
+    limits: tuple[float, float] | None
     for name, group in groups.items():
         key = _join(METRIC, name)
         metrics[key] = mean(group)
         metrics[_join("n", name)] = len(group)
         if interval == "wilson":
             limits = wilson_interval(metrics[key], len(group), confidence=confidence)
+        elif interval == "clustered":
+            limits = clustered_interval(group, clusters[name], confidence=confidence)
         else:
             samples[name] = bootstrap_means(group, n_resamples=n_resamples, seed=seed, stream=name)
             limits = percentile_interval(samples[name], confidence=confidence)
-        metrics[f"{key}_ci_low"], metrics[f"{key}_ci_high"] = limits
+        if limits is not None:
+            metrics[f"{key}_ci_low"], metrics[f"{key}_ci_high"] = limits
     if all(split in groups for split in SPLITS):
         key = f"{METRIC}_mean_of_splits"
         parts = [(metrics[f"{METRIC}_{split}"], len(groups[split])) for split in SPLITS]
         metrics[key] = math.fsum(accuracy for accuracy, _ in parts) / 2
         if interval == "wilson":
             limits = mean_of_wilson_intervals(parts, confidence=confidence)
+        elif interval == "clustered":
+            sides = [(groups[split], clusters[split]) for split in SPLITS]
+            limits = clustered_mean_interval(sides, confidence=confidence)
         else:
             limits = percentile_interval((samples["human"] + samples["augmented"]) / 2, confidence=confidence)
-        metrics[f"{key}_ci_low"], metrics[f"{key}_ci_high"] = limits
+        if limits is not None:
+            metrics[f"{key}_ci_low"], metrics[f"{key}_ci_high"] = limits
     metrics[f"{METRIC}_confidence"] = confidence
+    if interval == "clustered":
+        metrics["n_charts"] = len(set(numbers))
+    if extract is not None:
+        metrics["share_extracted"] = found / len(texts)
+    if variant_name(variant) == DETECTED:
+        metrics["read_decimal_comma"] = float(chosen == "decimal_comma")
     if diagnostics:
-        metrics.update(_diagnostics(texts, targets))
+        metrics.update(_diagnostics(texts, targets, chosen, notation))
     return metrics
 
 
@@ -245,18 +312,32 @@ def _is_number(text: str) -> bool:
     return number is not None and math.isfinite(number)
 
 
-def _diagnostics(texts: list[str], targets: list[str | list[str]]) -> dict[str, float]:
+def _diagnostics(
+    texts: list[str], targets: list[str | list[str]], variant: str, notation: Notation
+) -> dict[str, float]:
     n = len(texts)
-    unparsable = 0
-    for text, target in zip(texts, targets, strict=True):
-        if to_number(text) is None:
-            unparsable += _is_number(target) if type(target) is str else any(map(_is_number, target))
-    return {
+    shares = {
         "share_trailing_dot": sum(text.rstrip().endswith(".") for text in texts) / n,
         "share_percent": sum("%" in text for text in texts) / n,
         "share_comma": sum("," in text for text in texts) / n,
         "share_dollar": sum("$" in text for text in texts) / n,
         "share_empty": sum(not text or text.isspace() for text in texts) / n,
+    }
+    if notation.comma:
+        shares["share_decimal_comma"] = notation.comma / n
+    if variant == "decimal_comma":
+        # The variants below read numbers with a decimal point.
+        texts = [to_point(text) or text for text in texts]
+        targets = [
+            to_point(target) or target if isinstance(target, str) else [to_point(item) or item for item in target]
+            for target in targets
+        ]
+    unparsable = 0
+    for text, target in zip(texts, targets, strict=True):
+        if to_number(text) is None:
+            unparsable += _is_number(target) if isinstance(target, str) else any(map(_is_number, target))
+    return {
+        **shares,
         "share_unparsable_number": unparsable / n,
         "accuracy_lenient": mean(_verdicts(texts, targets, "lenient")),
         "accuracy_strict_year": mean(_verdicts(texts, targets, "strict_year")),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .accuracy import per_example_correctness
+from .accuracy import per_example_correctness, source_of
+from .answers import as_targets
+from .clustered import chart_numbers, clustered_comparison
+from .correctness import variant_name
+from .extraction import Extractor, extract_name
 from .intervals import paired_comparison
+from .notation import chosen_variant
 from .predictions import read_predictions
 
-_MUST_AGREE = ("question", "answer", "chart_id", "source")
+_MUST_AGREE = ("question", "answer", "chart_id", "source", "year_flags", "question_type")
 
 
 def compare_predictions(
@@ -24,6 +29,11 @@ def compare_predictions(
     interval: str | None = None,
     n_resamples: int = 10_000,
     seed: int = 0,
+    extract: str | Extractor | None = None,
+    chart_ids: Iterable[object] | None = None,
+    year_flags: Iterable[object] | None = None,
+    question_types: Iterable[Any] | None = None,
+    exact_choice: bool = False,
 ) -> dict[str, Any]:
     """Test whether two systems differ on the same questions, and return the difference with its interval.
 
@@ -31,9 +41,15 @@ def compare_predictions(
         a, b: each the path of a predictions.jsonl, or a list of its records (dicts with `answer`, `prediction` and
             preferably `index`, `question`, `chart_id`, `source`), which are matched by `index` in any order; or both
             lists of bare predictions in the order of `references`.
-        references, sources: the labels and sources of bare predictions; records bring their own.
+        references, sources, chart_ids, year_flags, question_types: labels, sources, charts, year flags and question
+            types of bare predictions; records bring their own.
         variant: the variant of relaxed accuracy that scores both; `correct` in a file is not used.
-        confidence, interval, n_resamples, seed: as in `intervals.paired_comparison`.
+        confidence, interval, n_resamples, seed: as in `intervals.paired_comparison`. `interval` may also be
+            `"clustered"`, for questions that share charts (see `clustered.clustered_comparison`); a source whose
+            questions are all on one chart gets the default interval then.
+        extract: a name from `EXTRACTORS` or a callable, applied to the predictions of both. By default the answers
+            that the evaluations scored are compared: `extracted`, in records that have it.
+        exact_choice: as in `per_example_correctness`.
 
     Returns:
         The dict of `intervals.paired_comparison` (`difference` is the accuracy of b minus that of a), with `variant`,
@@ -41,7 +57,8 @@ def compare_predictions(
 
     Raises:
         ValueError: the questions are not the same (the message names the first difference), a record lacks an answer
-            or prediction or repeats an index, references are missing or not allowed, or there are no questions.
+            or prediction or repeats an index, references are missing or not allowed, there are no questions, or
+            answers were extracted in some of the records only.
 
     Example:
         >>> result = compare_predictions(["1", "2", "3"], ["1", "2", "4"], references=["1", "2", "4"])
@@ -50,11 +67,18 @@ def compare_predictions(
     """
     (predictions_a, a_has_records), (predictions_b, b_has_records) = _read(a), _read(b)
     if a_has_records and b_has_records:
-        if references is not None or sources is not None:
-            raise ValueError("records carry their own answers and sources; pass references only with bare predictions")
-        predictions_a, predictions_b, references, sources = _aligned(
-            _by_index("a", predictions_a), _by_index("b", predictions_b)
-        )
+        given = (references, sources, chart_ids, year_flags, question_types)
+        if any(values is not None for values in given):
+            raise ValueError(
+                "records carry their own answers and sources, charts, year flags and question types; pass references "
+                "only with bare predictions"
+            )
+        by_index_a, by_index_b = _by_index("a", predictions_a), _by_index("b", predictions_b)
+        text = "prediction" if extract is not None else _scored_text(by_index_a, by_index_b)
+        predictions_a, predictions_b, references, sources = _aligned(by_index_a, by_index_b, text)
+        chart_ids = _of_either(by_index_a, by_index_b, "chart_id")
+        year_flags = _of_either(by_index_a, by_index_b, "year_flags")
+        question_types = _of_either(by_index_a, by_index_b, "question_type")
     elif a_has_records or b_has_records:
         raise ValueError("a and b must both be records (or files of them) or both be lists of bare predictions")
     else:
@@ -66,24 +90,71 @@ def compare_predictions(
             raise ValueError(f"a has {len(predictions_a)} predictions and b has {len(predictions_b)}")
         if sources is not None and len(sources) != len(references):
             raise ValueError(f"there are {len(references)} references and {len(sources)} sources")
-    verdicts_a = per_example_correctness(predictions=predictions_a, references=references, variant=variant)
-    verdicts_b = per_example_correctness(predictions=predictions_b, references=references, variant=variant)
-    options: dict[str, Any] = {
-        "confidence": confidence,
-        "interval": interval,
-        "n_resamples": n_resamples,
-        "seed": seed,
+    charts = None if chart_ids is None else chart_numbers(chart_ids)
+    if charts is not None and len(charts) != len(references):
+        raise ValueError(f"there are {len(references)} references and {len(charts)} chart_ids")
+    if interval == "clustered" and charts is None:
+        raise ValueError("interval='clustered' needs the chart of each question: chart_ids=, or records with chart_id")
+    chosen, _ = chosen_variant(variant_name(variant), [as_targets(reference) for reference in references])
+    scoring: dict[str, Any] = {
+        "references": references,
+        "variant": chosen,
+        "extract": extract,
+        "year_flags": None if year_flags is None else list(year_flags),
+        "question_types": None if question_types is None else list(question_types),
+        "exact_choice": exact_choice,
     }
-    result: dict[str, Any] = paired_comparison(verdicts_a, verdicts_b, **options)
+    verdicts_a = per_example_correctness(predictions=predictions_a, **scoring)
+    verdicts_b = per_example_correctness(predictions=predictions_b, **scoring)
+
+    def compared(rows: Sequence[int]) -> dict[str, Any]:
+        on = None if charts is None else [charts[i] for i in rows]
+        of_a, of_b = [verdicts_a[i] for i in rows], [verdicts_b[i] for i in rows]
+        if interval == "clustered" and on is not None and (len(set(on)) > 1 or len(rows) == len(verdicts_a)):
+            return clustered_comparison(of_a, of_b, on, confidence=confidence)
+        return paired_comparison(
+            of_a,
+            of_b,
+            confidence=confidence,
+            interval=None if interval == "clustered" else interval,
+            n_resamples=n_resamples,
+            seed=seed,
+        )
+
+    result = compared(range(len(verdicts_a)))
     result |= {"variant": variant, "confidence": confidence}
-    named = sorted({source for source in sources or () if source not in (None, "", "unknown")})
-    if named:
-        rows = {name: [i for i, source in enumerate(sources or ()) if source == name] for name in named}
-        result["by_source"] = {
-            name: paired_comparison([verdicts_a[i] for i in at], [verdicts_b[i] for i in at], **options)
-            for name, at in rows.items()
-        }
+    if extract is not None:
+        result["extract"] = extract_name(extract)
+    rows_of: dict[str, list[int]] = {}
+    for row, source in enumerate(sources or ()):
+        name = source_of(source)
+        if name is not None:
+            rows_of.setdefault(name, []).append(row)
+    if rows_of:
+        result["by_source"] = {name: compared(rows) for name, rows in sorted(rows_of.items())}
     return result
+
+
+def _scored_text(a: dict[object, Mapping], b: dict[object, Mapping]) -> str:
+    """Return the key of the answers that the evaluations scored: `extracted` if all records have it."""
+    in_a, in_b = (sum("extracted" in record for record in side.values()) for side in (a, b))
+    if (in_a, in_b) == (len(a), len(b)) and a:
+        return "extracted"
+    if in_a or in_b:
+        raise ValueError(
+            f"answers were extracted in {in_a} of {len(a)} records of a and {in_b} of {len(b)} of b, so their scores "
+            "cannot be compared: pass extract=, to extract the answers of both"
+        )
+    return "prediction"
+
+
+def _of_either(a: dict[object, Mapping], b: dict[object, Mapping], key: str) -> list[object] | None:
+    """Return the value of each question in the records of a, or else of b; None if no record has one.
+
+    Files of earlier releases have neither year flags nor question types.
+    """
+    values = [record.get(key) if record.get(key) is not None else b[index].get(key) for index, record in a.items()]
+    return values if any(value is not None for value in values) else None
 
 
 def _read(side: str | os.PathLike[str] | Iterable[object]) -> tuple[list, bool]:
@@ -108,8 +179,8 @@ def _by_index(name: str, records: list[Mapping]) -> dict[object, Mapping]:
     return by_index
 
 
-def _aligned(a: dict[object, Mapping], b: dict[object, Mapping]) -> tuple[list, list, list, list]:
-    """Return the predictions of a, the predictions of b, the answers and the sources, in the order of a."""
+def _aligned(a: dict[object, Mapping], b: dict[object, Mapping], text: str) -> tuple[list, list, list, list]:
+    """Return the predictions of a, the predictions of b (key `text`), answers and sources, in the order of a."""
     for one, other, names in ((a, b, "a and not in b"), (b, a, "b and not in a")):
         missing = next((index for index in one if index not in other), None)
         if missing is not None:
@@ -123,8 +194,8 @@ def _aligned(a: dict[object, Mapping], b: dict[object, Mapping]) -> tuple[list, 
                     f"not the same questions: at index {index!r} {key} is {there!r} in a and {here!r} in b"
                 )
     return (
-        [record["prediction"] for record in a.values()],
-        [b[index]["prediction"] for index in a],
+        [record[text] for record in a.values()],
+        [b[index][text] for index in a],
         [record["answer"] for record in a.values()],
         [record.get("source") for record in a.values()],
     )

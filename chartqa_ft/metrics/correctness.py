@@ -21,6 +21,7 @@ from functools import lru_cache, partial
 
 from .anls import anls
 from .answers import LONGEST_CACHED, LONGEST_LIST, as_targets, as_text, to_list, to_number
+from .notation import DETECTED, drop_thousands_commas, to_point
 
 TOLERANCE = 0.05
 # Labels that strict_year takes for a calendar year. Charts range from early statistics to projections for 2100;
@@ -147,7 +148,7 @@ def _lenient_form(text: str) -> tuple[str, float | None, bool]:
         end = len(text)
         while end and text[end - 1] != "%" and (text[end - 1] in string.punctuation or text[end - 1].isspace()):
             end -= 1
-        text = text[:end].replace(",", "").replace("$", "")
+        text = drop_thousands_commas(text[:end]).replace("$", "")
     elif text[:1] == text[-1:] and text[:1] in ('"', "'"):
         text = text[1:-1]
     bare = text.strip()
@@ -169,7 +170,8 @@ def lenient(prediction: str, target: str) -> float:
     """Score like lm-evaluation-harness (without its search for "answer:"), which ignores commas, `$`, `%` and final
     punctuation.
 
-    Texts with a digit lose trailing punctuation and white space, commas and `$`; other texts lose a pair of quotes. A
+    Texts with a digit lose trailing punctuation and white space, `$` and commas; other texts lose a pair of quotes. A
+    comma that may be a decimal comma stays, so that `126` is wrong for `12,5` (the original deletes every comma). A
     percent sign on either side may mean percentage points or a hundredth. A single-letter target matches any text that
     starts with it (multiple choice). Trailing punctuation is dropped from predicted texts, not from target texts.
 
@@ -184,6 +186,21 @@ def lenient(prediction: str, target: str) -> float:
     if len(clean_t) == 1 and clean_t.isalpha() and clean_p:
         return 1.0 if clean_p[0].lower() == clean_t.lower() else 0.0
     return 1.0 if clean_p.rstrip(string.punctuation).lower() == clean_t.lower() else 0.0
+
+
+def decimal_comma(prediction: str, target: str) -> float:
+    """Score like `pix2struct`, with numbers in decimal comma notation: `1.204,50` is 1204.5, and `1.204` is 1204.
+
+    Numbers in other notations are texts: `12.5` is wrong for `12,5`. See `notation.to_point`.
+
+    Example:
+        >>> decimal_comma("1.250", "1.204,50"), decimal_comma("126", "12,5")
+        (1.0, 0.0)
+    """
+    p, t = to_point(prediction), to_point(target)
+    if p is not None and t is not None:
+        return pix2struct(p, t)
+    return exact_match(prediction, target)
 
 
 # ------------------------------------------------------------------ ChartQAPro
@@ -281,6 +298,7 @@ VARIANTS: dict[str, Callable[..., float]] = {
     "lenient": lenient,
     "strict_year": strict_year,
     "exact_match": exact_match,
+    "decimal_comma": decimal_comma,
     "chartqapro": chartqapro,
 }
 ALIASES = {"relaxed": "pix2struct", "lmms_eval": "pix2struct", "qwen_vl": "swapped", "internvl": "swapped"}
@@ -297,8 +315,8 @@ def variant_name(variant: str) -> str:
         ('pix2struct', 'unichart')
     """
     name = ALIASES.get(variant, variant) if isinstance(variant, str) else variant
-    if not isinstance(name, str) or name not in VARIANTS:
-        known = ", ".join([*VARIANTS, *(f"{alias} (= {name})" for alias, name in ALIASES.items())])
+    if not isinstance(name, str) or name not in (*VARIANTS, DETECTED):
+        known = ", ".join([*VARIANTS, DETECTED, *(f"{alias} (= {name})" for alias, name in ALIASES.items())])
         raise ValueError(f"unknown variant {variant!r} of relaxed accuracy; known are {known}")
     return name
 
@@ -319,8 +337,8 @@ def relaxed_correctness(
         target: a string, number or None likewise, or a list, tuple, set or array of accepted answers, of which the
             best one counts (0.0 if it is empty).
         variant: `pix2struct` (aliases `relaxed`, `lmms_eval`), `unichart`, `vlmevalkit`, `swapped` (aliases `qwen_vl`,
-            `internvl`), `vlmevalkit_legacy`, `lenient`, `strict_year`, `exact_match` or `chartqapro`: see the
-            functions of these names.
+            `internvl`), `vlmevalkit_legacy`, `lenient`, `strict_year`, `exact_match`, `decimal_comma` or
+            `chartqapro`: see the functions of these names.
         year_flags, exact: see `chartqapro`; the other variants ignore them.
 
     Returns:
@@ -349,6 +367,11 @@ def scorer_of(variant: str, year_flags: object = None, exact: bool = False) -> C
         1.0
     """
     name = variant_name(variant)
+    if name == DETECTED:
+        raise ValueError(
+            f"{DETECTED} needs the labels of a whole data set, as relaxed_accuracy gets them: for one answer name the "
+            "notation by variant='decimal_comma' or 'pix2struct'"
+        )
     return partial(VARIANTS[name], year_flags=year_flags, exact=exact) if name == "chartqapro" else VARIANTS[name]
 
 

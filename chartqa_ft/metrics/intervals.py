@@ -1,7 +1,7 @@
 """Statistics of scores: confidence intervals of an accuracy, and the paired comparison of two systems.
 
-Verdicts are fractions between 0 and 1, one per question, almost always 0.0 or 1.0. All intervals treat questions as
-independent. ChartQA asks 1.66 questions a chart (test), so the true uncertainty is somewhat larger.
+Verdicts are fractions between 0 and 1, one per question, almost always 0.0 or 1.0. The intervals of this module
+treat questions as independent; `clustered.py` has those for questions that share charts.
 
 References
     Wilson 1927, J. Amer. Stat. Assoc. 22:209-212.

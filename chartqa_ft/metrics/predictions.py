@@ -11,14 +11,17 @@ from typing import Any
 from ..files import written_whole
 
 FIELDS = ("index", "chart_id", "question", "answer", "prediction", "correct", "source")
+OPTIONAL_FIELDS = ("extracted", "question_type", "year_flags")
+"""Fields of rows that have them: the answer that was scored, if it was extracted from the prediction, and what
+ChartQAPro's metric reads."""
 
 
 def write_predictions(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
     """Write rows as JSON lines; the file appears whole or not at all.
 
     Args:
-        rows: dicts with the keys of `FIELDS`; other keys are ignored. `correct` is the metric's verdict, 0.0 or 1.0,
-            or between them for ANLS.
+        rows: dicts with the keys of `FIELDS` and perhaps those of `OPTIONAL_FIELDS`; other keys are ignored. `correct`
+            is the metric's verdict, 0.0 or 1.0, or between them for ANLS.
         path: the file to write. Its folder is created if it is missing.
 
     Returns:
@@ -34,7 +37,8 @@ def write_predictions(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike
     with written_whole(Path(path)) as file:
         for row in rows:
             # Lone surrogates are legal in Python strings but not in UTF-8; ASCII escapes hold any answer.
-            file.write(json.dumps({key: row[key] for key in FIELDS}) + "\n")
+            more = {key: row[key] for key in OPTIONAL_FIELDS if row.get(key) is not None}
+            file.write(json.dumps({key: row[key] for key in FIELDS} | more) + "\n")
     return Path(path)
 
 

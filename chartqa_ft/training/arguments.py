@@ -16,7 +16,9 @@ from transformers.trainer_utils import IntervalStrategy
 from ..evaluation.answer_queue import WINDOW
 from ..files import write_whole
 from ..hub.public import as_json, public_values
+from ..metrics.accuracy import INTERVALS
 from ..metrics.correctness import variant_name
+from ..metrics.extraction import extract_name, extractor_of
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +152,23 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     )
     """The variant of `eval_relaxed_accuracy`; see `chartqa_ft.relaxed_correctness`."""
 
+    metric_extract: str | None = field(
+        default=None,
+        metadata={
+            "help": "Step that finds the final answer in a generated text before it is scored, such as answer_line, "
+            "boxed or after_think. Unset: the whole text is the answer."
+        },
+    )
+    """Step that finds the final answer in a generated text before it is scored: a name from
+    `chartqa_ft.metrics.EXTRACTORS`, or a function that takes the text and returns the answer or `None`. `None` scores
+    the whole text."""
+
+    metric_interval: str = field(
+        default="wilson",
+        metadata={"help": "Intervals of relaxed accuracy: wilson, bootstrap, or clustered (by chart_id)."},
+    )
+    """Intervals of relaxed accuracy: `"wilson"`, `"bootstrap"`, or `"clustered"` for questions that share charts."""
+
     eval_subset: float | None = field(
         default=None,
         metadata={
@@ -247,6 +266,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     def _refuse(self) -> None:
         """Refuse combinations that would silently do something else than asked."""
         variant_name(self.metric_variant)
+        extractor_of(self.metric_extract)
         for refused, message in (
             (
                 self.remove_unused_columns,
@@ -274,6 +294,10 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
             (
                 self.generation_max_new_tokens < 1,
                 f"generation_max_new_tokens must be at least 1, got {self.generation_max_new_tokens}",
+            ),
+            (
+                self.metric_interval not in INTERVALS,
+                f"metric_interval must be one of {', '.join(INTERVALS)}, got {self.metric_interval!r}",
             ),
             (self.eval_window < 1, f"eval_window must be at least 1 batch, got {self.eval_window}"),
             (
@@ -339,6 +363,10 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         """The precision of the forward pass: "bf16", "fp16" or "fp32"."""
         mixed = str(self.mixed_precision)
         return "fp32" if mixed == "no" else mixed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments as upstream does, with the name of a `metric_extract` that is a function."""
+        return {**super().to_dict(), "metric_extract": extract_name(self.metric_extract)}
 
     def save_json(self, path: str | Path) -> None:
         """Write the arguments as JSON without tokens. Upstream's `training_args.bin` is a pickle that holds them."""

@@ -62,7 +62,7 @@ def make_collators(
             keep_rows=log_rows,
             pack_questions=_packs_questions(adapter, args, model, grouped=group, own_loss=own_loss),
         ),
-        "eval": make(keep_rows=True),
+        "eval": make(keep_rows=True, allow_unanswered=True),
         "test": make(keep_rows=True, with_answers=False),
     }
 

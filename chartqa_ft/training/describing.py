@@ -89,6 +89,8 @@ def describe_model(
             "metrics": result.metrics,
             "metric_prefix": result.prefix,
             "decoding": result.decoding,
+            "metric_extract": result.extract,
+            "metric_interval": result.interval,
             "samples": [_sample(row, result, include_images) for row in result.rows],
         }
     found |= facts

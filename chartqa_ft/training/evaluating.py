@@ -20,6 +20,7 @@ from ..data.splitting import stratified_subset
 from ..evaluation.answer_queue import AnswerQueue
 from ..evaluation.results import EvaluationResult, part_of, read_scores
 from ..evaluation.scoring import each_row_once, score_rows
+from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
 from .arguments import ChartQATrainingArguments
 from .losses import AnswerLoss, sum_by_row
@@ -156,7 +157,13 @@ class Evaluator:
         rows, self.rows = each_row_once(gathered), []
         if self._row_numbers is not None:
             rows = [{**row, "index": self._row_numbers[row["index"]]} for row in rows]
-        scores = score_rows(rows, variant=self.args.metric_variant, compute_metrics=compute_metrics)
+        scores = score_rows(
+            rows,
+            variant=self.args.metric_variant,
+            extract=self.args.metric_extract,
+            interval=self.args.metric_interval,
+            compute_metrics=compute_metrics,
+        )
         start = f"{prefix}_"
         metrics = output.metrics | {key if key.startswith(start) else start + key: scores[key] for key in scores}
         if predictions is not None and rows and "correct" in rows[0]:
@@ -193,4 +200,6 @@ class Evaluator:
             predictions=predictions if predictions.is_file() else None,
             records=records,
             part=part_of(records, eval_dataset),
+            extract=extract_name(self.args.metric_extract),
+            interval=self.args.metric_interval,
         )

@@ -152,7 +152,10 @@ def test_accuracy_by_question_type() -> None:
             {"predictions": ["1"], "references": ["1"], "question_types": ["a", "b"]},
             "1 predictions and 2 question_types",
         ),
-        ({"predictions": ["1"], "references": ["1"], "interval": "wald"}, "'wilson' or 'bootstrap'.*'wald'"),
+        (
+            {"predictions": ["1"], "references": ["1"], "interval": "wald"},
+            "'wilson', 'bootstrap' or 'clustered'.*'wald'",
+        ),
         ({"predictions": ["1"], "references": ["1"], "confidence": 95}, "between 0 and 1"),
     ],
 )

@@ -91,6 +91,10 @@ class CardFacts:
     metric_prefix: str = ""
     """Prefix of every key of `metrics`, such as a Trainer's `"eval_"`."""
     metric_variant: str = "pix2struct"
+    metric_extract: str | None = None
+    """The step that found the answers in the generated texts before they were scored; `None` if there was none."""
+    metric_interval: str = "wilson"
+    """How the intervals in `metrics` were computed: `"wilson"`, `"bootstrap"` or `"clustered"`."""
     """Variant of relaxed accuracy."""
     decoding: Mapping[str, Any] = field(default_factory=dict)
     """Generation settings of the evaluation: `num_beams`, `max_new_tokens` and others."""

@@ -110,6 +110,10 @@ def _results(facts: CardFacts) -> list[EvalResult]:
 
     dataset = facts.dataset or "unknown"
     scored = {"variant": variant_name(facts.metric_variant), **plain(facts.decoding), "step": facts.step}
+    if facts.metric_extract is not None:
+        scored["extract"] = facts.metric_extract
+    if facts.metric_interval != "wilson":
+        scored["interval"] = facts.metric_interval
     return [
         EvalResult(
             task_type="visual-question-answering",

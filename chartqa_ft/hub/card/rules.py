@@ -13,6 +13,8 @@ RULES = {
     "lenient": f"{_RELAXED}; commas, dollar and percent signs and final punctuation are ignored",
     "strict_year": f"{_RELAXED}; a label that is a year (1800 to 2100) must match exactly",
     "exact_match": "it equals the label ignoring case, numbers included",
+    "decimal_comma": f"{_RELAXED}; numbers have a decimal comma (1.204,50)",
+    "detect_decimal_comma": f"{_RELAXED}; numbers have a decimal comma (1.204,50) if the labels have one",
     "chartqapro": "its items match those of the label: numbers within 5 %, text in proportion to its similarity "
     "(ANLS)",
 }

@@ -14,6 +14,7 @@ from chartqa_ft.hub.card.render import render_card, write_card
 from chartqa_ft.hub.card.rules import RULES
 from chartqa_ft.hub.public import TOKEN_REMOVED
 from chartqa_ft.metrics.correctness import VARIANTS
+from chartqa_ft.metrics.notation import DETECTED
 
 from .examples import LOG, NASTY, TOKEN, Page, facts, shown
 
@@ -34,7 +35,7 @@ def test_without_scores_the_card_says_so():
 
 
 def test_every_variant_has_a_rule():
-    assert set(RULES) == set(VARIANTS)
+    assert set(RULES) == {*VARIANTS, DETECTED}
     assert "variant pix2struct." in render_card(facts(metric_variant="relaxed"))
     with pytest.raises(ValueError, match="unknown variant"):
         render_card(facts(metric_variant="my own"))
