@@ -68,7 +68,7 @@ class TextSide:
         """Return the answer of a record as text.
 
         Raises:
-            ValueError: The record has no answer.
+            ValueError: The record has no answer, or one that is not a text or a number.
         """
         if example.get("answer") is None:
             raise ValueError(f"{describe(example)} has no answer to learn")
