@@ -1,7 +1,7 @@
 """What a case is, how its outcome is judged, and what the cases share.
 
-A case builds one bad input in a temporary folder and calls the library as a user would. It is *handled* when the result
-is exactly right, and *clear* when an error of a sensible type names the record, file, column or argument before the
+A case builds one bad input in a temporary folder and calls the library as a user would. It is *handled* when the
+result is exactly right, and *clear* when an error of a sensible type names the record, file, column or argument before the
 first training step. Everything else is wrong: silently, or with an unclear error.
 """
 
@@ -235,7 +235,16 @@ def charts(n: int = 4) -> datasets.Dataset:
 
 def new_trainer(folder: Path, **changes: Any) -> ChartQATrainer:
     """A trainer of a fresh tiny model: changes go to the trainer where it takes them, else to its arguments."""
-    names = ("model", "args", "train_dataset", "eval_dataset", "processing_class", "adapter", "callbacks", "optimizers")
+    names = (
+        "model",
+        "args",
+        "train_dataset",
+        "eval_dataset",
+        "processing_class",
+        "adapter",
+        "callbacks",
+        "optimizers",
+    )
     names += ("compute_metrics", "peft_config", "data_collator", "compute_loss_func", "model_init")
     names += ("preprocess_logits_for_metrics", "optimizer_cls_and_kwargs")
     own = {name: changes.pop(name) for name in names if name in changes}

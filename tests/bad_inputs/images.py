@@ -29,7 +29,11 @@ def _loading() -> ChartQATrainer:
     """A trainer whose loader reads every image as training does."""
     folder = Path(mkdtemp(prefix="bad_images_"))
     return new_trainer(
-        folder, train_sampling_strategy="sequential", per_device_train_batch_size=2, chart_cache="off", report_to="none"
+        folder,
+        train_sampling_strategy="sequential",
+        per_device_train_batch_size=2,
+        chart_cache="off",
+        report_to="none",
     )
 
 
@@ -156,9 +160,12 @@ def _modes() -> None:
     add_file("TIFF in CMYK", encoded("TIFF", cyan), shows(cyan.convert("RGB")), file="bad.tif")
     add_file("JPEG in CMYK", encoded("JPEG", cyan), shows(cyan.convert("RGB"), 30), file="bad.jpg")
     add_file("JPEG in grey", encoded("JPEG", grey), shows(grey.convert("RGB"), 10), file="bad.jpg")
-    add_file("TIFF in Lab", encoded("TIFF", Image.new("LAB", (48, 40), (255, 128, 128))), file="bad.tif", right=shows(
-        Image.new("RGB", (48, 40), "white"), 3
-    ))
+    add_file(
+        "TIFF in Lab",
+        encoded("TIFF", Image.new("LAB", (48, 40), (255, 128, 128))),
+        file="bad.tif",
+        right=shows(Image.new("RGB", (48, 40), "white"), 3),
+    )
     clear_left = picture().convert("RGBA")
     clear_left.paste((0, 0, 0, 0), (0, 0, 24, 40))
     white_left = picture()
@@ -170,7 +177,9 @@ def _modes() -> None:
     white_key = picture()
     white_key.paste("white", (0, 0, 24, 20))
     add_file("PNG with a transparent entry of its palette", encoded(image=palette, transparency=key), shows(white_key))
-    add_file("GIF with a transparent colour", encoded("GIF", palette, transparency=key), shows(white_key), file="b.gif")
+    add_file(
+        "GIF with a transparent colour", encoded("GIF", palette, transparency=key), shows(white_key), file="b.gif"
+    )
     alphas = bytes(0 if index == key else 255 for index in range(256))
     add_file("PNG with alphas of its palette", encoded(image=palette, transparency=alphas), shows(white_key))
     colour = picture().getpixel((0, 0))
@@ -180,7 +189,12 @@ def _modes() -> None:
     for turn in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = turn
-        for kind, suffix, tolerance in (("JPEG", "jpg", 30), ("PNG", "png", 0), ("WEBP", "webp", 30), ("TIFF", "tif", 0)):
+        for kind, suffix, tolerance in (
+            ("JPEG", "jpg", 30),
+            ("PNG", "png", 0),
+            ("WEBP", "webp", 30),
+            ("TIFF", "tif", 0),
+        ):
             lone = picture()
             lone.info["exif"] = exif.tobytes()
             content = encoded(kind, picture(), exif=exif)

@@ -1,4 +1,6 @@
-"""Bad records: answers and questions of other types, white space, control tokens, missing columns, data sets of a wrong kind."""
+"""Bad records: answers and questions of other types, white space, control tokens, missing columns."""
+
+# ruff: noqa: E501, SIM115, PLW0108
 
 from __future__ import annotations
 
@@ -18,7 +20,19 @@ import torch
 from chartqa_ft import ChartQACollator, adapter_for, answer_questions, load_chartqa, relaxed_correctness
 from tests.support.families import build
 
-from .case import QUESTION, adapter, add, charts, model_and_adapter, new_trainer, picture, record, scored, taught, train
+from .case import (
+    QUESTION,
+    adapter,
+    add,
+    charts,
+    model_and_adapter,
+    new_trainer,
+    picture,
+    record,
+    scored,
+    taught,
+    train,
+)
 
 GROUP = "records"
 REFUSE = None
@@ -75,7 +89,10 @@ ANSWERS: dict[str, tuple[Any, tuple[str, ...] | None]] = {
     "a date": (datetime.date(2020, 5, 1), ("2020-05-01",)),
     "a missing value of pandas": (pd.NA, REFUSE),
     "a missing time of pandas": (pd.NaT, REFUSE),
-    "a timestamp of pandas": (pd.Timestamp("2020-05-01"), ("2020-05-01", "2020-05-01 00:00:00", "2020-05-01T00:00:00")),
+    "a timestamp of pandas": (
+        pd.Timestamp("2020-05-01"),
+        ("2020-05-01", "2020-05-01 00:00:00", "2020-05-01T00:00:00"),
+    ),
     "a complex number": (7 + 0j, REFUSE),
     "a function": (len, REFUSE),
     "a type": (str, REFUSE),
@@ -103,7 +120,7 @@ def _answers() -> None:
             add(
                 GROUP,
                 f"load_chartqa: {name} as an answer",
-                lambda _, rows=rows: scored(as_loaded([{k: v for k, v in row.items()} for row in rows])),
+                lambda _, rows=rows: scored(as_loaded(rows)),
                 "answer",
                 right=right,
             )
@@ -177,7 +194,13 @@ def _questions() -> None:
         rows = [record(question=value)]
         right = (lambda got, plain=plain: got == plain) if may else None
         blank = (lambda got: got[0] == ["7"]) if name in ("an empty text", "blanks") else right
-        add(GROUP, f"collator: {name} as a question", lambda _, rows=rows: _same_as_plain(rows), "question", right=blank)
+        add(
+            GROUP,
+            f"collator: {name} as a question",
+            lambda _, rows=rows: _same_as_plain(rows),
+            "question",
+            right=blank,
+        )
         add(
             GROUP,
             f"load_chartqa: {name} as a question",
@@ -269,11 +292,27 @@ def _family(name: str) -> tuple[Any, Any]:
 MARKERS = {
     "unichart": ("<s>", "</s>", "<pad>", "<unk>", "<chartqa>", "<s_answer>"),
     "llava": ("<image>", "<s>", "</s>", "<pad>", "USER:", "ASSISTANT:"),
-    "qwen2_5_vl": ("<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|im_end|>", "<|im_start|>", "<|endoftext|>"),
+    "qwen2_5_vl": (
+        "<|image_pad|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|im_end|>",
+        "<|im_start|>",
+        "<|endoftext|>",
+    ),
     "florence2": ("<s>", "</s>", "<pad>", "<loc_1>", "<DocVQA>"),
     "pix2struct": ("</s>", "<pad>", "<unk>"),
     "paligemma": ("<image>", "<bos>", "<eos>", "<pad>"),
-    "kosmos2": ("<image>", "</image>", "<grounding>", "<phrase>", "</phrase>", "<object>", "<patch_index_0001>", "</s>"),
+    "kosmos2": (
+        "<image>",
+        "</image>",
+        "<grounding>",
+        "<phrase>",
+        "</phrase>",
+        "<object>",
+        "<patch_index_0001>",
+        "</s>",
+    ),
     "idefics3": ("<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", "<row_1_col_1>"),
     "internvl": ("<IMG_CONTEXT>", "<img>", "</img>", "<|im_end|>"),
     "gemma3": ("<start_of_image>", "<end_of_image>", "<image_soft_token>", "<end_of_turn>", "<eos>"),
@@ -318,7 +357,6 @@ def _markers() -> None:
             text,
             right=lambda got: got[1] == [1.0],
         )
-
 
 
 # -------------------------------------------------------------------------------------------------- columns and data sets
@@ -373,18 +411,51 @@ def _data_sets() -> None:
     add_data("a further column", lambda: charts().add_column("note", ["x"] * 4))
     add_data("a column called labels", lambda: charts().add_column("labels", [[1, 2]] * 4), "labels")
     add_data("a column called input_ids", lambda: charts().add_column("input_ids", [[1, 2]] * 4), "input_ids")
-    add_data("columns of the official files", lambda: charts().rename_columns({"question": "query", "answer": "label"}), "question", "column", may=False)
-    add_data("columns in capitals", lambda: charts().rename_columns({"question": "Question", "answer": "Answer"}), "question", may=False)
+    add_data(
+        "columns of the official files",
+        lambda: charts().rename_columns({"question": "query", "answer": "label"}),
+        "question",
+        "column",
+        may=False,
+    )
+    add_data(
+        "columns in capitals",
+        lambda: charts().rename_columns({"question": "Question", "answer": "Answer"}),
+        "question",
+        may=False,
+    )
     add_data("an image column called images", lambda: charts().rename_column("image", "images"), "image", may=False)
     for form in ("numpy", "torch", "pandas", "arrow", "polars"):
-        add_data(f"the format {form} left on", lambda form=form: charts().with_format(form), "format", "tensor", "polars")
+        add_data(
+            f"the format {form} left on", lambda form=form: charts().with_format(form), "format", "tensor", "polars"
+        )
         add_data(
             f"the format {form} left on, without groups",
-            lambda form=form: charts().with_format(form), "format", "tensor", "polars", group_by_chart=False,
+            lambda form=form: charts().with_format(form),
+            "format",
+            "tensor",
+            "polars",
+            group_by_chart=False,
         )
-    add_data("a format of some columns", lambda: charts().with_format(None, columns=["question", "answer"]), "image", "columns")
-    add_data("a transform that drops the image", lambda: charts().with_transform(lambda b: {"question": b["question"], "answer": b["answer"]}), "image", may=False)
-    add_data("a transform that returns nothing", lambda: charts().with_transform(lambda b: {}), "image", "question", may=False)
+    add_data(
+        "a format of some columns",
+        lambda: charts().with_format(None, columns=["question", "answer"]),
+        "image",
+        "columns",
+    )
+    add_data(
+        "a transform that drops the image",
+        lambda: charts().with_transform(lambda b: {"question": b["question"], "answer": b["answer"]}),
+        "image",
+        may=False,
+    )
+    add_data(
+        "a transform that returns nothing",
+        lambda: charts().with_transform(lambda b: {}),
+        "image",
+        "question",
+        may=False,
+    )
     add_data("a transform that keeps all", lambda: charts().with_transform(lambda b: b))
     add_data("a tuple of records", lambda: tuple(charts()), "train_dataset", "list")
     add_data("a generator of records", lambda: (row for row in charts()), "train_dataset")
@@ -392,7 +463,9 @@ def _data_sets() -> None:
     add_data("a data frame", lambda: pd.DataFrame(_without()), "train_dataset", "DataFrame")
     add_data("one record", lambda: charts()[0], "train_dataset", may=False)
     add_data("a dict of columns", lambda: charts()[:], "train_dataset", may=False)
-    add_data("a DatasetDict", lambda: datasets.DatasetDict({"train": charts()}), "train_dataset", "DatasetDict", may=False)
+    add_data(
+        "a DatasetDict", lambda: datasets.DatasetDict({"train": charts()}), "train_dataset", "DatasetDict", may=False
+    )
     add_data("a path", lambda: "charts.json", "train_dataset", "load_chartqa", may=False)
     add_data("a Path", lambda: Path("charts.json"), "train_dataset", "load_chartqa", may=False)
     add_data("an empty list", list, "train_dataset", may=False)
@@ -402,9 +475,13 @@ def _data_sets() -> None:
     add_data("a number", lambda: 5, "train_dataset", may=False)
     add_data("the class of data sets", lambda: datasets.Dataset, "train_dataset", may=False)
     add_data("a data set of torch", _Torch)
-    add_data("a data loader", lambda: torch.utils.data.DataLoader(_Torch(), batch_size=None), "train_dataset", "DataLoader")
+    add_data(
+        "a data loader", lambda: torch.utils.data.DataLoader(_Torch(), batch_size=None), "train_dataset", "DataLoader"
+    )
     add_data("a stream", lambda: charts().to_iterable_dataset())
-    add_data("an empty stream", lambda: charts().select([]).to_iterable_dataset(), "train_dataset", "records", may=False)
+    add_data(
+        "an empty stream", lambda: charts().select([]).to_iterable_dataset(), "train_dataset", "records", may=False
+    )
     for name, build_rows in {
         "a path": lambda: "charts.json",
         "one record": lambda: charts()[0],
@@ -423,7 +500,10 @@ def _data_sets() -> None:
             GROUP,
             f"evaluate: {name}",
             lambda folder, build_rows=build_rows: new_trainer(folder, eval_dataset=build_rows()).evaluate(),
-            "eval_dataset", "'val'", "question", "image",
+            "eval_dataset",
+            "'val'",
+            "question",
+            "image",
         )
         add(
             GROUP,
@@ -431,7 +511,10 @@ def _data_sets() -> None:
             lambda folder, build_rows=build_rows: train(
                 folder, eval_dataset=build_rows(), eval_strategy="steps", eval_steps=1
             ),
-            "eval_dataset", "'val'", "question", "image",
+            "eval_dataset",
+            "'val'",
+            "question",
+            "image",
         )
     for name, rows in {
         "no answer at all": _without("answer"),
@@ -463,8 +546,13 @@ def _identities() -> None:
     """Rows that share an id, and pictures that do not."""
     red, blue = picture(), picture(colours=("blue",) * 4)
     for name, ids in {
-        "one id": ("a", "a"), "no id": (None, None), "empty ids": ("", ""), "ids that are NaN": (math.nan, math.nan),
-        "ids that are numbers": (1, 1), "ids that are 1 and True": (1, True), "ids that are lists": (["a"], ["a"]),
+        "one id": ("a", "a"),
+        "no id": (None, None),
+        "empty ids": ("", ""),
+        "ids that are NaN": (math.nan, math.nan),
+        "ids that are numbers": (1, 1),
+        "ids that are 1 and True": (1, True),
+        "ids that are lists": (["a"], ["a"]),
         "ids that are dicts": ({}, {}),
     }.items():
         rows = [record(image=red, chart_id=ids[0]), record(image=blue, chart_id=ids[1], question="Why?")]
@@ -506,17 +594,31 @@ def _each_picture_of(folder: Path, rows: list[dict[str, Any]]) -> tuple[torch.Te
 
 def _batches() -> None:
     for name, value in {
-        "an empty batch": [], "one record": record(), "a list of texts": ["a"], "None": None, "a list of None": [None],
-        "a dict of columns": {"image": [picture()], "question": [QUESTION], "answer": ["7"]}, "a number": 7,
+        "an empty batch": [],
+        "one record": record(),
+        "a list of texts": ["a"],
+        "None": None,
+        "a list of None": [None],
+        "a dict of columns": {"image": [picture()], "question": [QUESTION], "answer": ["7"]},
+        "a number": 7,
         "a list of lists": [[record()]],
     }.items():
         add(
             GROUP,
             f"collator: {name} as a batch",
             lambda _, value=value: ChartQACollator(adapter())(value),
-            "record", "batch", "examples",
+            "record",
+            "batch",
+            "examples",
         )
-        add(GROUP, f"adapter.encode: {name} as a batch", lambda _, value=value: adapter().encode(value), "record", "batch", "examples")
+        add(
+            GROUP,
+            f"adapter.encode: {name} as a batch",
+            lambda _, value=value: adapter().encode(value),
+            "record",
+            "batch",
+            "examples",
+        )
 
 
 _answers()

@@ -1,5 +1,7 @@
 """Bad training arguments: numbers that cannot be meant, names that do not exist, pairs that contradict each other."""
 
+# ruff: noqa: PLW0108
+
 from __future__ import annotations
 
 import math
@@ -91,7 +93,7 @@ def _numbers() -> None:
     for field, values in NUMBERS.items():
         for value in values:
             changes = {field: value}
-            if field == "save_total_limit" or field == "save_steps":
+            if field in ("save_total_limit", "save_steps"):
                 changes["eval_strategy"] = "no"
             add(
                 GROUP,
@@ -113,7 +115,17 @@ NAMES: dict[str, tuple[Any, ...]] = {
     "report_to": ("wand", ["nothing"]),
     "log_level": ("loud",),
     "metric_variant": ("pix2", "", None, 5, "Pix2Struct "),
-    "metric_for_best_model": ("accuracy", "relaxed_accurracy", "eval_relaxed_acc", "bleu", "test_loss", "", "relaxed_accuracy_humans", "share_nothing", 5),
+    "metric_for_best_model": (
+        "accuracy",
+        "relaxed_accurracy",
+        "eval_relaxed_acc",
+        "bleu",
+        "test_loss",
+        "",
+        "relaxed_accuracy_humans",
+        "share_nothing",
+        5,
+    ),
     "chart_cache": ("", None, "/proc/nowhere/charts"),
     "output_dir": ("", None),
     "hub_strategy": ("always",),
@@ -193,62 +205,221 @@ RIGHT: dict[tuple[str, str], Any] = {
 }
 
 PAIRS: dict[str, tuple[dict[str, Any], tuple[str, ...], Any]] = {
-    "save_strategy best without evaluations": ({"save_strategy": "best", "eval_strategy": "no"}, ("save_strategy", "eval_strategy"), None),
-    "load_best without evaluations": ({"load_best_model_at_end": True, "eval_strategy": "no"}, ("load_best_model_at_end",), None),
-    "load_best without checkpoints": ({"load_best_model_at_end": True, "save_strategy": "no"}, ("save_strategy",), None),
-    "load_best with saves between evaluations": ({"load_best_model_at_end": True, "eval_steps": 2, "save_steps": 3, "max_steps": 6}, ("load_best_model_at_end",), None),
-    "load_best by epochs and steps": ({"load_best_model_at_end": True, "save_strategy": "epoch"}, ("load_best_model_at_end",), None),
-    "a lower relaxed accuracy as the better one": ({"load_best_model_at_end": True, "metric_for_best_model": "relaxed_accuracy", "greater_is_better": False}, ("greater_is_better",), None),
-    "a lower eval_relaxed_accuracy as the better one": ({"load_best_model_at_end": True, "metric_for_best_model": "eval_relaxed_accuracy", "greater_is_better": False}, ("greater_is_better",), None),
-    "a lower accuracy_lenient as the better one": ({"load_best_model_at_end": True, "metric_for_best_model": "accuracy_lenient", "greater_is_better": False}, ("greater_is_better",), None),
-    "a higher loss as the better one": ({"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}, ("greater_is_better",), None),
-    "the best by accuracy without generation": ({"load_best_model_at_end": True, "metric_for_best_model": "relaxed_accuracy", "predict_with_generate": False}, ("predict_with_generate",), None),
-    "the best by a source that is absent": ({"load_best_model_at_end": True, "metric_for_best_model": "relaxed_accuracy_human", "eval_dataset": [{**row, "source": "augmented"} for row in charts(2)]}, ("metric_for_best_model", "human"), None),
-    "the best by the mean of two splits with one": ({"load_best_model_at_end": True, "metric_for_best_model": "relaxed_accuracy_mean_of_splits", "eval_dataset": [{**row, "source": "human"} for row in charts(2)]}, ("metric_for_best_model", "mean_of_splits"), None),
-    "the best without the name of one of two sets": ({"load_best_model_at_end": True, "metric_for_best_model": "relaxed_accuracy", "eval_dataset": {"a": charts(2), "b": charts(2)}}, ("metric_for_best_model",), None),
-    "the best of a set that does not exist": ({"load_best_model_at_end": True, "metric_for_best_model": "c_relaxed_accuracy", "eval_dataset": {"a": charts(2), "b": charts(2)}}, ("metric_for_best_model",), None),
-    "the best of a set whose name begins another's": ({"load_best_model_at_end": True, "metric_for_best_model": "val_human_relaxed_accuracy", "eval_dataset": {"val": charts(2), "val_human": charts(2)}}, (), _best_by("val_human_relaxed_accuracy")),
-    "the best of a set called like a metric": ({"load_best_model_at_end": True, "metric_for_best_model": "loss_loss", "eval_dataset": {"loss": charts(2), "b": charts(2)}}, (), _best_by("loss_loss")),
+    "save_strategy best without evaluations": (
+        {"save_strategy": "best", "eval_strategy": "no"},
+        ("save_strategy", "eval_strategy"),
+        None,
+    ),
+    "load_best without evaluations": (
+        {"load_best_model_at_end": True, "eval_strategy": "no"},
+        ("load_best_model_at_end",),
+        None,
+    ),
+    "load_best without checkpoints": (
+        {"load_best_model_at_end": True, "save_strategy": "no"},
+        ("save_strategy",),
+        None,
+    ),
+    "load_best with saves between evaluations": (
+        {"load_best_model_at_end": True, "eval_steps": 2, "save_steps": 3, "max_steps": 6},
+        ("load_best_model_at_end",),
+        None,
+    ),
+    "load_best by epochs and steps": (
+        {"load_best_model_at_end": True, "save_strategy": "epoch"},
+        ("load_best_model_at_end",),
+        None,
+    ),
+    "a lower relaxed accuracy as the better one": (
+        {"load_best_model_at_end": True, "metric_for_best_model": "relaxed_accuracy", "greater_is_better": False},
+        ("greater_is_better",),
+        None,
+    ),
+    "a lower eval_relaxed_accuracy as the better one": (
+        {"load_best_model_at_end": True, "metric_for_best_model": "eval_relaxed_accuracy", "greater_is_better": False},
+        ("greater_is_better",),
+        None,
+    ),
+    "a lower accuracy_lenient as the better one": (
+        {"load_best_model_at_end": True, "metric_for_best_model": "accuracy_lenient", "greater_is_better": False},
+        ("greater_is_better",),
+        None,
+    ),
+    "a higher loss as the better one": (
+        {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True},
+        ("greater_is_better",),
+        None,
+    ),
+    "the best by accuracy without generation": (
+        {"load_best_model_at_end": True, "metric_for_best_model": "relaxed_accuracy", "predict_with_generate": False},
+        ("predict_with_generate",),
+        None,
+    ),
+    "the best by a source that is absent": (
+        {
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "relaxed_accuracy_human",
+            "eval_dataset": [{**row, "source": "augmented"} for row in charts(2)],
+        },
+        ("metric_for_best_model", "human"),
+        None,
+    ),
+    "the best by the mean of two splits with one": (
+        {
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "relaxed_accuracy_mean_of_splits",
+            "eval_dataset": [{**row, "source": "human"} for row in charts(2)],
+        },
+        ("metric_for_best_model", "mean_of_splits"),
+        None,
+    ),
+    "the best without the name of one of two sets": (
+        {
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "relaxed_accuracy",
+            "eval_dataset": {"a": charts(2), "b": charts(2)},
+        },
+        ("metric_for_best_model",),
+        None,
+    ),
+    "the best of a set that does not exist": (
+        {
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "c_relaxed_accuracy",
+            "eval_dataset": {"a": charts(2), "b": charts(2)},
+        },
+        ("metric_for_best_model",),
+        None,
+    ),
+    "the best of a set whose name begins another's": (
+        {
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "val_human_relaxed_accuracy",
+            "eval_dataset": {"val": charts(2), "val_human": charts(2)},
+        },
+        (),
+        _best_by("val_human_relaxed_accuracy"),
+    ),
+    "the best of a set called like a metric": (
+        {
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "loss_loss",
+            "eval_dataset": {"loss": charts(2), "b": charts(2)},
+        },
+        (),
+        _best_by("loss_loss"),
+    ),
     "evaluations without a set": ({"eval_dataset": None}, ("eval_dataset", "eval_strategy"), None),
-    "an evaluation at the start without a set": ({"eval_dataset": None, "eval_strategy": "no", "eval_on_start": True}, ("eval_dataset", "eval_on_start"), None),
+    "an evaluation at the start without a set": (
+        {"eval_dataset": None, "eval_strategy": "no", "eval_on_start": True},
+        ("eval_dataset", "eval_on_start"),
+        None,
+    ),
     "evaluations in steps without eval_steps": ({"eval_steps": None, "logging_steps": 1}, (), _steps(2)),
     "warm-up longer than the run": ({"warmup_steps": 50}, ("warmup_steps",), None),
     "warm-up longer than the epochs": ({"warmup_steps": 50, "num_train_epochs": 1}, ("warmup_steps",), None),
     "the recipe's warm-up beside two steps": ({"warmup_steps": 100}, ("warmup_steps",), None),
-    "batches dropped that are the whole set": ({"dataloader_drop_last": True, "per_device_train_batch_size": 8}, ("dataloader_drop_last", "batch"), None),
+    "batches dropped that are the whole set": (
+        {"dataloader_drop_last": True, "per_device_train_batch_size": 8},
+        ("dataloader_drop_last", "batch"),
+        None,
+    ),
     "the first evaluation beyond the end": ({"eval_delay": 10}, ("eval_delay",), None),
-    "eval_delay beyond the end in epochs": ({"eval_delay": 10, "eval_strategy": "epoch", "num_train_epochs": 1}, ("eval_delay",), None),
-    "eval_steps beyond the end": ({"eval_steps": 10, "load_best_model_at_end": True, "save_steps": 10}, ("eval_steps",), None),
+    "eval_delay beyond the end in epochs": (
+        {"eval_delay": 10, "eval_strategy": "epoch", "num_train_epochs": 1},
+        ("eval_delay",),
+        None,
+    ),
+    "eval_steps beyond the end": (
+        {"eval_steps": 10, "load_best_model_at_end": True, "save_steps": 10},
+        ("eval_steps",),
+        None,
+    ),
     "both precisions": ({"bf16": True, "fp16": True}, ("fp16",), None),
     "tf32 on a CPU": ({"tf32": True}, ("tf32",), None),
     "fsdp on a CPU": ({"fsdp": "full_shard auto_wrap"}, ("fsdp",), None),
     "fsdp with a switch on a CPU": ({"fsdp": True}, ("fsdp",), None),
-    "persistent workers without workers": ({"dataloader_persistent_workers": True, "dataloader_num_workers": 0}, ("persistent_workers",), _steps(2)),
+    "persistent workers without workers": (
+        {"dataloader_persistent_workers": True, "dataloader_num_workers": 0},
+        ("persistent_workers",),
+        _steps(2),
+    ),
     "prefetching without workers": ({"dataloader_prefetch_factor": 2}, ("dataloader_prefetch_factor",), None),
     "a pull request without a repository": ({"hub_create_pr": True}, ("hub_model_id",), None),
-    "a pull request for every save": ({"hub_create_pr": True, "hub_model_id": "a/b", "hub_strategy": "every_save"}, ("hub_strategy",), None),
+    "a pull request for every save": (
+        {"hub_create_pr": True, "hub_model_id": "a/b", "hub_strategy": "every_save"},
+        ("hub_strategy",),
+        None,
+    ),
     "a subset of a list": ({"eval_subset": 1, "eval_dataset": list(charts(2))}, ("eval_subset",), None),
-    "a subset of a stream": ({"eval_subset": 1, "eval_dataset": charts(2).to_iterable_dataset()}, ("eval_subset",), None),
+    "a subset of a stream": (
+        {"eval_subset": 1, "eval_dataset": charts(2).to_iterable_dataset()},
+        ("eval_subset",),
+        None,
+    ),
     "a subset larger than the set": ({"eval_subset": 100}, (), _steps(2)),
-    "a subset without sources": ({"eval_subset": 1, "eval_dataset": charts(2).remove_columns("source")}, ("source", "eval_subset"), _steps(2)),
-    "group_by_chart without ids": ({"group_by_chart": True, "train_dataset": charts(2).remove_columns("chart_id")}, ("chart_id", "group_by_chart"), None),
-    "epochs of a stream": ({"max_steps": -1, "num_train_epochs": 1, "train_dataset": charts(2).to_iterable_dataset()}, ("max_steps",), None),
-    "packing of charts that are not grouped": ({"pack_questions": True, "group_by_chart": False}, ("pack_questions",), None),
+    "a subset without sources": (
+        {"eval_subset": 1, "eval_dataset": charts(2).remove_columns("source")},
+        ("source", "eval_subset"),
+        _steps(2),
+    ),
+    "group_by_chart without ids": (
+        {"group_by_chart": True, "train_dataset": charts(2).remove_columns("chart_id")},
+        ("chart_id", "group_by_chart"),
+        None,
+    ),
+    "epochs of a stream": (
+        {"max_steps": -1, "num_train_epochs": 1, "train_dataset": charts(2).to_iterable_dataset()},
+        ("max_steps",),
+        None,
+    ),
+    "packing of charts that are not grouped": (
+        {"pack_questions": True, "group_by_chart": False},
+        ("pack_questions",),
+        None,
+    ),
     "cached charts that cannot be": ({"chart_cache": "/dev/null/charts"}, ("chart_cache", "/dev/null"), None),
     "an output folder that is a file": ({"output_dir": "/dev/null/out"}, ("output_dir", "/dev/null"), None),
-    "NEFTune without embeddings that take it": ({"neftune_noise_alpha": 5.0}, ("neftune_noise_alpha",), lambda trainer: not same_loss(trainer)),
-    "gradient checkpointing under both names": ({"gradient_checkpointing": True, "activation_checkpointing": False}, ("checkpointing",), _steps(2)),
+    "NEFTune without embeddings that take it": (
+        {"neftune_noise_alpha": 5.0},
+        ("neftune_noise_alpha",),
+        lambda trainer: not same_loss(trainer),
+    ),
+    "gradient checkpointing under both names": (
+        {"gradient_checkpointing": True, "activation_checkpointing": False},
+        ("checkpointing",),
+        _steps(2),
+    ),
     "full determinism": ({"full_determinism": True}, (), _steps(2)),
     "Liger without its package": ({"use_liger_kernel": True}, ("liger",), None),
-    "metrics of a variant and the best by another": ({"metric_variant": "lenient", "load_best_model_at_end": True, "metric_for_best_model": "relaxed_accuracy_lenient"}, ("metric_for_best_model",), None),
-    "an objective without generation": ({"predict_with_generate": False, "compute_metrics": lambda *_: {}}, ("predict_with_generate", "compute_metrics"), None),
+    "metrics of a variant and the best by another": (
+        {
+            "metric_variant": "lenient",
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "relaxed_accuracy_lenient",
+        },
+        ("metric_for_best_model",),
+        None,
+    ),
+    "an objective without generation": (
+        {"predict_with_generate": False, "compute_metrics": lambda *_: {}},
+        ("predict_with_generate", "compute_metrics"),
+        None,
+    ),
     "label smoothing of a half": ({"label_smoothing_factor": 0.5}, (), lambda trainer: not same_loss(trainer)),
 }
 
 
 def _pairs() -> None:
     for name, (changes, names, right) in PAIRS.items():
-        add(GROUP, f"arguments: {name}", lambda folder, changes=changes: _run_pair(folder, changes), *names, right=right, said=SAID.get(name, ()))
+        add(
+            GROUP,
+            f"arguments: {name}",
+            lambda folder, changes=changes: _run_pair(folder, changes),
+            *names,
+            right=right,
+            said=SAID.get(name, ()),
+        )
 
 
 SAID = {
@@ -261,14 +432,18 @@ SAID = {
 
 
 def _run_pair(folder: Path, changes: dict[str, Any]) -> Any:
-    own = {name: value for name, value in changes.items() if name in ("eval_dataset", "train_dataset", "compute_metrics")}
+    own = {
+        name: value for name, value in changes.items() if name in ("eval_dataset", "train_dataset", "compute_metrics")
+    }
     settings = {name: value for name, value in changes.items() if name not in own}
     usual = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
     if "num_train_epochs" in settings:
         usual["max_steps"] = -1
     data = {"train_dataset": charts(2), "eval_dataset": charts(2)}
     if "output_dir" in settings:
-        settings["args"] = ChartQATrainingArguments(use_cpu=True, max_steps=1, warmup_steps=0, report_to="none", **settings)
+        settings["args"] = ChartQATrainingArguments(
+            use_cpu=True, max_steps=1, warmup_steps=0, report_to="none", **settings
+        )
     return train(folder, **{**data, **usual, **settings, **own})
 
 
@@ -276,15 +451,30 @@ def _kinds() -> None:
     """Arguments of another kind."""
     for name, make in {
         "TrainingArguments": lambda folder: TrainingArguments(output_dir=str(folder), report_to="none", use_cpu=True),
-        "Seq2SeqTrainingArguments": lambda folder: Seq2SeqTrainingArguments(output_dir=str(folder), report_to="none", use_cpu=True),
+        "Seq2SeqTrainingArguments": lambda folder: Seq2SeqTrainingArguments(
+            output_dir=str(folder), report_to="none", use_cpu=True
+        ),
         "a dict": lambda folder: {"output_dir": str(folder), "max_steps": 1},
         "a path": str,
         "the class": lambda folder: ChartQATrainingArguments,
         "a list": lambda folder: [],
     }.items():
         add(GROUP, f"trainer: {name} as args", lambda folder, make=make: train(folder, args=make(folder)), "args")
-    for name, value in {"nothing": 1, "lr": 1e-4, "batch_size": 2, "epochs": 1, "max_length": 5, "num_beams": 2, "learning_rates": 1.0}.items():
-        add(GROUP, f"arguments: a field {name} that does not exist", lambda folder, name=name, value=value: _run(folder, **{name: value}), name)
+    for name, value in {
+        "nothing": 1,
+        "lr": 1e-4,
+        "batch_size": 2,
+        "epochs": 1,
+        "max_length": 5,
+        "num_beams": 2,
+        "learning_rates": 1.0,
+    }.items():
+        add(
+            GROUP,
+            f"arguments: a field {name} that does not exist",
+            lambda folder, name=name, value=value: _run(folder, **{name: value}),
+            name,
+        )
 
 
 def _arguments_are_kept() -> None:
