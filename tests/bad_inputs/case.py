@@ -1,8 +1,8 @@
 """What a case is, how its outcome is judged, and what the cases share.
 
 A case builds one bad input in a temporary folder and calls the library as a user would. It is *handled* when the
-result is exactly right, and *clear* when an error of a sensible type names the record, file, column or argument before the
-first training step. Everything else is wrong: silently, or with an unclear error.
+result is exactly right, and *clear* when an error of a sensible type names the record, file, column or argument before
+the first training step. Everything else is wrong: silently, or with an unclear error.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Bad folders and sources: layouts, names of files, links, splits, and the arguments of load_chartqa."""
 
-# ruff: noqa: E501, SIM115, PLW0108
+# ruff: noqa: E501, SIM115
 
 from __future__ import annotations
 

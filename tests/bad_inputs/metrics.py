@@ -1,6 +1,6 @@
 """Bad arguments of the metrics, and bad prediction files."""
 
-# ruff: noqa: E501, SIM115, PLW0108
+# ruff: noqa: E501
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Bad objects given to the trainer, the collator, answer_questions and the LoRA configurations."""
 
-# ruff: noqa: E501, SIM115, PLW0108
+# ruff: noqa: E501, PLW0108
 
 from __future__ import annotations
 

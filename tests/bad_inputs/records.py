@@ -1,6 +1,6 @@
 """Bad records: answers and questions of other types, white space, control tokens, missing columns."""
 
-# ruff: noqa: E501, SIM115, PLW0108
+# ruff: noqa: E501
 
 from __future__ import annotations
 

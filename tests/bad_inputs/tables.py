@@ -1,6 +1,6 @@
 """Bad tables: encodings, delimiters, quotes, ragged rows, columns of one name, damaged JSON and Parquet."""
 
-# ruff: noqa: E501, SIM115, PLW0108
+# ruff: noqa: E501
 
 from __future__ import annotations
 
