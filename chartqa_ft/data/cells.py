@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import math
 import re
 from collections.abc import Mapping
@@ -10,6 +11,11 @@ from decimal import Decimal
 from typing import Any
 
 from .record_errors import RecordProblem
+
+# Names of files are shorter, images are longer: 255 is the longest name on common file systems.
+_SHORTEST_BASE64 = 256
+_IMAGES_IN_BASE64 = ("iVBORw0K", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")  # PNG, JPEG, GIF, WebP, BMP, TIFF
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
 def plain_text(value: Any) -> str | None:
@@ -59,6 +65,27 @@ def unquote(value: Any) -> Any:
         if isinstance(parsed, list) and len(parsed) == 1 and isinstance(parsed[0], str):
             return parsed[0]
     return value
+
+
+def from_base64(text: str) -> bytes | None:
+    """Return the bytes of an image written as text in base64 or as a `data:` URL, None for any other text.
+
+    Example:
+        >>> from_base64("data:image/png;base64,iVBORw0KGgo=")
+        b'\\x89PNG\\r\\n\\x1a\\n'
+        >>> from_base64("charts/1.png") is None
+        True
+    """
+    is_url = text[:5] == "data:" and ";base64," in text[:100]
+    if is_url:
+        text = text.partition(";base64,")[2]
+    elif len(text) < _SHORTEST_BASE64 or not text.startswith(_IMAGES_IN_BASE64) or not _BASE64.fullmatch(text):
+        return None
+    text = "".join(text.split())
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return b""
 
 
 def as_list(value: Any) -> list[Any]:

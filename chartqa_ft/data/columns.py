@@ -74,10 +74,19 @@ def find_columns(
         >>> find_columns(["imgname", "query", "label"], None, where="charts.csv").used
         ['query', 'label', 'imgname']
     """
+    if column_map is not None and not isinstance(column_map, Mapping):
+        raise TypeError(f"column_map must be a dict {{canonical column: your column}}, not {column_map!r}")
     column_map = dict(column_map or {})
     _check_column_map(column_map, seen, where)
     by_key = {_key(name): name for name in reversed(seen)}
     found = {role: next((by_key[a] for a in aliases if a in by_key), None) for role, aliases in _ALIASES.items()}
+    for role, name in found.items():
+        twins = [other for other in seen if name is not None and _key(other) == _key(name)]
+        if len(twins) > 1 and role not in column_map:
+            raise LayoutError(
+                f"{where}: the columns {' and '.join(map(repr, twins))} differ only in case or white space; rename "
+                f"one, or pass column_map={{{role!r}: ...}}"
+            )
     found.update(column_map)
     if found["question_type"] is None or found["year"] is None:  # only ChartQAPro has both
         found["question_type"] = found["year"] = found["paragraph"] = None
@@ -110,10 +119,19 @@ def _check_column_map(column_map: Mapping[str, str], seen: Sequence[str], where:
                 f"{_did_you_mean(canonical, CANONICAL)}. Its keys are from {', '.join(CANONICAL)}; its values are "
                 "columns of your data."
             )
+        if not isinstance(theirs, str):
+            raise TypeError(f"column_map[{canonical!r}] must be the name of a column, not {theirs!r}")
         if theirs not in seen:
             raise LayoutError(
                 f"{where}: column_map[{canonical!r}] is {theirs!r}, but there is no such column"
                 f"{_did_you_mean(theirs, seen)}. Columns found: {', '.join(map(repr, seen))}."
+            )
+    for canonical in ("question", "answer"):
+        theirs = column_map.get(canonical)
+        others = [name for name, other in column_map.items() if other == theirs and name != canonical]
+        if theirs is not None and others:
+            raise LayoutError(
+                f"column_map has {theirs!r} as {canonical} and as {others[0]}; each needs its own column"
             )
 
 

@@ -63,7 +63,8 @@ class SplitReader:
         """Match the columns of a file of records."""
         seen = columns_of(read_records(file.path))
         if not seen:
-            raise LayoutError(f"{file.path}: contains no records")
+            problem = next((record for record in read_records(file.path) if isinstance(record, str)), None)
+            raise LayoutError(f"{file.path}: contains no records" + (f" ({problem})" if problem else ""))
         return self.columns(seen, str(file.path))
 
     def columns_of_stream(self, stream: IterableDataset) -> Columns:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..images.check import DEFAULT_MAX_PIXELS
 from .chart_ids import ChartIds
+from .columns import LayoutError
 from .convert import SplitReader, convert
 from .hub_datasets import MissingDatasetError, load_hub_dataset
 from .record_errors import ErrorPolicy, RecordError
@@ -142,6 +144,7 @@ def load_chartqa(
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets
 
     policy = ErrorPolicy(on_error)
+    _check_arguments(source, split, image_dir, max_pixels, streaming=streaming, require_answers=require_answers)
     if token is not None:
         load_kwargs["token"] = token
     if image_dir is not None:
@@ -150,7 +153,7 @@ def load_chartqa(
             raise FileNotFoundError(f"image_dir={str(image_dir)!r} is not a folder (working directory: {Path.cwd()})")
     opened = _open(source, streaming, revision, load_kwargs)
     if split is not None or isinstance(source, Dataset | IterableDataset):
-        selections = list(_select(split or next(iter(opened.splits)), opened, streaming))
+        selections = list(_select(next(iter(opened.splits)) if split is None else split, opened, streaming))
     else:
         selections = [_Selection(name, records, 0) for name, records in opened.splits.items()]
 
@@ -186,6 +189,27 @@ def load_chartqa(
         is_stream = any(isinstance(dataset, IterableDataset) for dataset in converted)
         return IterableDatasetDict(result) if is_stream else DatasetDict(result)
     return converted[0] if len(converted) == 1 else concatenate_datasets(converted)
+
+
+def _check_arguments(source: Any, split: Any, image_dir: Any, max_pixels: Any, **switches: Any) -> None:
+    """Refuse arguments that would be taken for others: an empty path is the working folder, "false" is true."""
+    from datasets import NamedSplit
+
+    for name, path in (("source", source), ("image_dir", image_dir)):
+        if isinstance(path, str) and not path.strip():
+            raise ValueError(f"{name} is empty: pass a path ('.' for the working directory)")
+    if image_dir is not None and not isinstance(image_dir, str | os.PathLike):
+        raise TypeError(f"image_dir must be the path of a folder, not {image_dir!r}")
+    if split is not None and not isinstance(split, str | NamedSplit):
+        raise TypeError(f"split must be a name or an expression such as 'test[:100]', not {split!r}")
+    if max_pixels is not None:
+        if isinstance(max_pixels, bool) or not isinstance(max_pixels, int | float):
+            raise TypeError(f"max_pixels must be a number of pixels or None, not {max_pixels!r}")
+        if not max_pixels >= 1:
+            raise ValueError(f"max_pixels must be at least 1, or None for no limit, not {max_pixels!r}")
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, not {value!r}")
 
 
 # ------------------------------------------------------------------------------------------------------- open a source
@@ -226,6 +250,8 @@ def _open_loaded(source: Any, streaming: bool, revision: str | None, load_kwargs
     if revision is not None or load_kwargs:
         names = [*(["revision"] if revision is not None else []), *load_kwargs]
         raise TypeError(f"arguments that do not apply to a loaded dataset: {', '.join(names)}")
+    if not source:
+        raise LayoutError("source has no splits: it is empty")
     splits = {}
     for name, dataset in source.items():
         if not isinstance(dataset, Dataset | IterableDataset):
@@ -237,18 +263,55 @@ def _open_loaded(source: Any, streaming: bool, revision: str | None, load_kwargs
 
 def _open_local(path: Path, name: str, streaming: bool, load_kwargs: dict[str, Any]) -> _Source:
     from datasets import load_dataset, load_from_disk
+    from datasets.exceptions import DatasetGenerationError
+    from pyarrow import ArrowInvalid
 
     if path.is_dir() and is_saved_dataset(path):
-        loaded = _open_loaded(load_from_disk(str(path)), streaming, None, {})
+        try:
+            saved = load_from_disk(str(path))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LayoutError(
+                f"{path} has a dataset_dict.json or state.json, as save_to_disk writes them, but cannot be read as "
+                f"a dataset ({type(error).__name__}: {error}): save it again, or remove the file if it is another's"
+            ) from error
+        loaded = _open_loaded(saved, streaming, None, {})
         return loaded._replace(label=name, folder=path)
     folder = top_folder(path)
     splits: dict[str, Any] = dict(find_splits(path if path.is_file() else folder))
     if next(iter(splits.values())).is_parquet:
-        files = {split: [str(file.path) for file in found.files] for split, found in splits.items()}
-        splits = dict(load_dataset("parquet", data_files=files, streaming=streaming, **load_kwargs))
+        # `datasets` takes names of files for patterns.
+        files = {split: [glob.escape(str(file.path)) for file in found.files] for split, found in splits.items()}
+        try:
+            splits = dict(load_dataset("parquet", data_files=files, streaming=streaming, **load_kwargs))
+        except (DatasetGenerationError, ArrowInvalid) as error:
+            raise _parquet_error([file.path for found in splits.values() for file in found.files], error) from error
     elif unknown := set(load_kwargs) - {"cache_dir", "token", "num_proc"}:
         raise TypeError(f"load_chartqa got arguments that do not apply to {name}: {', '.join(sorted(unknown))}")
     return _Source(splits, name, folder)
+
+
+def _parquet_error(paths: Sequence[Path], error: Exception) -> LayoutError:
+    """Return an error that names the first file that cannot be read, or all files if each alone can."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    rows = 0
+    for path in paths:
+        try:
+            with ParquetFile(path) as file:
+                rows += file.metadata.num_rows
+                names = file.schema_arrow.names
+        except (ArrowException, OSError) as cause:
+            return LayoutError(f"{path}: not a readable Parquet file ({cause})")
+        if len(set(names)) < len(names):
+            name = next(name for name in names if names.count(name) > 1)
+            return LayoutError(
+                f"{path}: {names.count(name)} columns are called {name!r}; rename or remove all but one"
+            )
+    shown = ", ".join(map(str, paths[:5]))
+    if not rows:
+        return LayoutError(f"{shown}: contains no records")
+    return LayoutError(f"{shown}: cannot be read together as Parquet ({error.__cause__ or error})")
 
 
 def _open_hub(name: str, streaming: bool, revision: str | None, load_kwargs: dict[str, Any]) -> _Source:
@@ -322,7 +385,12 @@ def _select(expression: str, source: _Source, streaming: bool) -> Iterator[_Sele
             length = sum(1 for file in records.files for _ in read_records(file.path))
         else:
             raise ValueError(f"split={term!r}: a stream has no length to slice by; use .skip() and .take() on it")
-        (absolute,) = ReadInstruction.from_spec(f"{name}{bounds}").to_absolute({name: length})
+        try:
+            (absolute,) = ReadInstruction.from_spec(f"{name}{bounds}").to_absolute({name: length})
+        except (ValueError, AssertionError) as error:
+            raise ValueError(
+                f"split={term!r} cannot be read ({error}); slices are like 'test[:100]', 'test[50%:]' or 'test[-10:]'"
+            ) from error
         start, stop = absolute.from_ or 0, length if absolute.to is None else absolute.to
         if isinstance(records, Dataset):
             yield _Selection(name, records.select(range(start, stop)), start)

@@ -20,6 +20,8 @@ SPLIT_ALIASES = ("val", "validation", "valid", "dev")
 _SPLIT_NAMES = ("train", "test", *SPLIT_ALIASES)
 _RECORD_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 _NOT_RECORDS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+# Python's default of 131,072 characters is less than an image in base64 takes.
+_FIELD_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -170,11 +172,13 @@ def read_records(path: Path) -> Iterator[dict[str, Any] | str]:
 
 
 def _read_json(path: Path) -> Iterator[dict[str, Any] | str]:
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and error.lineno > 1:  # JSON lines under the wrong name
-            yield from _read_lines(path)
+        content = _parse(text)
+    except _JsonError as error:
+        cause = error.__cause__
+        if isinstance(cause, json.JSONDecodeError) and cause.msg == "Extra data" and cause.lineno > 1:
+            yield from _read_lines(path)  # JSON lines under the wrong name
             return
         raise LayoutError(f"{path}: not valid JSON ({error})") from error
     if isinstance(content, dict):
@@ -187,7 +191,7 @@ def _read_json(path: Path) -> Iterator[dict[str, Any] | str]:
     if not isinstance(content, list):
         raise LayoutError(f"{path}: expected a list of records, found {type(content).__name__}")
     for record in content:
-        yield record if isinstance(record, dict) else f"expected an object, found {type(record).__name__}"
+        yield _checked(record, "expected an object, found ")
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any] | str]:
@@ -196,11 +200,47 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any] | str]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                yield f"line {number} is not valid JSON ({error.msg})"
+                record = _parse(line)
+            except _JsonError as error:
+                yield f"line {number} is not valid JSON ({error})"
             else:
-                yield record if isinstance(record, dict) else f"line {number} is not an object"
+                yield _checked(record, f"line {number} is not an object but ")
+
+
+class _JsonError(ValueError):
+    """Text that is not valid JSON."""
+
+
+class _Repeated(dict[str, Any]):
+    """An object that has a key more than once."""
+
+    key: str
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except RecursionError as error:
+        raise _JsonError("its brackets are nested too deeply") from error
+    except ValueError as error:  # JSONDecodeError, or an integer of thousands of digits
+        raise _JsonError(getattr(error, "msg", error)) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    repeated = _Repeated(found)
+    keys = [key for key, _ in pairs]
+    repeated.key = next(key for key in keys if keys.count(key) > 1)
+    return repeated
+
+
+def _checked(record: Any, expected: str) -> dict[str, Any] | str:
+    """Return a record, or what is wrong with it."""
+    if isinstance(record, _Repeated):
+        return f"the key {record.key!r} occurs more than once"
+    return record if isinstance(record, dict) else f"{expected}{type(record).__name__}"
 
 
 def _delimiter(path: Path, candidates: str) -> str:
@@ -209,6 +249,7 @@ def _delimiter(path: Path, candidates: str) -> str:
     Spreadsheets in some locales write ';'. `csv.Sniffer` would look at the records, where a question may contain more
     commas than the table has columns.
     """
+    csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
     for delimiter in candidates:
         with open(path, encoding="utf-8-sig", newline="") as file:
             try:
@@ -222,8 +263,19 @@ def _delimiter(path: Path, candidates: str) -> str:
 
 def _read_table(path: Path, delimiter: str) -> Iterator[dict[str, Any] | str]:
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter, restkey="", strict=True)
+        csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
+        # In a table written with ", " a quote behind the blank opens a field too.
+        header = file.readline()
+        file.seek(0)
+        has_blanks = f"{delimiter} " in header
+        reader = csv.DictReader(file, delimiter=delimiter, restkey="", strict=True, skipinitialspace=has_blanks)
         try:
+            names = [name for name in reader.fieldnames or () if name]
+            if len(set(names)) < len(names):
+                name = next(name for name in names if names.count(name) > 1)
+                raise LayoutError(
+                    f"{path}: {names.count(name)} columns are called {name!r}; rename or remove all but one"
+                )
             for record in reader:
                 if isinstance(record.get(""), list):
                     yield f"line {reader.line_num} has more fields than the header (an unquoted {delimiter!r}?)"

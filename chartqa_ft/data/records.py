@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ..images.check import ImageShapeError, ImageTooLargeError, TruncatedImageError, check_image, check_pixels
-from .cells import as_list, as_name, plain_text, shorten, unquote
+from .cells import as_list, as_name, from_base64, plain_text, shorten, unquote
 from .chart_ids import ChartIds, digest
 from .columns import Columns
 from .real_paths import RealPaths
 from .record_errors import RecordProblem
 
+logger = logging.getLogger(__name__)
+
 # A file on the Hub, or one in an archive there, as `datasets` names it while streaming. Nothing else is accepted: in a
 # chain of addresses ("file:///home/x.png::hf://y") the first one decides what is opened.
 _HUB_FILE = re.compile(r"(?:(?:zip|tar|gzip|bz2|xz|lz4|zstd)://(?:(?!::).)*::){0,2}hf://(?:(?!::).)+")
+
+# Scorers read these as numbers that equal no number. pandas writes "nan" for a missing value.
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)%?", re.IGNORECASE)
 
 # How many images a reader remembers. The questions on a chart are usually close together, and remembering every chart
 # of a long stream would fill the memory. A chart that comes back later is checked again.
@@ -58,6 +65,7 @@ class RecordReader:
         self._verdicts: dict[str, tuple[str, str] | None] = {}  # for each distinct image: reason and cause
         self._files: dict[str, tuple[str, str]] = {}  # name -> path, chart id
         self._real_paths = RealPaths()
+        self._warned = False
 
     def __call__(self, raw: Mapping[str, Any] | str, columns: Columns, source: str = "unknown") -> dict[str, Any]:
         """Return the canonical record, its `image` as `{"bytes", "path"}`.
@@ -97,6 +105,11 @@ class RecordReader:
         return record
 
     def _texts(self, raw: Mapping[str, Any], columns: Columns) -> tuple[str, str]:
+        for name in (columns.question, columns.answer):
+            if name is not None and not _is_unicode(raw.get(name)):
+                raise RecordProblem(
+                    "malformed record", f"column {name!r} holds half a surrogate pair: not Unicode text"
+                )
         turns = [plain_text(turn) or "" for turn in as_list(raw.get(columns.question))]
         if not turns or not turns[-1].strip():
             value = raw.get(columns.question)
@@ -111,7 +124,7 @@ class RecordReader:
             if len(turns) > 1 or len(answers) > 1:
                 cause = f"{len(turns)} question(s) and {len(answers)} answer(s) in one record"
                 raise RecordProblem("ambiguous record", cause)
-            return turns[0], answers[0]
+            return turns[0], self._answer(answers[0], columns)
         # The last question of a dialogue is the one that is scored, and it depends on the earlier turns.
         lines = []
         for turn, answer in zip(turns[:-1], [*answers[:-1], *[""] * len(turns)], strict=False):
@@ -120,7 +133,20 @@ class RecordReader:
         paragraph = plain_text(raw.get(columns.paragraph)) if columns.paragraph else None
         if paragraph and paragraph.strip() not in ("", "nan"):
             question = f"{paragraph.strip()}\n{question}"
-        return question, answers[-1]
+        return question, self._answer(answers[-1], columns)
+
+    def _answer(self, text: str, columns: Columns) -> str:
+        """Return an answer as a model can give it: predictions have no outer white space."""
+        text = text.strip()
+        if _NOT_FINITE.fullmatch(text) and not self._warned:
+            self._warned = True
+            logger.warning(
+                "column %r holds the answer %r, which scorers read as a number unequal to any other: no prediction "
+                "can be right. Correct or drop such records",
+                columns.answer,
+                text,
+            )
+        return text
 
     def _source(self, value: Any) -> str:
         text = (plain_text(value) if isinstance(value, str | int | float) else None) or ""
@@ -149,7 +175,15 @@ class RecordReader:
             self._check(identity, data, path)
             return {"bytes": data, "path": path}, identity, identity
         if isinstance(value, str | os.PathLike):
-            return self._file(os.fspath(value))
+            data = from_base64(os.fspath(value))
+            if data is None:
+                return self._file(os.fspath(value))
+            identity = digest(data)
+            try:
+                self._check(identity, data, None)
+            except RecordProblem as problem:
+                raise RecordProblem(problem.reason, f"the image is text in base64; {problem.cause}") from None
+            return {"bytes": data, "path": None}, identity, identity
         if hasattr(value, "tobytes") and hasattr(value, "size") and hasattr(value, "mode"):  # a decoded image
             try:
                 check_pixels(value, self.max_pixels)
@@ -206,12 +240,14 @@ def find_image(name: str, folders: Sequence[Path], real_paths: RealPaths) -> str
     Raises:
         RecordProblem: There is no such file, or the path or a link in it leads out of the folders.
     """
-    relative = name.replace("\\", "/")
-    is_outside = bool(PureWindowsPath(name).drive)
-    for folder in () if is_outside else folders:
+    written = PureWindowsPath(name)
+    # "a:b.png" is a name like any other, but not on Windows.
+    is_outside = bool(written.drive and (written.root or os.name == "nt"))
+    spellings = dict.fromkeys((*([name] if os.name == "posix" else []), name.replace("\\", "/"), name.strip()))
+    for spelling, folder in () if is_outside else product(spellings, folders):
         try:
             home = os.fspath(folder)
-            path, is_file = real_paths.find(home, relative)
+            path, is_file = real_paths.find(home, spelling)
             if not path.startswith(os.path.join(home, "")):
                 is_outside = is_outside or path != home
             elif is_file:
@@ -224,6 +260,16 @@ def find_image(name: str, folders: Sequence[Path], real_paths: RealPaths) -> str
     if re.match(r"\w+://", name):
         raise RecordProblem("no image file", f"{shown} is a URL; images in records are not fetched", name)
     raise RecordProblem("no image file", f"{shown} is not in {' or '.join(map(str, folders)) or 'any folder'}", name)
+
+
+def _is_unicode(value: Any) -> bool:
+    """Return whether a text can be stored; JSON may hold half of a surrogate pair."""
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def _image_problem(error: Exception) -> tuple[str, str]:

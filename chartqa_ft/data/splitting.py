@@ -37,8 +37,10 @@ def split_by_chart(records: Dataset, held_out: float = 0.2, *, seed: int = 0) ->
     """
     from datasets import Image
 
-    if not 0 < held_out < 1:
-        raise ValueError(f"held_out must be a share between 0 and 1, not {held_out}")
+    if isinstance(held_out, bool) or not isinstance(held_out, int | float) or not 0 < held_out < 1:
+        raise ValueError(f"held_out must be a share between 0 and 1, not {held_out!r}")
+    if not hasattr(records, "select_columns") or not hasattr(records, "select"):
+        raise TypeError(f"records must be a datasets.Dataset to be split by chart, not a {type(records).__name__}")
     groups = chart_groups(records)
     if groups is None:
         raise ValueError("records need the columns image and chart_id to be split by chart; load_chartqa returns them")
@@ -86,7 +88,8 @@ def stratified_subset(dataset: Dataset, n: int | float, *, seed: int = 0) -> Dat
     """
     if not hasattr(dataset, "select"):
         raise TypeError(f"cannot choose a subset of a {type(dataset).__name__}; use .take(n) on a stream")
-    if isinstance(n, bool) or n <= 0 or (isinstance(n, float) and n > 1):
+    is_number = isinstance(n, int | float) and not isinstance(n, bool)
+    if not is_number or not n > 0 or (isinstance(n, float) and n > 1):
         raise ValueError(f"n must be a number of rows (int >= 1) or a fraction of them (float, 0 < n <= 1), not {n!r}")
     total = len(dataset)
     if isinstance(n, float):

@@ -17,7 +17,7 @@ from ..support.chart_records import (
     ("label", "text"),
     [
         ("Tea", "Tea"),
-        (" Tea ", " Tea "),
+        (" Tea ", "Tea"),
         (["Tea"], "Tea"),
         ("['Tea']", "Tea"),
         ('["Tea"]', "Tea"),
