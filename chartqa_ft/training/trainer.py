@@ -29,6 +29,7 @@ from ..evaluation.results import EvaluationResult
 from .arguments import ChartQATrainingArguments
 from .batches import make_collators, make_loader
 from .callbacks import AfterSave, CheckUnusedLora, FindBestCheckpoint, SaveResults, SetEpoch
+from .check import CALLS, Call, CheckContext, CheckResult, Finding, run_checks
 from .checks import check_trainable, check_trainer
 from .describing import describe_model
 from .evaluating import Evaluator
@@ -116,6 +117,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         )
         # Trainer then counts the answer tokens of a step on all ranks and passes their number to compute_loss.
         self.model_accepts_loss_kwargs = True
+        self._said: set[Finding] = set()
         self.answer_loss = AnswerLoss(self.adapter, args)
         self.running_loss = RunningLoss(self.accelerator)
         self.evaluator = Evaluator(self.adapter, args, self.accelerator, self.answer_loss)
@@ -141,6 +143,32 @@ class ChartQATrainer(Seq2SeqTrainer):
         for callback in [callback for callback in self.callback_handler.callbacks if type(callback) in SHORT]:
             self.remove_callback(callback)
             self.add_callback(SHORT[type(callback)])
+
+    # ------------------------------------------------------------------ checks
+    def check(self, call: Call | None = None, records: Any = None) -> CheckResult:
+        """Return what a call would do otherwise than asked. Each call runs its own checks and raises their errors.
+
+        Args:
+            call: `"train"`, `"evaluate"` or `"predict"`; `None` checks training and evaluation, as far as there is
+                data for them.
+            records: the records of the call; `None` uses those of the trainer.
+        """
+        if call is None:
+            given = {"train": self.train_dataset, "evaluate": self.eval_dataset, "predict": None}
+            results = [self.check(name) for name in CALLS if given[name] is not None]
+            return CheckResult(list(dict.fromkeys(finding for result in results for finding in result.findings)))
+        if records is None:
+            records = self.train_dataset if call == "train" else self.eval_dataset
+        return run_checks(CheckContext(self, call, records))
+
+    def _checked(self, call: Call, records: Any = None) -> None:
+        """Run the checks of a call: raise one error for all errors, and log each warning once."""
+        result = self.check(call, records)
+        result.raise_errors()
+        for finding in result.findings:
+            if finding not in self._said and self.is_world_process_zero():
+                logger.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
+            self._said.add(finding)
 
     # ------------------------------------------------------------------ state
     @property
@@ -242,6 +270,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             if resume_from_checkpoint is None:
                 raise ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
         checkpoint = resume_from_checkpoint or None
+        self._checked("train")
         check_trainable(self.model)
         if self.train_dataset is not None and self.is_world_process_zero():
             say = logger.info if self.args.disable_tqdm else print
@@ -297,6 +326,8 @@ class ChartQATrainer(Seq2SeqTrainer):
             generation_settings: `num_beams`, `max_new_tokens` and others for this evaluation only.
         """
         records = self._eval_records(eval_dataset)
+        if not self.is_in_train:
+            self._checked("evaluate", records)
         if isinstance(records, dict):
             metrics: dict[str, float] = {}
             for name, part in records.items():
@@ -323,6 +354,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         **generation_settings: Any,
     ) -> PredictionOutput:
         """Answer a data set, with or without answers of its own; `predictions` and `label_ids` are arrays of str."""
+        self._checked("predict", test_dataset)
         self.evaluator.settings = generation_settings
         return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
