@@ -11,18 +11,18 @@ from typing import Any
 
 import torch
 from transformers import Seq2SeqTrainingArguments
-from transformers.trainer_utils import IntervalStrategy
 
 from ..evaluation.answer_queue import WINDOW
 from ..files import write_whole
 from ..hub.public import as_json, public_values
-from ..metrics.accuracy import INTERVALS
-from ..metrics.correctness import variant_name
-from ..metrics.extraction import extract_name, extractor_of
+from ..metrics.extraction import extract_name
+from .argument_values import refusals
+from .check import raise_all
 
 logger = logging.getLogger(__name__)
 
 RECIPE_STEPS = 40_000
+RECIPE_WARMUP = 100
 
 _LOCAL = ("chart_cache", "chart_cache_gb")
 """Arguments that concern this machine only and change no result. They are left out of cards and pushed files."""
@@ -64,8 +64,11 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule (recipe: cosine)."})
     """Learning-rate schedule. Recipe: cosine, from 0 over the warm-up to `learning_rate` and back to 0."""
 
-    warmup_steps: float = field(default=100, metadata={"help": "Warm-up steps; below 1, a share of all steps."})
-    """Steps of linear warm-up (recipe: 100); a number below 1 is a share of all steps."""
+    warmup_steps: float | None = field(
+        default=None, metadata={"help": "Warm-up steps (recipe: 100); below 1, a share of all steps."}
+    )
+    """Steps of linear warm-up; a number below 1 is a share of all steps. `None`: the recipe's 100, or a tenth of all
+    steps if the run has no more than 100."""
 
     bf16: bool | None = field(
         default=None,
@@ -237,8 +240,11 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     )
     """Write `predictions/<prefix>-step-<n>.jsonl` to the output folder for every evaluation."""
 
+    warmup_is_default = False
+    """Whether `warmup_steps` was left unset (not an argument)."""
+
     def __post_init__(self) -> None:
-        self._refuse()
+        raise_all(refusals(self))
         if not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
             # Their only names before transformers 5.23.
             if self.activation_checkpointing:
@@ -260,88 +266,22 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
                 "charts from their questions. Start one process per GPU: accelerate launch --multi_gpu "
                 f"--num_processes {self.n_gpu} your_script.py ..., or make one GPU visible: CUDA_VISIBLE_DEVICES=0"
             )
-        if self.eval_strategy == IntervalStrategy.NO and self.load_best_model_at_end:
-            raise ValueError("load_best_model_at_end needs evaluations: set eval_strategy to 'steps' or 'epoch'")
-
-    def _refuse(self) -> None:
-        """Refuse combinations that would silently do something else than asked."""
-        variant_name(self.metric_variant)
-        extractor_of(self.metric_extract)
-        for refused, message in (
-            (
-                self.remove_unused_columns,
-                "remove_unused_columns=True would drop the chart and its question: leave it False",
-            ),
-            (
-                self.generation_max_length is not None,
-                "generation_max_length counts the prompt, so that long questions get no answer: use "
-                "generation_max_new_tokens",
-            ),
-            (
-                not self.average_tokens_across_devices,
-                "average_tokens_across_devices=False makes the update depend on the number of ranks: leave it True",
-            ),
-            (self.batch_eval_metrics, "batch_eval_metrics=True cannot score over all ranks: leave it False"),
-            (self.sortish_sampler, "sortish_sampler=True is not supported: use train_sampling_strategy"),
-            (
-                self.train_sampling_strategy not in ("random", "sequential"),
-                f"train_sampling_strategy={self.train_sampling_strategy!r} is not supported: use random or sequential",
-            ),
-            (
-                "relaxed_accuracy" in (self.metric_for_best_model or "") and not self.predict_with_generate,
-                f"metric_for_best_model={self.metric_for_best_model!r} needs predict_with_generate=True",
-            ),
-            (
-                self.generation_max_new_tokens < 1,
-                f"generation_max_new_tokens must be at least 1, got {self.generation_max_new_tokens}",
-            ),
-            (
-                self.metric_interval not in INTERVALS,
-                f"metric_interval must be one of {', '.join(INTERVALS)}, got {self.metric_interval!r}",
-            ),
-            (self.eval_window < 1, f"eval_window must be at least 1 batch, got {self.eval_window}"),
-            (
-                self.eval_subset is not None
-                and not (0 < self.eval_subset < 1 or self.eval_subset == int(self.eval_subset) > 0),
-                f"eval_subset must be a number of questions or a share between 0 and 1, got {self.eval_subset}",
-            ),
-            (not self.chart_cache, "chart_cache must be a folder, 'auto' or 'off'"),
-            (
-                not self.chart_cache_gb > 0,
-                f"chart_cache_gb must be above 0, got {self.chart_cache_gb}: to keep no charts, use chart_cache='off'",
-            ),
-            (
-                self.logging_nan_inf_filter,
-                "logging_nan_inf_filter=True would have to change the exact losses of the log: leave it False",
-            ),
-            (
-                self.prediction_loss_only,
-                "prediction_loss_only=True: use predict_with_generate=False, which computes only the loss",
-            ),
-            (
-                self.save_total_limit == 1,
-                "save_total_limit=1 deletes the last whole checkpoint before the next is known to be whole: use 2",
-            ),
-            (bool(self.include_for_metrics), "include_for_metrics is not supported: compute_metrics gets the texts"),
-            (
-                self.hub_create_pr and self.hub_strategy != "end",
-                f"hub_create_pr=True with hub_strategy={self.hub_strategy!r} would open a pull request for every "
-                "save: use hub_strategy='end'",
-            ),
-            (
-                self.hub_create_pr and "/" not in (self.hub_model_id or ""),
-                "hub_create_pr=True needs hub_model_id='owner/name', the repository to propose the model to",
-            ),
-            (self.fp16 and self.bf16, "fp16=True and bf16=True exclude each other: choose one"),
-        ):
-            if refused:
-                raise ValueError(message)
+        launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true", "yes")
+        if (self.fsdp or launched) and self.device.type == "cpu":
+            raise ValueError(
+                "FSDP shards models over GPUs, and on a CPU every process would hold the whole model: leave out fsdp "
+                "(accelerate launch --use_fsdp)"
+            )
 
     def _choose_schedule(self) -> None:
         if self.num_train_epochs is None:
             self.num_train_epochs = 3.0
             if self.max_steps <= 0:  # type: ignore[has-type]
                 self.max_steps = RECIPE_STEPS
+        if self.warmup_steps is None:
+            short = 0 < self.max_steps <= RECIPE_WARMUP
+            self.warmup_steps = self.max_steps // 10 if short else RECIPE_WARMUP
+            self.warmup_is_default = True
 
     def _choose_precision(self) -> None:
         on_gpu = torch.cuda.is_available() and not self.use_cpu

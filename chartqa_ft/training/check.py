@@ -1,8 +1,8 @@
-"""`trainer.check()`: what a call of the trainer cannot do, or would do otherwise than asked, found before its first step.
+"""`trainer.check()`: what a call would do otherwise than asked, or could not do, found before its first step.
 
-Every check is a function of a `CheckContext` that yields `Finding`s. Register one with `@register_check("train", ...)`;
-its module must be imported by `training/trainer.py`. Checks that need only the arguments of the trainer run when it is
-created (`checks.py`, `argument_values.py`).
+Every check is a function of a `CheckContext` that yields `Finding`s. Register it with `@register_check("train")` in a
+module that `training/trainer.py` imports. Checks that need only the arguments of the trainer run when it is created
+(`checks.py`, `argument_values.py`).
 """
 
 from __future__ import annotations

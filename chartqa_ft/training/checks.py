@@ -35,8 +35,6 @@ def check_trainer(args: ChartQATrainingArguments, eval_dataset: Any, trainer_arg
             raise ValueError(f"ChartQATrainer takes no {name}: subclass it, or use the plain Seq2SeqTrainer")
     if not isinstance(args, ChartQATrainingArguments):
         raise ValueError(f"args must be ChartQATrainingArguments, got {type(args).__name__}")
-    if args.auto_find_batch_size:
-        raise ValueError("auto_find_batch_size would change the rows of a step: choose per_device_train_batch_size")
     own_metrics = trainer_arguments.get("compute_metrics") is not None
     if own_metrics and not args.predict_with_generate:
         raise ValueError("compute_metrics is called with generated answers: it needs predict_with_generate=True")
