@@ -38,7 +38,8 @@ def answer_questions(
     """Answer questions on charts.
 
     Args:
-        model: a loaded model. It answers on the device that it is on; its mode (train or eval) is restored afterwards.
+        model: a loaded model. It answers on the device that it is on; the mode of each of its modules (train
+            or eval) is restored afterwards.
         processor: the processor of the model.
         images: one image per question (a list, a column of a `datasets.Dataset` or another sequence), or a single
             image for all of them. An image is a PIL image, the path of a file, or an array of uint8.
@@ -93,7 +94,7 @@ def answer_questions(
         adapter = adapter_for(model, processor, prompt=prompt)
     collate = ChartQACollator(adapter, with_answers=False, raw_charts=makes_raw_charts(adapter))
     device = next(model.parameters()).device
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     decoding = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, **generation_kwargs}
     queue = AnswerQueue(adapter, rows_per_call=batch_size, window=WINDOW, **decoding)
@@ -113,7 +114,8 @@ def answer_questions(
                 answers[row] = answer
                 bar.update()
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
     return answers
 
 

@@ -24,6 +24,7 @@ def make_collators(
     *,
     own_loss: bool,
     own_steps: bool,
+    own_evaluation: bool = True,
     log_rows: bool,
 ) -> dict[str, ChartQACollator]:
     """Return the collators of a trainer: `"train"`, `"eval"` and `"test"`, the last one for records without answers.
@@ -32,15 +33,25 @@ def make_collators(
         adapter: the adapter of the model's family.
         args: the arguments of the trainer.
         model: the model, which decides whether questions can be packed.
-        own_loss: whether the trainer computes the loss itself. A subclass's loss may count on a row per question.
+        own_loss: whether the trainer computes the loss itself. A subclass's loss may count on a row and a chart per
+            question.
         own_steps: whether the trainer also evaluates batches itself. A subclass may pass the batch to the model as it
             is, which then needs the processor's floats.
+        own_evaluation: whether the trainer alone evaluates batches. A subclass's `prediction_step` may count on a
+            chart per question.
         log_rows: whether training batches should say which rows they hold.
 
     Raises:
         ValueError: an argument that would have no effect.
     """
     group = adapter.groups_charts if args.group_by_chart is None else args.group_by_chart
+    if args.group_by_chart and group and not own_loss:
+        raise ValueError(
+            "group_by_chart=True with an own compute_loss: inputs hold each chart once, and chart_index says which row "
+            "shows which, so that model(**inputs) would fail. Leave group_by_chart unset to have one chart per row, or "
+            "call super().compute_loss(...)"
+        )
+    group_train, group_eval = group and own_loss, group and own_evaluation
     can_pad = getattr(adapter, "pads_charts", False)
     pad = can_pad if args.random_padding is None else args.random_padding
     if pad and not can_pad:
@@ -54,16 +65,17 @@ def make_collators(
     cache = None
     if raw and isinstance(adapter, RawCharts):
         cache = adapter.open_cache(args.chart_cache, args.chart_cache_gb)
-    make = partial(ChartQACollator, adapter, group_by_chart=group, raw_charts=raw, chart_cache=cache)
+    make = partial(ChartQACollator, adapter, raw_charts=raw, chart_cache=cache)
     return {
         "train": make(
+            group_by_chart=group_train,
             random_padding="seeded" if pad else None,
             seed=args.seed,
-            keep_rows=log_rows,
-            pack_questions=_packs_questions(adapter, args, model, grouped=group, own_loss=own_loss),
+            keep_rows=log_rows and own_loss,
+            pack_questions=_packs_questions(adapter, args, model, grouped=group_train, own_loss=own_loss),
         ),
-        "eval": make(keep_rows=True, allow_unanswered=True),
-        "test": make(keep_rows=True, with_answers=False),
+        "eval": make(keep_rows=True, group_by_chart=group_eval, allow_unanswered=True),
+        "test": make(keep_rows=True, group_by_chart=group_eval, with_answers=False),
     }
 
 

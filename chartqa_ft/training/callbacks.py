@@ -27,6 +27,19 @@ class SetEpoch(TrainerCallback):
             self.source.set_epoch(int(state.epoch or 0))
 
 
+class CountBatches(TrainerCallback):
+    """Calls a function after every batch of training, also those that complete no step."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        self.call()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.call()
+
+
 class AfterSave(TrainerCallback):
     """Calls a function when a checkpoint is complete. It must be added after the callbacks that write checkpoints."""
 

@@ -23,6 +23,7 @@ from ..evaluation.scoring import each_row_once, score_rows
 from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
 from .arguments import ChartQATrainingArguments
+from .hook_checks import explained
 from .losses import AnswerLoss, sum_by_row
 
 SHOWN = 3
@@ -41,16 +42,24 @@ class Evaluator:
         args: the arguments of the trainer, which are read anew in every evaluation.
         accelerator: the accelerator of the trainer.
         loss: the loss of each answer token.
+        settings: generation settings of every evaluation, in addition to those of the arguments.
     """
 
     def __init__(
-        self, adapter: Adapter, args: ChartQATrainingArguments, accelerator: Accelerator, loss: AnswerLoss
+        self,
+        adapter: Adapter,
+        args: ChartQATrainingArguments,
+        accelerator: Accelerator,
+        loss: AnswerLoss,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.adapter, self.args, self.accelerator, self.loss = adapter, args, accelerator, loss
         self.results: dict[int, EvaluationResult] = {}
         """Step of the weights -> the last evaluation of these weights."""
+        self.chosen = dict(settings or {})
+        """Generation settings of every evaluation: those of `args.generation_config`."""
         self.settings: dict[str, Any] = {}
-        """Generation settings of the current evaluation, in addition to those of the arguments."""
+        """Generation settings of the current evaluation, which take precedence."""
         self.rows: list[dict[str, Any]] = []
         """The rows of the evaluation loop that is running, or of one that failed."""
         self._queue: AnswerQueue | None = None
@@ -62,8 +71,18 @@ class Evaluator:
         return {
             "max_new_tokens": self.args.generation_max_new_tokens,
             "num_beams": self.args.generation_num_beams or 1,
+            **self.chosen,
             **self.settings,
         }
+
+    @contextmanager
+    def using(self, settings: Mapping[str, Any]) -> Iterator[None]:
+        """Use further generation settings within this context."""
+        before, self.settings = self.settings, dict(settings)
+        try:
+            yield
+        finally:
+            self.settings = before
 
     def restore(self, checkpoint: str | Path | None, eval_dataset: Any) -> None:
         """Take over the results stored in a checkpoint; `None` forgets all results."""
@@ -76,7 +95,8 @@ class Evaluator:
             yield records
             return
         size = self.args.eval_subset
-        numbered = Dataset.from_dict({"source": records["source"], "number": range(len(records))})
+        sources = records["source"] if "source" in records.column_names else ["unknown"] * len(records)
+        numbered = Dataset.from_dict({"source": sources, "number": range(len(records))})
         chosen = stratified_subset(numbered, int(size) if size >= 1 else size, seed=self.args.seed)
         numbers: list[int] = list(chosen["number"])
         self._row_numbers = numbers
@@ -129,6 +149,11 @@ class Evaluator:
                     decoding = {**self.decoding(), **settings}
                     ids = self.adapter.generate(model, inputs, encoder_outputs=encoder_outputs, **decoding)
                 return loss, ids, labels
+            if "rows" not in inputs:
+                raise ValueError(
+                    "the batch of an evaluation lacks its rows: let get_eval_dataloader return that of "
+                    "super().get_eval_dataloader(...)"
+                )
             rows = [dict(row) for row in inputs["rows"]]
             if labels is not None:
                 mask = labels != -100
@@ -162,7 +187,7 @@ class Evaluator:
             variant=self.args.metric_variant,
             extract=self.args.metric_extract,
             interval=self.args.metric_interval,
-            compute_metrics=compute_metrics,
+            compute_metrics=explained(compute_metrics),
         )
         start = f"{prefix}_"
         metrics = output.metrics | {key if key.startswith(start) else start + key: scores[key] for key in scores}

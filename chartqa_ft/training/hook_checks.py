@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Callable, Iterator
+from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import CodeType
 from typing import Any
 
@@ -18,13 +20,11 @@ IGNORED_HOOKS = {
     "_get_collator_with_removed_columns": "get_train_dataloader or get_eval_dataloader",
     "_set_signature_columns_if_needed": "get_train_dataloader or get_eval_dataloader",
     "_pad_tensors_to_max_len": "prediction_step, calling super().prediction_step(...)",
-    "get_batch_samples": "training_step",
-    "load_generation_config": "the argument generation_config",
 }
 """Method of `Seq2SeqTrainer` that `ChartQATrainer` does not call -> what to override in its place."""
 
-DELEGATING_HOOKS = ("prediction_step", "evaluation_loop")
-"""Methods whose overrides must call the trainer's own: it collects and scores the answers."""
+DELEGATING_HOOKS = ("prediction_step", "evaluation_loop", "get_eval_dataloader", "get_test_dataloader")
+"""Methods whose overrides must call the trainer's own: it numbers, collects and scores the rows."""
 
 CONSTRUCTED_HOOKS = ("compute_loss", "prediction_step")
 """Methods that decide about the collators, which are made when the trainer is created."""
@@ -40,7 +40,7 @@ def own_code(function: Any) -> CodeType | None:
     """Return the code of a Python function, behind bound methods and decorators; `None` if there is none."""
     function = getattr(function, "__func__", function)
     function = getattr(function, "__wrapped__", function)
-    if not hasattr(function, "__code__") and hasattr(type(function), "__call__"):
+    if not hasattr(function, "__code__"):  # an object with __call__
         function = getattr(type(function).__call__, "__func__", type(function).__call__)
     return getattr(function, "__code__", None)
 
@@ -72,7 +72,7 @@ def constants_in(code: CodeType | None) -> set[Any]:
 
 
 def uses_argument(function: Any, name: str) -> bool:
-    """Return whether a function reads one of its arguments by name, or passes all of them on.
+    """Return whether a function reads one of its arguments by name, or by passing all of them on.
 
     Example:
         >>> def loss(model, inputs, num_items_in_batch=None):
@@ -80,22 +80,18 @@ def uses_argument(function: Any, name: str) -> bool:
         >>> uses_argument(loss, "num_items_in_batch"), uses_argument(loss, "model")
         (False, True)
     """
-    import dis
-
     code = own_code(function)
     if code is None:
         return True
-    if code.co_flags & 0x0C:  # *args or **kwargs
-        return True
-    if name not in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
-        return False
-    if name in code.co_cellvars:
-        return True
-    return any(
-        name in (step.argval if isinstance(step.argval, tuple) else (step.argval,))
-        for step in dis.get_instructions(code)
-        if step.opname.startswith("LOAD")
-    )
+    count = code.co_argcount + code.co_kwonlyargcount
+    named, rest = code.co_varnames[:count], code.co_varnames[count:]
+    packed = rest[: bool(code.co_flags & CO_VARARGS) + bool(code.co_flags & CO_VARKEYWORDS)]
+    passing = {name} & set(named) or set(packed)
+    read: set[str] = set(code.co_cellvars)
+    for step in dis.get_instructions(code):
+        if step.opname.startswith("LOAD"):
+            read |= set(step.argval) if isinstance(step.argval, tuple) else {step.argval}
+    return bool(passing & read)
 
 
 def overridden(trainer: Any, name: str) -> Any:
@@ -108,6 +104,17 @@ def overridden(trainer: Any, name: str) -> Any:
     return None if method is getattr(ChartQATrainer, name, None) else method
 
 
+def replaces_loss(trainer: Any) -> bool:
+    """Return whether a subclass computes the loss without the trainer's own `compute_loss`."""
+    method = overridden(trainer, "compute_loss")
+    return method is not None and "compute_loss" not in names_in(own_code(method))
+
+
+def replaces_step(trainer: Any) -> bool:
+    """Return whether a subclass has a `prediction_step`, which may pass the batch to the model as it is."""
+    return overridden(trainer, "prediction_step") is not None
+
+
 def ignored_hooks(trainer: Any) -> Iterator[str]:
     """Yield why overridden methods of a trainer are refused, one message each; see `check_trainer`."""
     for name, instead in IGNORED_HOOKS.items():
@@ -118,8 +125,8 @@ def ignored_hooks(trainer: Any) -> Iterator[str]:
         code = own_code(method)
         if method is not None and code is not None and name not in names_in(code):
             yield (
-                f"an own {name} must call super().{name}(...), which collects and scores the answers: change its "
-                "inputs or its result, or override evaluate"
+                f"an own {name} must call super().{name}(...), which numbers, collects and scores the rows: change "
+                "its inputs or its result, or override evaluate"
             )
 
 

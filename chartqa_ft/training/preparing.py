@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import set_seed
+from transformers.trainer_utils import number_of_arguments
 
 from ..adapters import Adapter, adapter_for, base_model
 from ..adapters.registry import SETTINGS_KEY
@@ -16,7 +19,24 @@ from ..models.lora import add_peft
 from ..models.saving import check_saveable
 from ..models.swin import chunk_swin_blocks
 from .arguments import ChartQATrainingArguments
+from .copying import same_processor
 from .saving import refuse_base_folder
+
+
+def first_model(model_init: Callable[..., Any], args: ChartQATrainingArguments) -> nn.Module | str:
+    """Return the model of `model_init` that a trainer has until it trains.
+
+    Raises:
+        ValueError: `model_init` needs more than one argument, the trial of a search, or returns nothing.
+    """
+    count = number_of_arguments(model_init)
+    if count > 1:
+        raise ValueError(f"model_init must take no argument, or one (the trial of a search), not {count}")
+    set_seed(args.seed)
+    model = model_init(None) if count else model_init()
+    if model is None:
+        raise ValueError("model_init returned None: return the model")
+    return model
 
 
 def prepare_model(
@@ -29,10 +49,12 @@ def prepare_model(
     """Return model, processor and adapter of a trainer; what is missing is loaded or found.
 
     The adapter's settings go into the model's config, PEFT weights are added, and `args` decides about activation
-    checkpointing and the chunked encoder. See `ChartQATrainer` for the arguments.
+    checkpointing and the chunked encoder. See `ChartQATrainer` for the arguments. `args` must be the trainer's own
+    copy: an unset `ddp_find_unused_parameters` is chosen here.
 
     Raises:
-        ValueError: a loaded model without its processor, or a model that could not be saved.
+        ValueError: a loaded model without its processor, an adapter of another processor, or a model that could not be
+            saved.
     """
     if isinstance(model, (str, Path)):
         model, loaded_processor, loaded_adapter = load_checkpoint(model, trainable=True, token=args.hub_token)
@@ -40,7 +62,12 @@ def prepare_model(
             model.float()  # in 16 bits most updates would be rounded away; mixed precision does the rest
         if processor is None and adapter is None:
             processor, adapter = loaded_processor, loaded_adapter
-    if processor is None and adapter is not None:
+    if adapter is not None:
+        if processor is not None and not same_processor(processor, adapter.processor):
+            raise ValueError(
+                "processing_class is not the processor of adapter: the one would be saved and the other used. Leave "
+                "processing_class out, or create the adapter with it: adapter_for(model, processing_class)"
+            )
         processor = adapter.processor
     if processor is None:
         raise ValueError(
@@ -50,7 +77,7 @@ def prepare_model(
     setattr(base_model(model).config, SETTINGS_KEY, adapter.settings())
     if peft_config is not None:
         set_seed(args.seed)  # the Trainer does so too late for weights that are drawn here
-        model = add_peft(model, peft_config)
+        model = add_peft(model, copy.deepcopy(peft_config))  # PEFT writes into it
     check_saveable(model)
     refuse_base_folder(model, args.output_dir)
     adapter.attach(model)

@@ -58,6 +58,10 @@ class RunningLoss(TrainerCallback):
         dtype = torch.float32 if loss_sum.device.type == "mps" else torch.float64
         batch = torch.stack([loss_sum.detach().to(dtype), tokens.to(dtype)])
         self.local = batch if self.local is None else self.local + batch
+        self.count_batch()
+
+    def count_batch(self) -> None:
+        """Count a batch of this epoch, as the place in a stream."""
         self.batches += 1
 
     def synchronize(self) -> None:

@@ -28,17 +28,23 @@ from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult
 from .arguments import ChartQATrainingArguments
 from .batches import make_collators, make_loader
-from .callbacks import AfterSave, CheckUnusedLora, FindBestCheckpoint, SaveResults, SetEpoch
-from .check import CALLS, Call, CheckContext, CheckResult, Finding, run_checks
+from .callbacks import AfterSave, CheckUnusedLora, CountBatches, FindBestCheckpoint, SaveResults, SetEpoch
+from .check import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
 from .checks import check_trainable, check_trainer
+from .copying import own_copy
 from .describing import describe_model
 from .evaluating import Evaluator
+from .generation import chosen_settings, merged_config
+from .hook_checks import CONSTRUCTED_HOOKS, ignored_hooks, replaces_loss, replaces_step, uses_argument
 from .losses import AnswerLoss, loss_of_batch
-from .preparing import prepare_model
+from .optimizer_checks import optimizer_findings
+from .preparing import first_model, prepare_model
 from .progress import SHORT, chart_cost
 from .pushing import HubPusher
 from .running_loss import RunningLoss, last_checkpoint
 from .saving import CheckpointSaver
+from .schedule_checks import as_choice, settle_warmup
+from .search import check_trial, search_objective
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +64,19 @@ class ChartQATrainer(Seq2SeqTrainer):
 
     Args:
         model: a loaded model, or a path or Hub id for `load_checkpoint`, which also loads processor and adapter.
-        args: the training arguments.
+        args: the training arguments. The trainer has a copy of them, `trainer.args`.
         train_dataset: records to train on: a `datasets.Dataset`, a list, or a stream (which needs `max_steps`).
         eval_dataset: records to evaluate on, or a dict of them. The metrics of a dict are `eval_<name>_...`.
         processing_class: the processor of the model, which is saved with every checkpoint.
         adapter: turns records into tensors; `None` uses `adapter_for(model, processing_class)`.
         peft_config: a PEFT configuration, such as `default_lora_config(model)`. Only the PEFT weights are then trained
             and saved; `load_checkpoint(folder, merge=True)` merges them into their base model.
-        kwargs: `callbacks`, `optimizers`, `compute_metrics` and other arguments of `Seq2SeqTrainer`. `compute_metrics`
-            is called in addition to relaxed accuracy, with answers and references as lists of strings.
+        kwargs: `callbacks`, `optimizers`, `optimizer_cls_and_kwargs`, `model_init` (in place of `model`) and
+            `compute_metrics`, as for `Trainer`. `compute_metrics` is called in addition to relaxed accuracy, with
+            answers and references as lists of strings.
 
     Raises:
+        TypeError: an argument that the trainer does not have.
         ValueError: an argument that the trainer would have to ignore, or a model that could not be saved.
 
     Example:
@@ -92,7 +100,7 @@ class ChartQATrainer(Seq2SeqTrainer):
 
     def __init__(
         self,
-        model: nn.Module | str | Path,
+        model: nn.Module | str | Path | None = None,
         args: ChartQATrainingArguments | None = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
@@ -101,9 +109,20 @@ class ChartQATrainer(Seq2SeqTrainer):
         peft_config: Any = None,
         **kwargs: Any,
     ):
-        args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else args
-        check_trainer(args, eval_dataset, kwargs)
+        args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else own_copy(args)
+        check_trainer(args, model, train_dataset, eval_dataset, kwargs)
+        raise_all(ignored_hooks(self))
+        model_init, own_optimizer = kwargs.pop("model_init", None), kwargs.pop("optimizer_cls_and_kwargs", None)
+        if model_init is not None:
+            self.model_init, model = model_init, first_model(model_init, args)
         model, processing_class, self.adapter = prepare_model(model, args, processing_class, adapter, peft_config)
+        settings = chosen_settings(model, args)
+        args.generation_config = merged_config(model, args, settings)  # upstream makes it the model's
+        raise_all(
+            str(f) for f in optimizer_findings(model, *kwargs.get("optimizers", (None, None))) if f.level == "error"
+        )
+        self._peft_config, self._output_dir = peft_config, args.output_dir
+        self.own_loss = replaces_loss(self)
         self._collators = self._make_collators(args, model)
         self.pusher = HubPusher(args)  # upstream's __init__ calls init_hf_repo
         super().__init__(
@@ -113,15 +132,25 @@ class ChartQATrainer(Seq2SeqTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
-            **kwargs,
+            **{**kwargs, "callbacks": list(kwargs.get("callbacks") or [])},
         )
-        # Trainer then counts the answer tokens of a step on all ranks and passes their number to compute_loss.
-        self.model_accepts_loss_kwargs = True
+        self.model_init, self.optimizer_cls_and_kwargs = model_init, own_optimizer
+        # Trainer then counts the answer tokens of a step on all ranks and passes their number to compute_loss. A
+        # subclass's loss that does not use their number is the mean of a batch, to be averaged over the batches.
+        counts = not self.own_loss or uses_argument(type(self).compute_loss, "num_items_in_batch")
+        self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = counts
         self._said: set[Finding] = set()
         self.answer_loss = AnswerLoss(self.adapter, args)
         self.running_loss = RunningLoss(self.accelerator)
-        self.evaluator = Evaluator(self.adapter, args, self.accelerator, self.answer_loss)
+        self.evaluator = Evaluator(self.adapter, args, self.accelerator, self.answer_loss, settings)
         self.saver = CheckpointSaver(self.adapter, args, self.accelerator)
+        self.own_parts = {
+            "args": args,
+            "data_collator": self.data_collator,
+            "lr_scheduler": self.lr_scheduler,
+            **{name: vars(self).get(name) for name in CONSTRUCTED_HOOKS},
+        }
+        """The parts that other parts depend on: to replace one later has no effect, and is refused."""
         self.card_facts: dict[str, Any] = {}
         """What the trainer cannot know about its card: fields of `CardFacts`, such as `dataset` and `command`."""
         self.best_weights_step: int | None = None
@@ -132,6 +161,7 @@ class ChartQATrainer(Seq2SeqTrainer):
     def _add_callbacks(self) -> None:
         self._set_epoch = SetEpoch()
         for callback in (
+            *([CountBatches(self.running_loss.count_batch)] if self.own_loss else []),
             SaveResults(lambda: self.scores),
             FindBestCheckpoint(),
             self.running_loss,  # its file marks a checkpoint as complete: after all that writes into checkpoints
@@ -211,8 +241,9 @@ class ChartQATrainer(Seq2SeqTrainer):
             self.adapter,
             args,
             model,
-            own_loss=unchanged(self, ("compute_loss",)),
+            own_loss=not self.own_loss,
             own_steps=unchanged(self, ("compute_loss", "prediction_step")),
+            own_evaluation=not replaces_step(self),
             log_rows=logger.isEnabledFor(logging.DEBUG),
         )
 
@@ -249,10 +280,10 @@ class ChartQATrainer(Seq2SeqTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log `logs`, with the losses exact to the token over all ranks."""
-        if self.is_in_train and "loss" in logs:
+        """Log `logs`, with the losses exact to the token over all ranks, or those of a subclass's `compute_loss`."""
+        if self.is_in_train and "loss" in logs and not self.own_loss:
             logs["loss"] = self.running_loss.since_last_log()
-        if "train_loss" in logs:
+        if "train_loss" in logs and not self.own_loss:
             logs["train_loss"] = self.running_loss.since_start()
         super().log(logs, start_time)
 
@@ -265,12 +296,15 @@ class ChartQATrainer(Seq2SeqTrainer):
         Raises:
             ValueError: there is no complete checkpoint to resume from, or no weight is trainable.
         """
+        if resume_from_checkpoint is None and not (args or kwargs.get("trial")):
+            resume_from_checkpoint = as_choice(self.args.resume_from_checkpoint)
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
         checkpoint = resume_from_checkpoint or None
         self._checked("train")
+        settle_warmup(self.args, self.train_dataset, self.accelerator.num_processes)
         check_trainable(self.model)
         if self.train_dataset is not None and self.is_world_process_zero():
             say = logger.info if self.args.disable_tqdm else print
@@ -288,7 +322,9 @@ class ChartQATrainer(Seq2SeqTrainer):
         # stream has max_steps steps, and resumes at the wrong record of a stream that was read more than once.
         done = super()._init_training_state(*args, **kwargs)
         place = self.running_loss.epoch, self.running_loss.batches
-        return done if hasattr(self.train_dataset, "__len__") or not self.state.global_step else place
+        if hasattr(self.train_dataset, "__len__") or not self.state.global_step:
+            return done
+        return (place[0], 0) if self.args.ignore_data_skip else place
 
     def _run_epoch(self, **kwargs: Any) -> None:
         # Upstream trains one step too many when a run that has reached max_steps is resumed.
@@ -303,9 +339,58 @@ class ChartQATrainer(Seq2SeqTrainer):
         missing = [key for key in load_result.missing_keys if key not in tied]
         super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
 
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """Return a new model of `model_init`, prepared as the first one was; `train` calls it at its beginning."""
+        model = super().call_model_init(trial)
+        prepared, _, _ = prepare_model(model, self.args, self.processing_class, self.adapter, self._peft_config)
+        return prepared
+
+    def hyperparameter_search(
+        self, hp_space: Any = None, compute_objective: Any = None, n_trials: int = 20, **kwargs: Any
+    ) -> Any:
+        """Search for the best arguments as `Trainer.hyperparameter_search` does; it needs `model_init`.
+
+        Each trial has a folder of its own in `output_dir`. Afterwards the arguments are as before.
+
+        Args:
+            hp_space: returns the arguments of a trial, by name.
+            compute_objective: returns a number for the metrics of an evaluation. `None` uses `metric_for_best_model`,
+                or relaxed accuracy, and the direction that belongs to it. Upstream adds up all metrics.
+            n_trials: number of trials.
+            kwargs: `direction`, `backend`, `hp_name` and arguments of the backend.
+
+        Raises:
+            ValueError: an argument of a trial that does not exist, or would not be used.
+        """
+        if self.model_init is None:
+            raise ValueError("hyperparameter_search trains a new model in each trial: pass model_init, not model")
+        compute_objective, kwargs = search_objective(self.args, compute_objective, kwargs)
+        before = own_copy(self.args)
+        try:
+            return super().hyperparameter_search(hp_space, compute_objective, n_trials, **kwargs)
+        finally:
+            vars(self.args).update(vars(before))
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        # Upstream warns of names that are no arguments, and does not know what else depends on arguments.
+        self.args.output_dir = self._output_dir
+        super()._hp_search_setup(trial)
+        if self.hp_search_backend is None or trial is None:
+            return
+        check_trial(self.args, trial if isinstance(trial, dict) else self.hp_space(trial))
+        self.args.output_dir = super()._get_output_dir(trial)
+        self._collators = self._make_collators(self.args, self.model)
+        self.data_collator = self.own_parts["data_collator"] = self._collators["train"]
+        for part in (self.running_loss, self.evaluator, self.saver):
+            part.accelerator = self.accelerator
+
+    def _get_output_dir(self, trial: Any) -> str:
+        # In a trial, args.output_dir is the folder of the trial, for all files and not for checkpoints alone.
+        return self.args.output_dir
+
     # ------------------------------------------------------------------ evaluation
     def decoding(self) -> dict[str, Any]:
-        """Return the settings of the next generation: those of the arguments and of the last evaluation."""
+        """Return the generation settings of the arguments, and within an evaluation also those that it was given."""
         return self.evaluator.decoding()
 
     def evaluate(
@@ -333,17 +418,17 @@ class ChartQATrainer(Seq2SeqTrainer):
             for name, part in records.items():
                 metrics.update(self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}", **generation_settings))
             return metrics
-        self.evaluator.settings = generation_settings
-        with self.evaluator.subset(records, training=self.is_in_train) as chosen:
-            metrics = super().evaluate(chosen, ignore_keys, metric_key_prefix)
-        self.evaluator.keep(
-            metrics,
-            metric_key_prefix,
-            step=self.weights_step,
-            records=records,
-            eval_dataset=self.eval_dataset,
-            predictions=self._predictions_file(metric_key_prefix),
-        )
+        with self.evaluator.using(generation_settings):
+            with self.evaluator.subset(records, training=self.is_in_train) as chosen:
+                metrics = super().evaluate(chosen, ignore_keys, metric_key_prefix)
+            self.evaluator.keep(
+                metrics,
+                metric_key_prefix,
+                step=self.weights_step,
+                records=records,
+                eval_dataset=self.eval_dataset,
+                predictions=self._predictions_file(metric_key_prefix),
+            )
         return metrics
 
     def predict(
@@ -355,8 +440,8 @@ class ChartQATrainer(Seq2SeqTrainer):
     ) -> PredictionOutput:
         """Answer a data set, with or without answers of its own; `predictions` and `label_ids` are arrays of str."""
         self._checked("predict", test_dataset)
-        self.evaluator.settings = generation_settings
-        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+        with self.evaluator.using(generation_settings):
+            return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
     def evaluation_loop(
         self,
@@ -391,12 +476,13 @@ class ChartQATrainer(Seq2SeqTrainer):
         the answers alone. Within an evaluation all three are `None`: rows are collected by the `Evaluator`, and some
         of them wait for their answers.
         """
+        inputs = self._prepare_inputs(inputs)  # a subclass may change them here
         return self.evaluator.step(
             base_model(model), inputs, loss_only=prediction_loss_only, settings=generation_settings
         )
 
     def _predictions_file(self, prefix: str) -> Path:
-        return Path(self.args.output_dir) / "predictions" / f"{prefix}-step-{self.state.global_step}.jsonl"
+        return Path(self.args.output_dir) / "predictions" / f"{prefix}-step-{self.weights_step}.jsonl"
 
     # ------------------------------------------------------------------ saving
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

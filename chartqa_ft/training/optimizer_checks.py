@@ -1,0 +1,87 @@
+"""Checks of an optimizer and a scheduler that the user created: they must hold the weights that are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from .check import CheckContext, Finding, register_check
+
+_NEW_OPTIMIZER = (
+    "pass optimizer_cls_and_kwargs=(torch.optim.AdamW, {'lr': 1e-4}) in place of optimizers, or add the PEFT weights "
+    "first (model = get_peft_model(model, config)), create the optimizer of the result and leave out peft_config"
+)
+
+
+def optimizer_findings(model: nn.Module, optimizer: Any, scheduler: Any) -> Iterator[Finding]:
+    """Yield what is wrong with `optimizers=(optimizer, scheduler)` for the weights of a model.
+
+    Args:
+        model: the model that is trained, with its PEFT weights if it has any.
+        optimizer: the optimizer; `None` if the trainer creates it.
+        scheduler: the learning-rate schedule; `None` if the trainer creates it.
+
+    Example:
+        >>> import torch
+        >>> model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+        >>> [finding.level for finding in optimizer_findings(model, torch.optim.SGD(model.parameters()), None)]
+        []
+        >>> [finding.level for finding in optimizer_findings(model, torch.optim.SGD(other.parameters()), None)]
+        ['error']
+    """
+    if scheduler is not None:
+        bound = getattr(scheduler, "optimizer", None)
+        if optimizer is None or (bound is not None and bound is not getattr(optimizer, "optimizer", optimizer)):
+            whose = "an optimizer that is not used" if optimizer is None else "another optimizer"
+            yield Finding(
+                "optimizers",
+                "error",
+                f"the scheduler in optimizers changes the learning rate of {whose}",
+                "pass optimizers=(optimizer, scheduler) with the optimizer that the scheduler was created for",
+            )
+    if optimizer is None or not hasattr(optimizer, "param_groups"):
+        return
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    trainable = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    peft = hasattr(model, "peft_config")
+    foreign = len(held - set(names))
+    if foreign:
+        yield Finding(
+            "optimizers",
+            "error",
+            f"{foreign} of the {len(held)} parameters of the optimizer in optimizers are not in the model",
+            "create the optimizer of model.parameters(), of the very model that the trainer gets",
+        )
+    elif not held & trainable or (peft and trainable - held):
+        missing = len(trainable - held)
+        yield Finding(
+            "optimizers",
+            "error",
+            f"the optimizer in optimizers lacks {missing} of the {len(trainable)} trainable parameters"
+            + (" (it was created before the weights of peft_config were added)" if peft else ""),
+            _NEW_OPTIMIZER if peft else "create the optimizer of the parameters whose requires_grad is True",
+        )
+    elif trainable - held:
+        example = names[min(trainable - held, key=lambda key: names[key])]
+        yield Finding(
+            "optimizers",
+            "warning",
+            f"the optimizer in optimizers lacks {len(trainable - held)} of the {len(trainable)} trainable parameters, "
+            f"such as {example}, which stay as they are",
+            "set their requires_grad to False if this is meant: it saves memory",
+        )
+
+
+@register_check("train")
+def check_optimizer(context: CheckContext) -> Iterator[Finding]:
+    """Find an optimizer that does not hold the trainable weights, such as one from before PEFT weights were added."""
+    trainer = context.trainer
+    # Sharded models have other parameters than those that the optimizer was created for, until it is prepared.
+    if trainer.args.fsdp or trainer.args.deepspeed or trainer.model_init is not None:
+        return
+    # A scheduler that is not the one passed was created by an earlier call of train(), and is created anew.
+    given = trainer.lr_scheduler is trainer.own_parts["lr_scheduler"]
+    yield from optimizer_findings(trainer.model, trainer.optimizer, trainer.lr_scheduler if given else None)
