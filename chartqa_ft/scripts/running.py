@@ -180,7 +180,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         len(trainer.eval_dataset),
         resume or "step 0",
     )
-    result = trainer.train(resume_from_checkpoint=resume)
+    result = trainer.train(resume_from_checkpoint=resume or False)  # not that of the arguments again
     trainer.save_model(_internal_call=True)
     beams = script.final_num_beams or args.generation_num_beams or 1
     final = trainer.evaluate(metric_key_prefix="final", num_beams=beams)

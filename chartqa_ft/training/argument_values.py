@@ -146,6 +146,7 @@ def refusals(args: Any) -> Iterator[str]:
             yield message
     yield from _steps(args)
     yield from _best(args)
+    yield from _settings(args)
     yield from _generation(args)
     yield from _data(args)
     yield from _hub(args)
@@ -186,6 +187,18 @@ def _best(args: Any) -> Iterator[str]:
         )
     if "relaxed_accuracy" in name and not args.predict_with_generate:
         yield f"metric_for_best_model={name!r} needs predict_with_generate=True"
+
+
+def _settings(args: Any) -> Iterator[str]:
+    """Settings of something that is off."""
+    for name, switches in (
+        ("activation_checkpointing_kwargs", ("activation_checkpointing", "gradient_checkpointing")),
+        ("gradient_checkpointing_kwargs", ("activation_checkpointing", "gradient_checkpointing")),
+        ("liger_kernel_config", ("use_liger_kernel",)),
+        ("fsdp_config", ("fsdp",)),
+    ):
+        if getattr(args, name, None) and not any(getattr(args, switch, None) for switch in switches):
+            yield f"{name} would not be used without {switches[0]}: set it too, or leave {name} out"
 
 
 def _generation(args: Any) -> Iterator[str]:

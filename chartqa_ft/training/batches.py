@@ -47,9 +47,9 @@ def make_collators(
     group = adapter.groups_charts if args.group_by_chart is None else args.group_by_chart
     if args.group_by_chart and group and not own_loss:
         raise ValueError(
-            "group_by_chart=True with an own compute_loss: inputs hold each chart once, and chart_index says which row "
-            "shows which, so that model(**inputs) would fail. Leave group_by_chart unset to have one chart per row, or "
-            "call super().compute_loss(...)"
+            "group_by_chart=True with an own compute_loss: inputs hold each chart once, and chart_index says which "
+            "row shows which, so that model(**inputs) would fail. Leave group_by_chart unset to have one chart per "
+            "row, or call super().compute_loss(...)"
         )
     group_train, group_eval = group and own_loss, group and own_evaluation
     can_pad = getattr(adapter, "pads_charts", False)

@@ -26,6 +26,7 @@ from ..batching.collator import ChartQACollator
 from ..batching.loader import has_answers
 from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult
+from . import family_checks, schedule_checks  # noqa: F401  (they register checks)
 from .arguments import ChartQATrainingArguments
 from .batches import make_collators, make_loader
 from .callbacks import AfterSave, CheckUnusedLora, CountBatches, FindBestCheckpoint, SaveResults, SetEpoch
@@ -118,9 +119,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         model, processing_class, self.adapter = prepare_model(model, args, processing_class, adapter, peft_config)
         settings = chosen_settings(model, args)
         args.generation_config = merged_config(model, args, settings)  # upstream makes it the model's
-        raise_all(
-            str(f) for f in optimizer_findings(model, *kwargs.get("optimizers", (None, None))) if f.level == "error"
-        )
+        CheckResult(list(optimizer_findings(model, *kwargs.get("optimizers", (None, None))))).raise_errors()
         self._peft_config, self._output_dir = peft_config, args.output_dir
         self.own_loss = replaces_loss(self)
         self._collators = self._make_collators(args, model)

@@ -30,7 +30,7 @@ def test_a_best_metric_that_no_evaluation_has_is_refused_before_training(tmp_pat
     trainer(tmp_path / "without", eval_dataset=parts, eval_strategy="steps", eval_steps=1).train()
 
 
-@pytest.mark.parametrize("name", ["compute_loss_func", "model_init", "preprocess_logits_for_metrics", "data_collator"])
+@pytest.mark.parametrize("name", ["compute_loss_func", "preprocess_logits_for_metrics", "data_collator"])
 def test_arguments_that_would_be_ignored_are_refused(tmp_path, name):
     model, processor = tiny()
     with pytest.raises(ValueError, match=f"takes no {name}"):

@@ -24,6 +24,8 @@ OLDEST = "5.19"
 
 PRIVATE = {
     "_finish_current_push": {OLDEST: "self"},
+    "_get_output_dir": {OLDEST: "self, trial"},
+    "_hp_search_setup": {OLDEST: "self, trial"},
     "_init_training_state": {
         OLDEST: "self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial"
     },
@@ -42,6 +44,7 @@ PUBLIC = {
         "processing_class=None, model_init=None, compute_loss_func=None, compute_metrics=None, callbacks=None, "
         "optimizers=(None, None), preprocess_logits_for_metrics=None"
     },
+    "call_model_init": {OLDEST: "self, trial=None"},
     "compute_loss": {OLDEST: "self, model, inputs, return_outputs=False, num_items_in_batch=None"},
     "evaluate": {OLDEST: "self, eval_dataset=None, ignore_keys=None, metric_key_prefix='eval', **gen_kwargs"},
     "evaluation_loop": {
@@ -50,6 +53,10 @@ PUBLIC = {
     "get_eval_dataloader": {OLDEST: "self, eval_dataset=None"},
     "get_test_dataloader": {OLDEST: "self, test_dataset"},
     "get_train_dataloader": {OLDEST: "self"},
+    "hyperparameter_search": {
+        OLDEST: "self, hp_space=None, compute_objective=None, n_trials=20, direction='minimize', backend=None, "
+        "hp_name=None, **kwargs"
+    },
     "init_hf_repo": {OLDEST: "self, token=None", "5.23": "self, token=None, private=None"},
     "log": {OLDEST: "self, logs, start_time=None"},
     "predict": {OLDEST: "self, test_dataset, ignore_keys=None, metric_key_prefix='test', **gen_kwargs"},
