@@ -14,7 +14,7 @@ from ..metrics.extraction import extractor_of
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a number may have; ends that are not `inf` are included unless they are said to be open."""
+    """The values that a number may have; both ends are included unless they are said to be open."""
 
     low: float = 0
     high: float = math.inf
@@ -22,6 +22,8 @@ class Range:
     high_open: bool = False
     whole: bool = False
     """Whether only whole numbers are allowed."""
+    infinite: bool = False
+    """Whether `inf` is allowed."""
     advice: str = ""
     """What to do if the value is outside."""
 
@@ -44,29 +46,29 @@ class Range:
     def _holds(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
-        if self.whole and value != math.inf and value != value // 1:
+        if not (math.isfinite(value) or (self.infinite and value > 0)) or (self.whole and value != value // 1):
             return False
         above = value > self.low if self.low_open else value >= self.low
         return above and (value < self.high if self.high_open else value <= self.high)
 
 
 _COUNT = Range(1, whole=True)
-_FROM_ZERO = Range(0, high=1e30)
+_FROM_ZERO = Range()
 
 RANGES: dict[str, Range] = {
     "per_device_train_batch_size": _COUNT,
     "per_device_eval_batch_size": _COUNT,
     "gradient_accumulation_steps": _COUNT,
-    "num_train_epochs": Range(low_open=True, high=1e30, advice="to train nothing, do not call train()"),
+    "num_train_epochs": Range(low_open=True, advice="to train nothing, do not call train()"),
     "learning_rate": _FROM_ZERO,
     "weight_decay": _FROM_ZERO,
-    "max_grad_norm": Range(advice="0 does not clip"),
+    "max_grad_norm": Range(infinite=True, advice="0 does not clip"),
     "adam_beta1": Range(high=1, high_open=True),
     "adam_beta2": Range(high=1, high_open=True),
     "adam_epsilon": _FROM_ZERO,
     "label_smoothing_factor": Range(high=1, high_open=True),
-    "warmup_steps": Range(high=1e30, advice="0 for no warm-up"),
-    "neftune_noise_alpha": Range(high=1e30, low_open=True, advice="leave it unset for no noise"),
+    "warmup_steps": Range(advice="0 for no warm-up"),
+    "neftune_noise_alpha": Range(low_open=True, advice="leave it unset for no noise"),
     "eval_delay": _FROM_ZERO,
     "eval_accumulation_steps": _COUNT,
     "torch_empty_cache_steps": _COUNT,
@@ -162,7 +164,7 @@ def _steps(args: Any) -> Iterator[str]:
     for what in ("logging", "eval", "save"):
         value, name = getattr(args, f"{what}_steps"), f"{what}_steps"
         if getattr(args, f"{what}_strategy") == "steps" and value is not None:
-            whole_or_share = Range(low_open=True, high=1e30, advice="a number below 1 is a share of all steps")
+            whole_or_share = Range(low_open=True, advice="a number below 1 is a share of all steps")
             message = whole_or_share.message(name, value)
             if message is None and value > 1 and value != int(value):
                 message = f"{name} must be a whole number of steps or a share below 1, got {value!r}"

@@ -18,8 +18,8 @@ def check_text_arguments(context: CheckContext) -> Iterator[Finding]:
         yield Finding(
             "neftune_noise_alpha",
             "error",
-            f"neftune_noise_alpha adds noise to the embeddings of tokens, and the input of {type(model).__name__} is a "
-            "chart",
+            f"neftune_noise_alpha adds noise to the embeddings of tokens, and {type(model).__name__} has a chart as "
+            "its input",
             "leave it unset",
         )
     main_input = getattr(model, "main_input_name", "input_ids")

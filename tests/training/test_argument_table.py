@@ -59,14 +59,14 @@ UPSTREAM = [
     "do_predict",
     "local_rank",
 ]
-"""Read by upstream's code, which runs as it is. `eval_use_gather_object` changes nothing: rows are always gathered so."""
+"""Read by upstream's code, which runs as it is. Rows are gathered as `eval_use_gather_object` says anyway."""
 
 OURS = {
     "lr_scheduler_type": ("the recipe's cosine by default", "test_defaults_are_the_official_recipe"),
     "bf16": ("unset: the best of the device", "test_precision_of_the_launcher_is_honoured_or_refused"),
     "fp16": ("unset: the best of the device", "test_precision_of_the_launcher_is_honoured_or_refused"),
-    "activation_checkpointing": ("also for blocks that upstream leaves out", "test_activation_checkpointing"),
-    "gradient_checkpointing": ("the older name of activation_checkpointing", "test_activation_checkpointing"),
+    "activation_checkpointing": ("also for blocks that upstream leaves out", "test_the_trainer_does_it_on_request"),
+    "gradient_checkpointing": ("the older name", "test_the_trainer_does_it_on_request"),
     "torch_compile": ("logits of answers are chosen after the model", "torch_compile=True"),
     "push_to_hub": ("pushed by HubPusher", "push_to_hub"),
     "hub_model_id": ("the repository", "hub_model_id"),
@@ -148,7 +148,7 @@ REFUSED = {
     "generation_num_beams": [0, 1.5],
     "include_num_input_tokens_seen": [],
 }
-"""Field -> values that are refused when the arguments are created. Of `include_num_input_tokens_seen`, by the model."""
+"""Field -> values that are refused at once; `include_num_input_tokens_seen` is refused for some models."""
 
 BESIDE = {
     "eval_steps": {"eval_strategy": "steps"},

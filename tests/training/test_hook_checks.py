@@ -1,0 +1,173 @@
+"""Methods that a subclass overrides, and functions that it passes: they are used, or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from chartqa_ft import ChartQATrainer
+from chartqa_ft.training.hook_checks import explained, refused_metrics, uses_argument
+
+from ..support.common import Gradients, arguments, drawn_charts, relative_l2, tiny, trainer
+
+
+def subclass_trainer(kind, folder, **changes):
+    model, processor = tiny()
+    own = {key: changes.pop(key) for key in ("callbacks", "eval_dataset", "compute_metrics") if key in changes}
+    return kind(model, arguments(folder, **changes), train_dataset=drawn_charts(), processing_class=processor, **own)
+
+
+class OutputsLoss(ChartQATrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        outputs = model(**inputs)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+
+class TwiceTheLoss(ChartQATrainer):
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        return 2 * super().compute_loss(model, inputs, *args, **kwargs)
+
+
+@pytest.mark.parametrize(("rows", "accumulation"), [(8, 1), (2, 4)])
+def test_a_loss_of_a_subclass_trains_as_the_mean_of_its_batches_and_is_logged(tmp_path, rows, accumulation):
+    settings = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulation}
+    settings |= {"group_by_chart": False, "train_sampling_strategy": "sequential"}
+    own, exact = Gradients(), Gradients()
+    learning = subclass_trainer(OutputsLoss, tmp_path / "a", callbacks=[own], **settings)
+    learning.train()
+    trainer(tmp_path / "b", callbacks=[exact], **settings).train()
+    logged = [entry["loss"] for entry in learning.state.log_history if "loss" in entry]
+    assert logged[0] > 1  # not the sum of answer tokens that nobody counted, 0
+    # One batch: the same gradient. Several: the mean of means, of about the same length (not four times as long).
+    assert relative_l2(own.vector, exact.vector) < (1e-5 if accumulation == 1 else 0.3)
+
+
+def test_an_own_loss_gets_one_chart_per_row_unless_it_calls_the_trainers(tmp_path):
+    own = subclass_trainer(OutputsLoss, tmp_path)
+    batch = next(iter(own.get_train_dataloader()))
+    assert len(batch["pixel_values"]) == len(batch["labels"]) == 4 and batch["pixel_values"].is_floating_point()
+    assert own._collators["eval"].group_by_chart is True
+    calling = subclass_trainer(TwiceTheLoss, tmp_path)
+    assert calling._collators["train"].group_by_chart is True
+    assert (calling.model_accepts_loss_kwargs, own.model_accepts_loss_kwargs) == (True, False)
+    with pytest.raises(ValueError, match=r"own compute_loss: inputs hold each chart once, and chart_index says"):
+        subclass_trainer(OutputsLoss, tmp_path, group_by_chart=True)
+
+
+def test_a_best_loss_beside_an_own_loss_is_warned_of(tmp_path):
+    best = {"eval_strategy": "epoch", "metric_for_best_model": "eval_loss", "eval_dataset": drawn_charts()}
+    (finding,) = subclass_trainer(OutputsLoss, tmp_path, **best).check("train").warnings
+    assert finding.name == "compute_loss" and "does not follow the own loss" in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("_get_train_sampler", "override get_train_dataloader"),
+        ("_get_eval_sampler", "override get_eval_dataloader"),
+        ("_remove_unused_columns", "override get_train_dataloader or"),
+        ("prediction_step", r"must call super\(\).prediction_step"),
+        ("evaluation_loop", r"must call super\(\).evaluation_loop"),
+        ("get_eval_dataloader", r"must call super\(\).get_eval_dataloader"),
+        ("get_test_dataloader", r"must call super\(\).get_test_dataloader"),
+    ],
+)
+def test_an_override_without_effect_is_refused_by_name(tmp_path, name, instead):
+    kind = type("Own", (ChartQATrainer,), {name: lambda self, *args, **kwargs: None})
+    with pytest.raises(ValueError, match=rf"{name}.*{instead}" if "super" not in instead else instead):
+        subclass_trainer(kind, tmp_path)
+
+
+def test_overrides_that_are_called_work(tmp_path):
+    class Own(ChartQATrainer):
+        prepared = 0
+
+        def get_train_dataloader(self):
+            return DataLoader(self.train_dataset, batch_size=2, collate_fn=self.data_collator)
+
+        def _prepare_inputs(self, inputs):
+            self.prepared += not torch.is_grad_enabled()
+            return super()._prepare_inputs(inputs)
+
+        def prediction_step(self, model, inputs, *args, **kwargs):
+            assert isinstance(inputs, Mapping)
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
+    learning = subclass_trainer(Own, tmp_path, eval_dataset=drawn_charts().select(range(4)))
+    learning.train()
+    assert learning.evaluate()["eval_n"] == 4
+    assert learning.prepared == 1
+
+
+@pytest.mark.parametrize("name", ["data_collator", "args", "compute_loss_func", "compute_loss"])
+def test_a_part_that_is_replaced_later_is_refused(tmp_path, name):
+    learning = trainer(tmp_path)
+    setattr(learning, name, print)
+    if name == "args":
+        learning.args = arguments(tmp_path)
+    with pytest.raises(ValueError, match=name):
+        learning.train()
+    assert learning.state.global_step == 0
+
+
+def ids_metrics(prediction):
+    ids, labels = prediction
+    labels = np.where(labels != -100, labels, 0)
+    return {"match": float((ids == labels).mean())}
+
+
+def logits_metrics(prediction):
+    return {"match": float(prediction.predictions.argmax(-1).mean())}
+
+
+def decoding_metrics(prediction, tokenizer=None):
+    return {"n": len([text.strip() for text in tokenizer.batch_decode(prediction.predictions)])}
+
+
+@pytest.mark.parametrize("function", [ids_metrics, logits_metrics, decoding_metrics])
+def test_metrics_of_ids_are_refused_with_the_line_to_write(tmp_path, function):
+    with pytest.raises(
+        ValueError, match="gets the answers and references as lists of str.*write answers, references ="
+    ):
+        trainer(tmp_path, compute_metrics=function)
+
+
+def test_metrics_of_texts_work_and_their_errors_say_what_they_get(tmp_path):
+    def words(prediction):
+        answers, references = prediction
+        return {"words": len(answers[0].split()) * 0 + len(references)}
+
+    assert list(refused_metrics(words)) == []
+    assert (
+        trainer(tmp_path, eval_dataset=drawn_charts().select(range(3)), compute_metrics=words).evaluate()["eval_words"]
+        == 3
+    )
+    with pytest.raises(
+        ValueError, match=r"failed \(AttributeError: .*gets the answers and references as lists of str"
+    ):
+        explained(lambda prediction: prediction.predictions.shape)(
+            __import__("transformers").EvalPrediction(["1"], ["1"])
+        )
+    with pytest.raises(ValueError, match="must return a dict of numbers, got float"):
+        explained(lambda prediction: 0.5)(None)
+
+
+def test_whether_a_function_uses_an_argument():
+    def named(num_items_in_batch=None, **kwargs):
+        return num_items_in_batch
+
+    def forwarded(**kwargs):
+        return named(**kwargs)
+
+    def swallowed(num_items=None, **kwargs):
+        return num_items
+
+    def unused(num_items_in_batch=None):
+        return None
+
+    used = [uses_argument(function, "num_items_in_batch") for function in (named, forwarded, swallowed, unused, print)]
+    assert used == [True, True, False, False, True]

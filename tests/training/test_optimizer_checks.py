@@ -1,0 +1,79 @@
+"""Optimizers and schedulers of the user hold the weights that are trained, or are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from chartqa_ft import ChartQATrainer, default_lora_config
+
+from ..support.common import arguments, drawn_charts, tiny
+
+
+def start(folder, model, processor, **own):
+    return ChartQATrainer(
+        model, arguments(folder, max_steps=2), train_dataset=drawn_charts(), processing_class=processor, **own
+    )
+
+
+def test_an_optimizer_without_the_peft_weights_is_refused(tmp_path):
+    model, processor = tiny()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    with pytest.raises(
+        ValueError, match=r"lacks (\d+) of the \1 trainable parameters \(it was created before .*peft_co"
+    ):
+        start(tmp_path, model, processor, peft_config=default_lora_config(model), optimizers=(optimizer, None))
+
+
+def test_an_optimizer_of_another_model_is_refused(tmp_path):
+    model, processor = tiny()
+    optimizer = torch.optim.SGD(tiny()[0].parameters(), lr=1e-2)
+    with pytest.raises(ValueError, match="parameters of the optimizer in optimizers are not in the model"):
+        start(tmp_path, model, processor, optimizers=(optimizer, None))
+
+
+def test_a_scheduler_of_another_optimizer_is_refused(tmp_path):
+    model, processor = tiny()
+    one, other = (torch.optim.SGD(model.parameters(), lr=1e-2) for _ in range(2))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(other, lambda step: 1.0)
+    with pytest.raises(ValueError, match="changes the learning rate of another optimizer"):
+        start(tmp_path, model, processor, optimizers=(one, scheduler))
+    with pytest.raises(ValueError, match="changes the learning rate of an optimizer that is not used"):
+        start(tmp_path, model, processor, optimizers=(None, scheduler))
+
+
+def test_an_optimizer_of_a_part_of_the_model_is_warned_of_and_trains_this_part(tmp_path):
+    model, processor = tiny()
+    part = list(model.decoder.model.decoder.layers.parameters())
+    optimizer = torch.optim.SGD(part, lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    learning = start(tmp_path, model, processor, optimizers=(optimizer, scheduler))
+    (finding,) = learning.check("train").warnings
+    assert f"of the {len(list(model.parameters()))} trainable parameters" in str(finding)
+    before, still = part[0].detach().clone(), next(model.encoder.parameters()).detach().clone()
+    learning.train()
+    assert not torch.equal(part[0], before) and torch.equal(next(model.encoder.parameters()), still)
+    learning.train()  # the scheduler of the first call is no reason to refuse the second
+
+
+def test_a_class_of_optimizers_is_used_also_with_peft(tmp_path):
+    model, processor = tiny()
+    own = {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.5, "momentum": 0.1})}
+    learning = start(tmp_path, model, processor, peft_config=default_lora_config(model), **own)
+    learning.train()
+    assert type(learning.optimizer.optimizer) is torch.optim.SGD
+    assert all(bool(weight.any()) for name, weight in learning.model.state_dict().items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"optimizers": torch.optim.SGD}, "must be a pair"),
+        ({"optimizer_cls_and_kwargs": torch.optim.SGD}, "must be a pair such as"),
+        ({"optimizers": (1, None), "optimizer_cls_and_kwargs": (torch.optim.SGD, {})}, "exclude each other"),
+        ({"model_init": tiny}, "either a model or a model_init"),
+    ],
+)
+def test_what_excludes_each_other_is_refused(tmp_path, own, message):
+    with pytest.raises(ValueError, match=message):
+        start(tmp_path, *tiny(), **own)
