@@ -55,7 +55,7 @@ def as_choice(resume: str | bool | None) -> str | bool | None:
 @register_check("train")
 def check_records(context: CheckContext) -> Iterator[Finding]:
     """Find training data from which no step can be made."""
-    trainer, args, records = context.trainer, context.trainer.args, context.records
+    args, records = context.trainer.args, context.records
     if records is None:
         return  # get_train_dataloader says so
     if isinstance(records, Mapping):
@@ -69,8 +69,8 @@ def check_records(context: CheckContext) -> Iterator[Finding]:
         return
     elif not len(records):
         yield Finding("train_dataset", "error", "train_dataset is empty", "load records to train on")
-    elif not batches_per_epoch(len(records), args, trainer.accelerator.num_processes):
-        together = args.train_batch_size * trainer.accelerator.num_processes
+    elif not batches_per_epoch(len(records), args, args.world_size):
+        together = args.train_batch_size * args.world_size
         yield Finding(
             "dataloader_drop_last",
             "error",
@@ -111,7 +111,7 @@ def check_eval_data_of_training(context: CheckContext) -> Iterator[Finding]:
 def check_schedule(context: CheckContext) -> Iterator[Finding]:
     """Find a warm-up or evaluations beyond the end of the run, and arguments that a strategy does not read."""
     trainer, args = context.trainer, context.trainer.args
-    per_epoch, total = steps_of_run(context.records, args, trainer.accelerator.num_processes)
+    per_epoch, total = steps_of_run(context.records, args, args.world_size)
     if args.learning_rate == 0 and trainer.optimizer is None and trainer.optimizer_cls_and_kwargs is None:
         yield Finding("learning_rate", "warning", "learning_rate=0 trains nothing", "choose one, such as 5e-5")
     for strategy, name in (("eval_strategy", "eval_steps"), ("save_strategy", "save_steps")):

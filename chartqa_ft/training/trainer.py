@@ -303,7 +303,7 @@ class ChartQATrainer(Seq2SeqTrainer):
                 raise ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
         checkpoint = resume_from_checkpoint or None
         self._checked("train")
-        settle_warmup(self.args, self.train_dataset, self.accelerator.num_processes)
+        settle_warmup(self.args, self.train_dataset, self.args.world_size)
         check_trainable(self.model)
         if self.train_dataset is not None and self.is_world_process_zero():
             say = logger.info if self.args.disable_tqdm else print

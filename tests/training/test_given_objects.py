@@ -36,10 +36,8 @@ def test_a_processor_that_is_not_that_of_the_adapter_is_refused(tmp_path):
     model, processor = tiny()
     adapter = adapter_for(model, processor)
     equal, larger = copy.deepcopy(processor), copy.deepcopy(processor)
-    assert (
-        ChartQATrainer(model, arguments(tmp_path), adapter=adapter, processing_class=equal).processing_class
-        is processor
-    )
+    learning = ChartQATrainer(model, arguments(tmp_path), adapter=adapter, processing_class=equal)
+    assert learning.processing_class is processor
     larger.image_processor.size = {"height": 128, "width": 128}
     more = copy.deepcopy(processor)
     more.tokenizer.add_tokens(["<new>"])
@@ -80,11 +78,10 @@ def test_classes_of_callbacks_are_created(tmp_path):
 def test_generation_config_is_used(tmp_path):
     model, _ = tiny()
     ids = model.generation_config.eos_token_id, model.generation_config.decoder_start_token_id
-    config = GenerationConfig(max_new_tokens=2, num_beams=1, min_new_tokens=2)
+    config = GenerationConfig(max_new_tokens=6, num_beams=1, min_new_tokens=2)
     records = drawn_charts().select(range(3))
     answering = trainer(tmp_path, model=model, eval_dataset=records, generation_config=config)
-    answering.args.generation_max_new_tokens = 6
-    assert answering.decoding() == {"max_new_tokens": 2, "num_beams": 1, "min_new_tokens": 2}
+    assert answering.decoding() == {"max_new_tokens": 6, "num_beams": 1, "min_new_tokens": 2}
     answering.evaluate()
     assert answering.scores[0].decoding == answering.decoding()
     kept = answering.model.generation_config
@@ -147,11 +144,8 @@ def test_predictions_are_named_by_the_step_of_the_weights(tmp_path):
     learning.evaluate()
     learning.predict(drawn_charts().select(range(2)))
     assert (folder / "eval-step-2.jsonl").read_bytes() == last
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "eval-step-1.jsonl",
-        "eval-step-2.jsonl",
-        "test-step-1.jsonl",
-    ]
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["eval-step-1.jsonl", "eval-step-2.jsonl", "test-step-1.jsonl"]
 
 
 def test_an_eval_subset_needs_no_source(tmp_path):
@@ -163,15 +157,14 @@ def test_an_eval_subset_needs_no_source(tmp_path):
 
 def test_arguments_of_the_loader_reach_it(tmp_path):
     loader = trainer(tmp_path, dataloader_pin_memory=False, use_cpu=True).get_train_dataloader()
-    assert (loader.pin_memory, loader.num_workers, loader.batch_size) == (False, 0, 4)
+    assert (loader.pin_memory, loader.num_workers) == (False, 0)
 
 
 def test_arguments_written_for_text_models_are_refused(tmp_path):
     noisy = trainer(tmp_path, neftune_noise_alpha=5.0, include_num_input_tokens_seen="all")
-    assert [finding.name for finding in noisy.check("train").errors] == [
-        "neftune_noise_alpha",
-        "include_num_input_tokens_seen",
-    ]
+    assert [finding.name for finding in noisy.check("train").errors] == ["include_num_input_tokens_seen"]
+    noisy.model.get_input_embeddings = lambda: noisy.model.encoder.embeddings.patch_embeddings.projection
+    assert "neftune_noise_alpha" in [finding.name for finding in noisy.check("train").errors]
 
 
 def test_a_model_of_model_init_is_trained_anew_by_each_call(tmp_path):
@@ -193,8 +186,7 @@ def test_a_model_of_model_init_is_trained_anew_by_each_call(tmp_path):
     first = {name: value.clone() for name, value in learning.model.state_dict().items() if "lora_B" in name}
     learning.train()
     again = learning.model.state_dict()
-    assert asked == [None] * 3 and all(
-        torch.equal(again[name], value) and value.any() for name, value in first.items()
-    )
+    assert asked == [None] * 3
+    assert all(torch.equal(again[name], value) and value.any() for name, value in first.items())
     with pytest.raises(ValueError, match="returned None"):
         ChartQATrainer(model_init=lambda: None, args=arguments(tmp_path), processing_class=processor)

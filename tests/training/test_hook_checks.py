@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from transformers import EvalPrediction
 
 from chartqa_ft import ChartQATrainer
 from chartqa_ft.training.hook_checks import explained, refused_metrics, uses_argument
@@ -49,7 +50,8 @@ def test_a_loss_of_a_subclass_trains_as_the_mean_of_its_batches_and_is_logged(tm
 def test_an_own_loss_gets_one_chart_per_row_unless_it_calls_the_trainers(tmp_path):
     own = subclass_trainer(OutputsLoss, tmp_path)
     batch = next(iter(own.get_train_dataloader()))
-    assert len(batch["pixel_values"]) == len(batch["labels"]) == 4 and batch["pixel_values"].is_floating_point()
+    assert len(batch["pixel_values"]) == len(batch["labels"]) == 4
+    assert batch["pixel_values"].is_floating_point()
     assert own._collators["eval"].group_by_chart is True
     calling = subclass_trainer(TwiceTheLoss, tmp_path)
     assert calling._collators["train"].group_by_chart is True
@@ -61,7 +63,8 @@ def test_an_own_loss_gets_one_chart_per_row_unless_it_calls_the_trainers(tmp_pat
 def test_a_best_loss_beside_an_own_loss_is_warned_of(tmp_path):
     best = {"eval_strategy": "epoch", "metric_for_best_model": "eval_loss", "eval_dataset": drawn_charts()}
     (finding,) = subclass_trainer(OutputsLoss, tmp_path, **best).check("train").warnings
-    assert finding.name == "compute_loss" and "does not follow the own loss" in str(finding)
+    assert finding.name == "compute_loss"
+    assert "does not follow the own loss" in str(finding)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ def test_overrides_that_are_called_work(tmp_path):
             return DataLoader(self.train_dataset, batch_size=2, collate_fn=self.data_collator)
 
         def _prepare_inputs(self, inputs):
-            self.prepared += not torch.is_grad_enabled()
+            self.prepared += not self.model.training
             return super()._prepare_inputs(inputs)
 
         def prediction_step(self, model, inputs, *args, **kwargs):
@@ -130,9 +133,7 @@ def decoding_metrics(prediction, tokenizer=None):
 
 @pytest.mark.parametrize("function", [ids_metrics, logits_metrics, decoding_metrics])
 def test_metrics_of_ids_are_refused_with_the_line_to_write(tmp_path, function):
-    with pytest.raises(
-        ValueError, match="gets the answers and references as lists of str.*write answers, references ="
-    ):
+    with pytest.raises(ValueError, match=r"the answers and references as lists of str.*write answers, references ="):
         trainer(tmp_path, compute_metrics=function)
 
 
@@ -146,12 +147,8 @@ def test_metrics_of_texts_work_and_their_errors_say_what_they_get(tmp_path):
         trainer(tmp_path, eval_dataset=drawn_charts().select(range(3)), compute_metrics=words).evaluate()["eval_words"]
         == 3
     )
-    with pytest.raises(
-        ValueError, match=r"failed \(AttributeError: .*gets the answers and references as lists of str"
-    ):
-        explained(lambda prediction: prediction.predictions.shape)(
-            __import__("transformers").EvalPrediction(["1"], ["1"])
-        )
+    with pytest.raises(ValueError, match=r"failed \(AttributeError: .*gets the answers and references as lists"):
+        explained(lambda prediction: prediction.predictions.shape)(EvalPrediction(["1"], ["1"]))
     with pytest.raises(ValueError, match="must return a dict of numbers, got float"):
         explained(lambda prediction: 0.5)(None)
 

@@ -19,9 +19,7 @@ def start(folder, model, processor, **own):
 def test_an_optimizer_without_the_peft_weights_is_refused(tmp_path):
     model, processor = tiny()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    with pytest.raises(
-        ValueError, match=r"lacks (\d+) of the \1 trainable parameters \(it was created before .*peft_co"
-    ):
+    with pytest.raises(ValueError, match=r"lacks (\d+) of the \1 trainable parameters \(it was created before .*peft"):
         start(tmp_path, model, processor, peft_config=default_lora_config(model), optimizers=(optimizer, None))
 
 
@@ -52,7 +50,8 @@ def test_an_optimizer_of_a_part_of_the_model_is_warned_of_and_trains_this_part(t
     assert f"of the {len(list(model.parameters()))} trainable parameters" in str(finding)
     before, still = part[0].detach().clone(), next(model.encoder.parameters()).detach().clone()
     learning.train()
-    assert not torch.equal(part[0], before) and torch.equal(next(model.encoder.parameters()), still)
+    assert not torch.equal(part[0], before)
+    assert torch.equal(next(model.encoder.parameters()), still)
     learning.train()  # the scheduler of the first call is no reason to refuse the second
 
 

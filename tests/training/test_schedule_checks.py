@@ -50,7 +50,8 @@ def test_a_schedule_that_cannot_be_is_refused(tmp_path, changes, message):
     learning = trainer(tmp_path, **{"eval_dataset": drawn_charts().select(range(4)), **changes})
     with pytest.raises(ValueError, match=message):
         learning.train()
-    assert learning.state.global_step == 0 and not learning.check("train").ok
+    assert learning.state.global_step == 0
+    assert not learning.check("train").ok
 
 
 def test_all_errors_come_at_once(tmp_path):
@@ -88,10 +89,12 @@ def test_an_unset_warmup_is_a_tenth_of_few_epochs(tmp_path):
     settings = {"warmup_steps": None, "max_steps": -1, "num_train_epochs": 10, "per_device_train_batch_size": 8}
     learning = trainer(tmp_path, **settings, eval_strategy="no")
     _, total = steps_of_run(drawn_charts(), learning.args, 1)
-    assert total == 30 == -(-ROWS // 8) * 10 and learning.args.warmup_steps == 100
+    assert total == 30 == -(-ROWS // 8) * 10
+    assert learning.args.warmup_steps == 100
     learning.args.num_train_epochs = 0.4
     learning.train()
-    assert learning.args.warmup_steps == 0 and learning.state.global_step == 2
+    assert learning.args.warmup_steps == 0
+    assert learning.state.global_step == 2
 
 
 def test_steps_of_a_stream_are_known_only_from_max_steps(tmp_path):
