@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-import torch
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction
 

@@ -6,8 +6,8 @@ import copy
 from types import SimpleNamespace
 
 import pytest
+from transformers import integrations
 from transformers import trainer as upstream
-from transformers import trainer_callback
 from transformers.trainer_utils import BestRun, HPSearchBackend
 
 from chartqa_ft import ChartQATrainer, ChartQATrainingArguments
@@ -36,7 +36,7 @@ class Backend:
 @pytest.fixture
 def searching(tmp_path, monkeypatch):
     monkeypatch.setitem(upstream.ALL_HYPERPARAMETER_SEARCH_BACKENDS, HPSearchBackend.OPTUNA, Backend)
-    monkeypatch.setattr(trainer_callback, "hp_params", lambda trial: trial.params)
+    monkeypatch.setattr(integrations, "hp_params", lambda trial: trial.params)
     model, processor = tiny()
     return ChartQATrainer(
         model_init=lambda: copy.deepcopy(model),
