@@ -302,9 +302,8 @@ class ChartQATrainer(Seq2SeqTrainer):
             if resume_from_checkpoint is None:
                 raise ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
         checkpoint = resume_from_checkpoint or None
-        self._checked("train")
-        settle_warmup(self.args, self.train_dataset, self.args.world_size)
-        check_trainable(self.model)
+        if self.model_init is None:
+            self._check_training()
         if self.train_dataset is not None and self.is_world_process_zero():
             say = logger.info if self.args.disable_tqdm else print
             say(chart_cost(self.adapter, self.train_dataset))
@@ -315,6 +314,12 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self.best_weights_step = self.state.best_global_step
         return output._replace(training_loss=output.metrics["train_loss"])
+
+    def _check_training(self) -> None:
+        """Run the checks of a training, of the model and the arguments that it begins with."""
+        self._checked("train")
+        settle_warmup(self.args, self.train_dataset, self.args.world_size)
+        check_trainable(self.model)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         # Returns the epochs, and the batches of the current epoch, that are done. Upstream assumes that one epoch of a
@@ -371,17 +376,20 @@ class ChartQATrainer(Seq2SeqTrainer):
             vars(self.args).update(vars(before))
 
     def _hp_search_setup(self, trial: Any) -> None:
-        # Upstream warns of names that are no arguments, and does not know what else depends on arguments.
-        self.args.output_dir = self._output_dir
+        # Upstream warns of names that are no arguments, and does not know what else depends on arguments. It calls
+        # this at the beginning of every training, after it has created the model of model_init.
+        if trial is not None:
+            self.args.output_dir = self._output_dir
         super()._hp_search_setup(trial)
-        if self.hp_search_backend is None or trial is None:
-            return
-        check_trial(self.args, trial if isinstance(trial, dict) else self.hp_space(trial))
-        self.args.output_dir = super()._get_output_dir(trial)
-        self._collators = self._make_collators(self.args, self.model)
-        self.data_collator = self.own_parts["data_collator"] = self._collators["train"]
-        for part in (self.running_loss, self.evaluator, self.saver):
-            part.accelerator = self.accelerator
+        if self.hp_search_backend is not None and trial is not None:
+            check_trial(self.args, trial if isinstance(trial, dict) else self.hp_space(trial))
+            self.args.output_dir = super()._get_output_dir(trial)
+            self._collators = self._make_collators(self.args, self.model)
+            self.data_collator = self.own_parts["data_collator"] = self._collators["train"]
+            for part in (self.running_loss, self.evaluator, self.saver):
+                part.accelerator = self.accelerator
+        if self.model_init is not None:  # the model and the arguments of a run are known only here
+            self._check_training()
 
     def _get_output_dir(self, trial: Any) -> str:
         # In a trial, args.output_dir is the folder of the trial, for all files and not for checkpoints alone.
