@@ -199,7 +199,7 @@ class Causal(Adapter):
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
         batch = self.prompts(examples)
         mask = batch["attention_mask"].bool()
-        per_token = {key: value for key, value in batch.items() if has_token_axis(value, mask)}
+        per_token = self.per_token(batch, mask)
         answers: list[list[int]] = [[] for _ in examples]
         if with_answers:
             answers = self.answered_rows(examples, lambda rows: self.answer_rows([examples[row] for row in rows]))
@@ -223,6 +223,18 @@ class Causal(Adapter):
                 IGNORE_INDEX,
             )
         return {**rows, **{key: value for key, value in batch.items() if key not in rows}}
+
+    def per_token(self, batch: Mapping[str, Any], mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the tensors of a batch with one value per token.
+
+        A chart's patches may be as many as the tokens: tensors of the image processor are not meant.
+        """
+        of_charts = {"pixel_values", *getattr(self.processor.image_processor, "model_input_names", ())}
+        return {
+            key: value
+            for key, value in batch.items()
+            if has_token_axis(value, mask) and key not in of_charts and not value.is_floating_point()
+        }
 
     def tail(self, key: str, prompt: torch.Tensor, ids: torch.LongTensor) -> torch.Tensor:
         """Return the values of the tensor `key` at the tokens `ids` that follow the prompt of a row."""
@@ -274,7 +286,7 @@ class Causal(Adapter):
         mask = batch["attention_mask"].bool()
         if "labels" in batch:
             mask = mask & (batch["labels"] == IGNORE_INDEX)
-        per_token = {key: value for key, value in batch.items() if key != "labels" and has_token_axis(value, mask)}
+        per_token = {key: value for key, value in self.per_token(batch, mask).items() if key != "labels"}
         others = {
             key: value for key, value in batch.items() if key not in {*per_token, "labels", "chart_index", "rows"}
         }

@@ -11,6 +11,7 @@ from datasets import Dataset
 from torch import nn
 
 from ..adapters import Adapter
+from ..batching.records import as_records
 from .arguments import ChartQATrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,25 @@ def check_trainer(args: ChartQATrainingArguments, eval_dataset: Any, trainer_arg
                 raise ValueError("eval_subset needs a datasets.Dataset to choose from, not a list or a stream")
     if eval_dataset is not None and args.eval_strategy != "no" and args.metric_for_best_model is not None:
         check_best_metric(args.metric_for_best_model, eval_dataset, own_metrics)
+
+
+def check_data_sets(train_dataset: Any, eval_dataset: Any) -> None:
+    """Check that data sets have records of the right form, as far as this is known before they are read.
+
+    Args:
+        train_dataset: the training data; `None` for none.
+        eval_dataset: the evaluation data, or a dict of them; `None` for none.
+
+    Raises:
+        TypeError: one is not a data set of dicts.
+        ValueError: one lacks a column, holds several splits, or can be read only once.
+    """
+    if train_dataset is not None:
+        as_records(train_dataset, "train_dataset", answers=True)
+    parts = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
+    for name, part in parts.items():
+        if part is not None:
+            as_records(part, "eval_dataset" if name is None else f"eval_dataset[{name!r}]")
 
 
 def refuse_packing(adapter: Adapter, args: ChartQATrainingArguments, model: nn.Module, *, grouped: bool) -> str | None:

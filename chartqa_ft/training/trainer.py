@@ -23,13 +23,13 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOu
 from ..adapters import Adapter, base_model
 from ..adapters.pixels import unchanged
 from ..batching.collator import ChartQACollator
-from ..batching.loader import has_answers
+from ..batching.records import as_records, has_answers, is_stream
 from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult
 from .arguments import ChartQATrainingArguments
 from .batches import make_collators, make_loader
 from .callbacks import AfterSave, CheckUnusedLora, FindBestCheckpoint, SaveResults, SetEpoch
-from .checks import check_trainable, check_trainer
+from .checks import check_data_sets, check_trainable, check_trainer
 from .describing import describe_model
 from .evaluating import Evaluator
 from .losses import AnswerLoss, loss_of_batch
@@ -102,6 +102,7 @@ class ChartQATrainer(Seq2SeqTrainer):
     ):
         args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else args
         check_trainer(args, eval_dataset, kwargs)
+        check_data_sets(train_dataset, eval_dataset)
         model, processing_class, self.adapter = prepare_model(model, args, processing_class, adapter, peft_config)
         self._collators = self._make_collators(args, model)
         self.pusher = HubPusher(args)  # upstream's __init__ calls init_hf_repo
@@ -162,7 +163,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         """Return the loader of training batches, with questions on one chart together."""
         if self.train_dataset is None:
             raise ValueError("training needs a train_dataset")
-        loader = self._loader(self.train_dataset, "train", training=True)
+        loader = self._loader(as_records(self.train_dataset, "train_dataset", answers=True), "train", training=True)
         self._set_epoch.source = loader.sampler if hasattr(loader.sampler, "set_epoch") else loader.dataset
         return self.accelerator.prepare(loader)
 
@@ -171,6 +172,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         records = self._eval_records(eval_dataset)
         if records is None:
             raise ValueError("evaluation needs an eval_dataset")
+        records = as_records(records, "eval_dataset")
         name = "eval" if has_answers(records) else "test"
         return self.accelerator.prepare(self._loader(records, name, training=False))
 
@@ -259,7 +261,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         # stream has max_steps steps, and resumes at the wrong record of a stream that was read more than once.
         done = super()._init_training_state(*args, **kwargs)
         place = self.running_loss.epoch, self.running_loss.batches
-        return done if hasattr(self.train_dataset, "__len__") or not self.state.global_step else place
+        return place if is_stream(self.train_dataset) and self.state.global_step else done
 
     def _run_epoch(self, **kwargs: Any) -> None:
         # Upstream trains one step too many when a run that has reached max_steps is resumed.
