@@ -35,7 +35,8 @@ def open_image(image: Any) -> Any:
         return _open_stored(image)
     if isinstance(image, Image.Image):
         return image.copy() if _frame(image) else image
-    if isinstance(image, np.ndarray) or hasattr(image, "__array__") or (isinstance(image, (list, tuple)) and image):
+    is_nested = isinstance(image, (list, tuple)) and len(image) > 0 and np.ndim(image[0]) > 0
+    if is_nested or hasattr(image, "__array__"):
         return array_image(image)
     raise TypeError(f"expected a PIL image, a path or an array of uint8, got {type(image).__name__}")
 
@@ -70,6 +71,8 @@ def array_image(array: Any) -> Any:
             pixels = np.moveaxis(pixels, 0, -1)
         if pixels.shape[-1] == 1:
             pixels = pixels[..., 0]
+    if pixels.ndim not in (2, 3):
+        raise TypeError(f"an array of shape {pixels.shape} is no image of (height, width) or (height, width, channels)")
     if pixels.dtype == np.uint8 or pixels.size == 0 or pixels.dtype.kind not in "biuf":
         return Image.fromarray(np.ascontiguousarray(pixels))
     return Image.fromarray(_as_bytes(pixels))
