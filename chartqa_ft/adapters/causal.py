@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .base import ANSWER_TOKENS, NO_LIMIT, Adapter
 from .image_cost import image_kwargs
-from .sharing.packing import attention_of, can_pack, pack_questions
+from .sharing.packing import attention_of, can_pack, image_entries, pack_questions
 from .sharing.vision import share_vision
 from .text import IGNORE_INDEX, describe
 from .token_rows import as_list, group_by_length, pad_rows
@@ -199,7 +199,7 @@ class Causal(Adapter):
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
         batch = self.prompts(examples)
         mask = batch["attention_mask"].bool()
-        per_token = {key: value for key, value in batch.items() if has_token_axis(value, mask)}
+        per_token = self.per_token(batch, mask)
         answers: list[list[int]] = [[] for _ in examples]
         if with_answers:
             answers = self.answered_rows(examples, lambda rows: self.answer_rows([examples[row] for row in rows]))
@@ -223,6 +223,19 @@ class Causal(Adapter):
                 IGNORE_INDEX,
             )
         return {**rows, **{key: value for key, value in batch.items() if key not in rows}}
+
+    def per_token(self, batch: Mapping[str, Any], mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the tensors of a batch with one value per token.
+
+        A chart's patches may be as many as the tokens: tensors of the image processor are not meant.
+        """
+        names = getattr(self.processor.image_processor, "model_input_names", ())
+        of_charts = {"pixel_values", *names} - {"input_ids", "attention_mask"}
+        return {
+            key: value
+            for key, value in batch.items()
+            if has_token_axis(value, mask) and key not in of_charts and not value.is_floating_point()
+        }
 
     def tail(self, key: str, prompt: torch.Tensor, ids: torch.LongTensor) -> torch.Tensor:
         """Return the values of the tensor `key` at the tokens `ids` that follow the prompt of a row."""
@@ -267,14 +280,69 @@ class Causal(Adapter):
         share_vision(base_model(model))
 
     # ------------------------------------------------------------------ generation
+    @torch.no_grad()
+    def generate(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, torch.Tensor],
+        *,
+        max_new_tokens: int,
+        **kwargs: Any,
+    ) -> torch.LongTensor:
+        # Rows that are padded to a prompt near the limit of the model would get as few tokens as it gets.
+        parts = self.split_by_room(batch, max_new_tokens)
+        answers = [
+            super(Causal, self).generate(model, part, max_new_tokens=max_new_tokens, **kwargs) for _, part in parts
+        ]
+        joined = torch.empty_like(torch.cat(answers))
+        for (rows, _), ids in zip(parts, answers, strict=True):
+            joined[rows] = ids
+        return joined
+
+    def split_by_room(
+        self, batch: Mapping[str, torch.Tensor], max_new_tokens: int
+    ) -> list[tuple[torch.LongTensor, Mapping[str, Any]]]:
+        """Split a batch so that the rows of each part have room for equally many of `max_new_tokens` new tokens.
+
+        Returns:
+            (row indices, batch of these rows) of each part. A batch whose image tensors cannot be split stays whole.
+        """
+        mask = self.prompt_mask(batch)
+        lengths = mask.sum(dim=1)
+        everything = torch.arange(len(mask), device=mask.device)
+        rooms = (self.positions - lengths).clamp(max=max_new_tokens)
+        if not self.pads_prompts or len(rooms.unique()) == 1:
+            return [(everything, batch)]
+        others = set(batch) - {*self.per_token(batch, batch["attention_mask"]), "labels", "chart_index", "rows"}
+        images = self.image_mask(batch)
+        entries = {key: image_entries(batch[key], images) for key in others if torch.is_tensor(batch[key])}
+        if entries.keys() < others or None in entries.values():
+            return [(everything, batch)]
+        parts: list[tuple[torch.LongTensor, Mapping[str, Any]]] = []
+        for room in rooms.unique():
+            index = (rooms == room).nonzero().flatten()
+            part: dict[str, Any] = {}
+            for key, value in batch.items():
+                if key == "rows":
+                    part[key] = [value[row] for row in index.tolist()]
+                elif (found := entries.get(key)) is not None:
+                    part[key] = torch.cat([value[found[row]] for row in index.tolist()])
+                else:
+                    part[key] = value[index]
+            parts.append((index, part))
+        return parts
+
+    def prompt_mask(self, batch: Mapping[str, torch.Tensor]) -> torch.BoolTensor:
+        """Return which positions of a batch belong to the prompts: bool of shape (rows, length)."""
+        mask = batch["attention_mask"].bool()
+        return mask & (batch["labels"] == IGNORE_INDEX) if "labels" in batch else mask
+
     def prompt_groups(
         self, model: nn.Module, batch: Mapping[str, torch.Tensor], encoder_outputs: Any = None
     ) -> Iterator[tuple[torch.LongTensor, dict[str, Any]]]:
         # Either all rows, padded on the left, which masks and positions account for, or rows of equal length.
-        mask = batch["attention_mask"].bool()
-        if "labels" in batch:
-            mask = mask & (batch["labels"] == IGNORE_INDEX)
-        per_token = {key: value for key, value in batch.items() if key != "labels" and has_token_axis(value, mask)}
+        mask = self.prompt_mask(batch)
+        per_token = {key: value for key, value in self.per_token(batch, mask).items() if key != "labels"}
         others = {
             key: value for key, value in batch.items() if key not in {*per_token, "labels", "chart_index", "rows"}
         }

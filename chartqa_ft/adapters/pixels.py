@@ -8,6 +8,7 @@ its output for the 256 values of each channel (`images.resizing`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -121,7 +122,9 @@ class RawCharts(Adapter):
         content = stored_bytes(example["image"])
         if content is not None:
             # Decode the bytes that were hashed, even if the file changes meanwhile.
-            path = example["image"]["path"] if isinstance(example["image"], Mapping) else str(example["image"])
+            stored = example["image"]
+            path = stored.get("path") if isinstance(stored, Mapping) else stored
+            path = str(path) if isinstance(path, (str, Path)) else None
             example = {**example, "image": {"bytes": content, "path": path}}
             return cache.picture(parts.settings, [b"file", content], make)
         # Hashing decoded pixels costs a tenth of resizing them.

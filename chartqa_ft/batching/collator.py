@@ -13,10 +13,11 @@ import torch
 from torch.utils.data import get_worker_info
 
 from ..adapters import IGNORE_INDEX, Adapter, compat
-from ..adapters.pixels import RawCharts, makes_raw_charts
+from ..adapters.pixels import RawCharts, makes_raw_charts, unchanged
 from ..adapters.text import describe, has_answer
 from ..data.chart_groups import digest, has_chart
 from ..images.cache import ChartCache
+from ..images.opening import stored_bytes
 from .rows import CHART_KEY, ROW_KEY
 
 
@@ -28,11 +29,13 @@ class ChartQACollator:
     encoding the chart is most of the cost of a step. They then also share its dropout mask, and a batch contains fewer
     distinct charts. With `group_by_chart=False` every row is encoded separately, as in the official recipe.
 
-    The collator holds no model and modifies no record. Rows from the trainer carry their row number, epoch and
-    verified chart (`ROW_KEY` and `CHART_KEY` of `batching.rows`). Other rows with the same `chart_id` share a chart if
-    they hold the same image object or the same pixels. The random padding of the trainer's rows depends on (seed,
-    epoch, row), so a resumed run sees the same pixels with any number of workers. For other rows it depends on the
-    seed and on the number of charts that this collator has padded before, in each worker process separately.
+    The collator holds no model and modifies no record. Rows from the trainer carry their row number, epoch and, where
+    nothing stands between storage and model, their chart (`ROW_KEY` and `CHART_KEY` of `batching.rows`). Other rows
+    with the same `chart_id` share a chart if their pictures are the same, in their files' bytes or in their pixels.
+    The random padding of the trainer's rows depends on (seed, epoch, `chart_id`), or on the row where charts are not
+    shared, so a step has the same pixels however it is split into batches, and so has a resumed run with any number of
+    workers. For other rows it depends on the seed and on the number of charts that this collator has padded before, in
+    each worker process separately.
 
     Args:
         adapter: The family's adapter, from `adapter_for`.
@@ -161,20 +164,25 @@ class ChartQACollator:
     def distinct_charts(self, examples: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[Mapping[str, Any]]]:
         """Return the number of the chart for every row, and the first record that shows it for every chart."""
         ids = Counter(example.get("chart_id") for example in examples) if self.group_by_chart else {}
+        # An adapter's own `image` may depend on the question: what it returns decides.
+        plain = unchanged(self.adapter, ("image", "images"))
         numbers: dict[Any, int] = {}
-        pixels: dict[int, Any] = {}
+        pictures: dict[int, Any] = {}
         chart_of_row: list[int] = []
         charts: list[Mapping[str, Any]] = []
         for row, example in enumerate(examples):
             key: Any = ("row", row)
-            if self.group_by_chart and CHART_KEY in example:
+            if self.group_by_chart and plain and CHART_KEY in example:
                 key = ("group", example[CHART_KEY])
             elif self.group_by_chart and has_chart(example.get("chart_id")) and ids[example["chart_id"]] > 1:
-                # Concatenated datasets may use one id for different charts: the pixels decide.
-                image = id(example["image"])
-                if image not in pixels:
-                    pixels[image] = _pixels_key(self.adapter.image(example))
-                key = ("chart", example["chart_id"], pixels[image])
+                # One id may stand for different pictures (of concatenated datasets, or made by a transform).
+                image = id(example["image"]) if plain else row
+                if image not in pictures:
+                    content = stored_bytes(example["image"]) if plain else None
+                    pictures[image] = (
+                        _pixels_key(self.adapter.image(example)) if content is None else digest([content])
+                    )
+                key = ("chart", example["chart_id"], pictures[image])
             number = numbers.setdefault(key, len(charts))
             chart_of_row.append(number)
             if number == len(charts):
@@ -187,7 +195,11 @@ class ChartQACollator:
             return compat.legacy_random_offsets
         key = example.get(ROW_KEY)
         if key is not None:
-            return partial(_seeded_offsets, (self.seed, key.epoch, key.row))
+            chart = example.get("chart_id")
+            if not self.group_by_chart or not has_chart(chart):
+                return partial(_seeded_offsets, (self.seed, key.epoch, key.row))
+            number = int.from_bytes(digest([str(chart).encode("utf-8", "surrogatepass")]))
+            return partial(_seeded_offsets, (self.seed, key.epoch, number))
         worker = get_worker_info()
         self._padded += 1
         return partial(_seeded_offsets, (self.seed, worker.seed if worker else 0, self._padded - 1))
@@ -197,7 +209,7 @@ def _pixels_key(image: Any) -> tuple[tuple[int, int], bytes]:
     return image.size, digest([image.tobytes()])
 
 
-def _seeded_offsets(seed: tuple[int, int, int], free_rows: int, free_columns: int) -> tuple[int, int]:
+def _seeded_offsets(seed: tuple[int, ...], free_rows: int, free_columns: int) -> tuple[int, int]:
     top, left = np.random.default_rng(seed).integers(0, (free_rows + 1, free_columns + 1))
     return int(top), int(left)
 

@@ -8,17 +8,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ..data.chart_groups import chart_groups
+from ..data.chart_groups import has_chart, stored_charts
+from .records import Records, RecordStream, as_records, hinted_chart_ids
 from .rows import KeyedRows, KeyedStream
 from .sampler import ChartSampler
-
-
-def has_answers(records: Any) -> bool:
-    """Return whether records can be scored: a hidden test set has no answers, or empty ones."""
-    columns = getattr(records, "column_names", None)
-    if columns is not None:
-        return "answer" in columns and (not hasattr(records, "__len__") or any(records["answer"]))
-    return not isinstance(records, (list, tuple)) or any(record.get("answer") for record in records)
 
 
 def chart_loader(
@@ -41,7 +34,7 @@ def chart_loader(
     generator, so that worker seeds do not change the global random state, which a resumed run restores.
 
     Args:
-        records: A list of records, a `datasets.Dataset` or an `IterableDataset`.
+        records: Records of any kind that `as_records` takes.
         collate: The collator.
         batch_size: Rows of one batch on one rank.
         accumulation: Batches of one optimizer step on one rank.
@@ -55,14 +48,15 @@ def chart_loader(
         **loader_arguments: Other arguments of `DataLoader`.
     """
     loader_arguments["generator"] = torch.Generator().manual_seed(seed)
-    if not hasattr(records, "__len__"):
+    records = as_records(records)
+    if isinstance(records, RecordStream):
         # Workers would change the order of a stream: the process itself reads it.
         loader_arguments.update(
             num_workers=0, prefetch_factor=None, persistent_workers=False, multiprocessing_context=None
         )
         stream = KeyedStream(records, batch_size * num_replicas if num_replicas > 1 else 1)
         return DataLoader(stream, batch_size=batch_size, collate_fn=collate, drop_last=drop_last, **loader_arguments)
-    groups = chart_groups(records) if group_by_chart else None
+    groups, shared = _charts(records) if group_by_chart else (None, None)
     sampler = ChartSampler(
         len(records),
         charts=groups,
@@ -74,9 +68,26 @@ def chart_loader(
         seed=seed,
     )
     return DataLoader(
-        KeyedRows(records, groups=groups, stored_images=stored_images),
+        KeyedRows(records, groups=shared, stored_images=stored_images),
         batch_size=batch_size,
         sampler=sampler,
         collate_fn=collate,
         **loader_arguments,
     )
+
+
+def _charts(records: Any) -> tuple[list[Any] | None, list[int | None] | None]:
+    """Return (the chart by which each row is grouped, the chart whose stored picture it shares).
+
+    The second one is `None` where the picture is known only when the row is read: where code makes it, where the image
+    is loaded already and may be drawn on, or where it is one of several equal files. The collator compares these.
+    """
+    if isinstance(records, Records):
+        ids = hinted_chart_ids(records)
+        return None if ids is None else [chart if has_chart(chart) else None for chart in ids], None
+    found = stored_charts(records)
+    if found is None:
+        return None, None
+    if isinstance(records, (list, tuple)):
+        return list(found.numbers), None
+    return list(found.numbers), [None if r in found.by_content else n for r, n in enumerate(found.numbers)]

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import datasets
 from torch.utils.data import Dataset, IterableDataset
+
+from .records import as_records
 
 ROW_KEY = "chartqa_ft.row"
 """The key under which a record from our loaders carries its `RowKey`; no user's column has this name."""
 CHART_KEY = "chartqa_ft.chart"
-"""The key of its chart's number, verified by `chart_groups`: equal numbers mean the same image."""
+"""The key of its chart's number, verified by `stored_charts`: equal numbers mean the same stored image, which nothing
+changes on its way to the model."""
 
 
 class RowKey(NamedTuple):
@@ -27,16 +31,20 @@ class KeyedRows(Dataset):
     """A map-style dataset of records that is indexed by `RowKey` and adds the key under `ROW_KEY`.
 
     Args:
-        records: A `datasets.Dataset` or a list of records.
-        groups: The number of the chart for every row, from `chart_groups`. Records carry it under `CHART_KEY`, and a
-            batch decodes each chart once (a `datasets.Dataset` decodes an image at every access to its row).
+        records: Map-style records, as `as_records` takes them.
+        groups: The number of the chart for every row, from `stored_charts`, or `None` for a row whose picture is known
+            only when it is read. Records carry it under `CHART_KEY`, and a batch decodes each chart once (a
+            `datasets.Dataset` decodes an image at every access to its row).
         stored_images: Return the images of a `datasets.Dataset` as they are stored, a dict of `bytes` and `path` that
-            `open_image` takes, instead of decoding them. If the dataset has a format, a transform or an image mode,
-            images are returned as these define them.
+            `open_image` takes, instead of decoding them. If the dataset has a transform or an image mode, images are
+            returned as these define them.
     """
 
-    def __init__(self, records: Any, *, groups: Sequence[int] | None = None, stored_images: bool = False) -> None:
-        self.records, self.groups = records, groups
+    def __init__(
+        self, records: Any, *, groups: Sequence[int | None] | None = None, stored_images: bool = False
+    ) -> None:
+        self.records = records = as_records(records)
+        self.groups = groups
         self.decode: Callable[[Any], Any] | None = None
         """Decodes a stored image that is neither bytes nor an ordinary file."""
         feature = (getattr(records, "features", None) or {}).get("image")
@@ -44,8 +52,7 @@ class KeyedRows(Dataset):
             self.records = records = records.cast_column("image", replace(feature, decode=False))
             self.decode = feature.decode_example
         self.texts = None
-        # A user's transform may read the image, so its records are always read whole.
-        if groups is not None and hasattr(records, "remove_columns") and records.format["type"] != "custom":
+        if groups is not None and isinstance(records, datasets.Dataset):
             self.texts = records.remove_columns("image")
 
     def __len__(self) -> int:
@@ -62,9 +69,12 @@ class KeyedRows(Dataset):
         records = []
         for key, *values in zip(keys, *columns.values(), strict=True):
             group = self.groups[key.row]
-            if group not in images:
-                images[group] = self.opened(self.records[key.row])["image"]
-            records.append({**dict(zip(columns, values, strict=True)), "image": images[group], **self.keys(key)})
+            image = images.get(group) if group is not None else None
+            if image is None:
+                image = self.opened(self.records[key.row])["image"]
+            if group is not None:
+                images[group] = image
+            records.append({**dict(zip(columns, values, strict=True)), "image": image, **self.keys(key)})
         return records
 
     def opened(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +86,8 @@ class KeyedRows(Dataset):
 
     def keys(self, key: RowKey) -> dict[str, Any]:
         """Return the keys that a record carries in addition to its columns."""
-        return {ROW_KEY: key} if self.groups is None else {ROW_KEY: key, CHART_KEY: self.groups[key.row]}
+        group = None if self.groups is None else self.groups[key.row]
+        return {ROW_KEY: key} if group is None else {ROW_KEY: key, CHART_KEY: group}
 
 
 class KeyedStream(IterableDataset):
@@ -87,7 +98,7 @@ class KeyedStream(IterableDataset):
     """
 
     def __init__(self, records: Any, round_size: int) -> None:
-        self.records, self.round_size, self.epoch = records, round_size, 0
+        self.records, self.round_size, self.epoch = as_records(records), round_size, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration, also on the stream of records if it has one."""
@@ -108,10 +119,8 @@ class KeyedStream(IterableDataset):
 def _decodes_plainly(records: Any, feature: Any) -> bool:
     """Return whether records decode their image column themselves, and nothing else changes it."""
     return (
-        hasattr(records, "cast_column")
+        isinstance(records, datasets.Dataset)
         and type(feature).__name__ == "Image"
         and feature.decode
         and feature.mode is None
-        and records.format["type"] in (None, "python")
-        and "image" in records.format["columns"]
     )

@@ -40,6 +40,27 @@ def chart_groups(records: Any) -> list[int] | None:
         >>> chart_groups([{"chart_id": name, "image": b"..."} for name in ("a", "b", "a", "")])
         [0, 1, 0, 2]
     """
+    found = stored_charts(records)
+    return None if found is None else found.numbers
+
+
+class StoredCharts(NamedTuple):
+    """The charts of records as they are stored."""
+
+    numbers: list[int]
+    """The number of the chart for every row; see `chart_groups`."""
+    by_content: frozenset[int]
+    """Rows that belong to their chart because several files had equal content when they were compared, which a later
+    change of one of the files ends."""
+
+
+def stored_charts(records: Any) -> StoredCharts | None:
+    """Return the charts of records, or `None` if the records do not have the columns to tell; see `chart_groups`.
+
+    Example:
+        >>> stored_charts([{"chart_id": "a", "image": b"..."}] * 2)
+        StoredCharts(numbers=[0, 0], by_content=frozenset())
+    """
     ids = chart_ids(records)
     if ids is None:
         return None
@@ -70,10 +91,13 @@ def chart_groups(records: Any) -> list[int] | None:
             other,
         )
     numbers: dict[Hashable, int] = {}
-    return [
-        numbers.setdefault((chart, contents.get(row)) if has_chart(chart) else ("row", row, None), len(numbers))
-        for row, chart in enumerate(ids)
-    ]
+    return StoredCharts(
+        [
+            numbers.setdefault((chart, contents.get(row)) if has_chart(chart) else ("row", row, None), len(numbers))
+            for row, chart in enumerate(ids)
+        ],
+        frozenset(row for row in contents if isinstance(images[row], _File)),
+    )
 
 
 def has_chart(chart_id: Any) -> bool:
@@ -110,7 +134,7 @@ def stored_key(image: Any) -> Hashable:
         return _File(str(image))
     if isinstance(image, (bytes, bytearray, memoryview)):
         return digest([bytes(image)])
-    if getattr(image, "filename", ""):
+    if getattr(image, "filename", "") and not getattr(image, "is_animated", False):
         return _File(str(image.filename), image.size)
     if hasattr(image, "getpalette"):
         return image.mode, image.size, digest([image.tobytes(), bytes(image.getpalette() or [])])

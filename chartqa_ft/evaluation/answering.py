@@ -17,6 +17,7 @@ from ..adapters.pixels import makes_raw_charts
 from ..batching.collator import ChartQACollator
 from ..batching.rows import CHART_KEY
 from ..batching.sampler import ChartSampler
+from ..images.opening import snapshot
 from ..models.swin import chunked_swin_blocks
 from .answer_queue import WINDOW, AnswerQueue
 
@@ -83,7 +84,8 @@ def answer_questions(
     if _is_single(images):
         images = [images] * len(questions)
     elif not isinstance(images, Sequence):
-        images = list(images)
+        # The iterator may change the image that it has given before, or its file.
+        images = [snapshot(image) for image in images]
     if len(images) != len(questions):
         raise ValueError(
             f"{len(images)} images for {len(questions)} questions: pass one image per question, or one image"
@@ -102,9 +104,14 @@ def answer_questions(
     hidden = len(questions) <= batch_size if progress is None else not progress
     bar = tqdm(total=len(questions), desc="Answering", unit="question", disable=hidden)
 
+    def example(row: int) -> dict[str, Any]:
+        if _is_plain(images):
+            return {"image": images[row], "question": questions[row], CHART_KEY: _chart(images[row])}
+        return {"image": snapshot(images[row]), "question": questions[row]}
+
     def answered() -> Iterator[tuple[int, str]]:
         for rows in _batches(images, batch_size, whole=queue.waits):
-            batch = collate([_example(images[row], questions[row]) for row in rows])
+            batch = collate([example(row) for row in rows])
             yield from queue.add(model, {key: value.to(device) for key, value in batch.items()}, rows)
         yield from queue.flush()
 
@@ -130,7 +137,7 @@ def _batches(images: Sequence[Any], batch_size: int, *, whole: bool) -> Iterator
         whole: never split a chart between batches, so that it is encoded once. A batch is larger than `batch_size` if
             one chart has more questions.
     """
-    charts = [_chart(image) for image in images] if isinstance(images, (list, tuple)) else range(len(images))
+    charts = [_chart(image) for image in images] if _is_plain(images) else range(len(images))
     if not whole:
         sampler = ChartSampler(
             len(images), charts=charts, batch_size=batch_size, step_size=batch_size * WINDOW, shuffle=False
@@ -156,8 +163,9 @@ def _is_single(images: Any) -> bool:
     return isinstance(images, (Image.Image, str, Path)) or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
 
 
-def _example(image: Any, question: str) -> dict[str, Any]:
-    return {"image": image, "question": question, CHART_KEY: _chart(image)}
+def _is_plain(images: Sequence[Any]) -> bool:
+    """Return whether no code runs when an image is read, so that one object or path is one picture in a batch."""
+    return type(images) in (list, tuple)
 
 
 def _chart(image: Any) -> str | int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..batching.records import as_records, is_stream
 from ..files import read_json, write_json
 from ..hub.public import as_json
 
@@ -45,10 +46,9 @@ class EvaluationResult:
 
     def chart(self, row: Mapping[str, Any]) -> Any:
         """Return the image of one of `rows`, or `None` if `records` is a stream or does not hold that row."""
-        # Not by __getitem__: streams have one, for columns.
-        if not hasattr(self.records, "__len__") or row["index"] >= len(self.records):
+        if self.records is None or is_stream(self.records) or row["index"] >= len(self.records):
             return None
-        record = self.records[row["index"]]
+        record = as_records(self.records)[row["index"]]
         same = all(as_json(record.get(key)) == as_json(row.get(key)) for key in _IDENTIFYING)
         return record["image"] if same else None
 

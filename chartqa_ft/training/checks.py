@@ -14,6 +14,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from ..adapters import Adapter
+from ..batching.records import as_records
 from .arguments import ChartQATrainingArguments
 from .check import raise_all
 from .hook_checks import refused_metrics
@@ -122,6 +123,25 @@ def _check_optimizers(trainer_arguments: Mapping[str, Any]) -> None:
         isinstance(chosen, (tuple, list)) and len(chosen) == 2 and callable(chosen[0]) and isinstance(chosen[1], dict)
     ):
         raise ValueError("optimizer_cls_and_kwargs must be a pair such as (torch.optim.AdamW, {'lr': 1e-4})")
+
+
+def check_data_sets(train_dataset: Any, eval_dataset: Any) -> None:
+    """Check that data sets have records of the right form, as far as this is known before they are read.
+
+    Args:
+        train_dataset: the training data; `None` for none.
+        eval_dataset: the evaluation data, or a dict of them; `None` for none.
+
+    Raises:
+        TypeError: one is not a data set of dicts.
+        ValueError: one lacks a column, holds several splits, or can be read only once.
+    """
+    if train_dataset is not None:
+        as_records(train_dataset, "train_dataset", answers=True)
+    parts = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
+    for name, part in parts.items():
+        if part is not None:
+            as_records(part, "eval_dataset" if name is None else f"eval_dataset[{name!r}]")
 
 
 def refuse_packing(adapter: Adapter, args: ChartQATrainingArguments, model: nn.Module, *, grouped: bool) -> str | None:

@@ -16,6 +16,7 @@ from torch import nn
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..adapters import Adapter
+from ..batching.records import column
 from ..data.splitting import stratified_subset
 from ..evaluation.answer_queue import AnswerQueue
 from ..evaluation.results import EvaluationResult, part_of, read_scores
@@ -95,8 +96,8 @@ class Evaluator:
             yield records
             return
         size = self.args.eval_subset
-        sources = records["source"] if "source" in records.column_names else ["unknown"] * len(records)
-        numbered = Dataset.from_dict({"source": sources, "number": range(len(records))})
+        sources = ["unknown" if source is None else source for source in column(records, "source")]
+        numbered = Dataset.from_dict({"source": sources, "number": range(len(sources))})
         chosen = stratified_subset(numbered, int(size) if size >= 1 else size, seed=self.args.seed)
         numbers: list[int] = list(chosen["number"])
         self._row_numbers = numbers

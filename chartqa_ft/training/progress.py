@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from typing import Any
 
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..adapters import Adapter
+from ..batching.records import first_records
 
 COST_SAMPLE = 4
 """Number of records whose charts are measured."""
@@ -47,14 +47,14 @@ SHORT = {ProgressCallback: ShortProgress, PrinterCallback: ShortPrinter}
 """Callback of the Trainer -> the callback that takes its place."""
 
 
-def chart_cost(adapter: Adapter, records: Iterable[Mapping[str, Any]]) -> str:
+def chart_cost(adapter: Adapter, records: Any) -> str:
     """Return a line that says how many image tokens (or encoder positions) the first charts of `records` take.
 
     Args:
         adapter: the adapter of the model's family.
-        records: records with an `image`. A stream is read anew.
+        records: a data set of any kind that `as_records` takes. A stream is read anew.
     """
-    rows = list(islice(iter(records), COST_SAMPLE))
+    rows = first_records(records, COST_SAMPLE)
     counts = adapter.image_tokens(adapter.encode(rows, with_answers=False)) if rows else None
     if not counts:
         return "the number of image tokens per chart is not known for this family"

@@ -23,7 +23,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOu
 from ..adapters import Adapter, base_model
 from ..adapters.pixels import unchanged
 from ..batching.collator import ChartQACollator
-from ..batching.loader import has_answers
+from ..batching.records import as_records, has_answers, is_stream
 from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult
 from . import family_checks, schedule_checks  # noqa: F401  (they register checks)
@@ -31,7 +31,7 @@ from .arguments import ChartQATrainingArguments
 from .batches import make_collators, make_loader
 from .callbacks import AfterSave, CheckUnusedLora, CountBatches, FindBestCheckpoint, SaveResults, SetEpoch
 from .check import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
-from .checks import check_trainable, check_trainer
+from .checks import check_data_sets, check_trainable, check_trainer
 from .copying import own_copy
 from .describing import describe_model
 from .evaluating import Evaluator
@@ -112,6 +112,7 @@ class ChartQATrainer(Seq2SeqTrainer):
     ):
         args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else own_copy(args)
         check_trainer(args, model, train_dataset, eval_dataset, kwargs)
+        check_data_sets(train_dataset, eval_dataset)
         raise_all(ignored_hooks(self))
         model_init, own_optimizer = kwargs.pop("model_init", None), kwargs.pop("optimizer_cls_and_kwargs", None)
         if model_init is not None:
@@ -219,7 +220,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         """Return the loader of training batches, with questions on one chart together."""
         if self.train_dataset is None:
             raise ValueError("training needs a train_dataset")
-        loader = self._loader(self.train_dataset, "train", training=True)
+        loader = self._loader(as_records(self.train_dataset, "train_dataset", answers=True), "train", training=True)
         self._set_epoch.source = loader.sampler if hasattr(loader.sampler, "set_epoch") else loader.dataset
         return self.accelerator.prepare(loader)
 
@@ -228,6 +229,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         records = self._eval_records(eval_dataset)
         if records is None:
             raise ValueError("evaluation needs an eval_dataset")
+        records = as_records(records, "eval_dataset")
         name = "eval" if has_answers(records) else "test"
         return self.accelerator.prepare(self._loader(records, name, training=False))
 
@@ -326,7 +328,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         # stream has max_steps steps, and resumes at the wrong record of a stream that was read more than once.
         done = super()._init_training_state(*args, **kwargs)
         place = self.running_loss.epoch, self.running_loss.batches
-        if hasattr(self.train_dataset, "__len__") or not self.state.global_step:
+        if not is_stream(self.train_dataset) or not self.state.global_step:
             return done
         return (place[0], 0) if self.args.ignore_data_skip else place
 

@@ -262,3 +262,41 @@ def test_generation_settings_that_would_change_what_is_returned_are_refused():
         adapter.generate(model, batch, max_new_tokens=2, max_length=9)
     with pytest.raises(TypeError, match="unknown arguments: beams"):
         adapter.generate(model, batch, max_new_tokens=2, beams=3)
+
+
+# ---------------------------------------------------------------------- rows that are answered together
+@pytest.mark.parametrize("with_answers", [True, False])
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_row_beside_a_long_prompt_gets_the_tokens_that_it_gets_alone(name, with_answers):
+    model, processor = build(name)
+    adapter = adapter_for(model.eval(), processor)
+    rows = [dict(row) for row in records(4)]
+    rows[1]["question"] += " and so on" * 6
+    prompts = adapter.encode(rows, with_answers=False)
+    longest = int(prompts["attention_mask"].sum(dim=1).max())
+    adapter.positions = longest + 3
+    batch = adapter.encode(rows, with_answers=with_answers)
+    if "labels" in batch:
+        batch["rows"] = [{"index": number} for number in range(len(rows))]
+    together = adapter.generate(model, batch, max_new_tokens=8)
+    for row, ids in zip(rows, together, strict=True):
+        alone = adapter.encode([row], with_answers=False)
+        wanted = adapter.generate(model, alone, max_new_tokens=8)
+        assert torch.equal(ids, wanted[0])
+    short = [row for row in range(4) if row != 1]
+    assert (together[short] != adapter.pad_token_id).sum() > 3 * len(short)
+
+
+def test_tensors_of_charts_are_not_taken_for_tensors_of_tokens():
+    """A chart may have as many patches as the longest prompt has tokens."""
+    adapter = adapter_for(*build("qwen2_5_vl"))
+    mask = torch.ones(2, 5, dtype=torch.long)
+    batch = {
+        "input_ids": mask,
+        "attention_mask": mask,
+        "mm_token_type_ids": mask,
+        "pixel_values": torch.zeros(2, 5, 12),
+        "pixel_values_of_another_name": torch.zeros(2, 5, 12),
+        "image_grid_thw": torch.ones(2, 5, dtype=torch.long),
+    }
+    assert list(adapter.per_token(batch, mask)) == ["input_ids", "attention_mask", "mm_token_type_ids"]

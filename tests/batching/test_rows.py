@@ -9,12 +9,14 @@ from ..support.common import drawn_charts
 
 
 def test_keyed_rows_pass_the_key_on_and_do_not_change_the_record():
-    records = [{"question": "?", "row": 17}]
+    record = {"image": "a.png", "question": "?", "row": 17}
+    records = [dict(record)]
     key = RowKey(0, 2, True)
-    assert KeyedRows(records)[key] == {"question": "?", "row": 17, ROW_KEY: key}
-    assert KeyedRows(records, groups=[4])[key] == {"question": "?", "row": 17, ROW_KEY: key, CHART_KEY: 4}
-    assert KeyedRows(records).__getitems__([key, key]) == [{"question": "?", "row": 17, ROW_KEY: key}] * 2
-    assert records == [{"question": "?", "row": 17}]
+    assert KeyedRows(records)[key] == {**record, ROW_KEY: key}
+    assert KeyedRows(records, groups=[4])[key] == {**record, ROW_KEY: key, CHART_KEY: 4}
+    assert KeyedRows(records, groups=[None])[key] == {**record, ROW_KEY: key}
+    assert KeyedRows(records).__getitems__([key, key]) == [{**record, ROW_KEY: key}] * 2
+    assert records == [record]
 
 
 def test_a_batch_decodes_each_chart_once():

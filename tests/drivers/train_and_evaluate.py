@@ -2,7 +2,8 @@
 
     python train_and_evaluate.py FOLDER JOB [JOB ...]
 
-Each JOB is a JSON object: `name`, `rows` (how many questions), `stream` (read them as one), `family` (the model, in
+Each JOB is a JSON object: `name`, `rows` (how many questions), `wide` (charts are cut to half their height, so that
+random padding has something to draw), `stream` (read them as one), `family` (the model, in
 place of the tiny UniChart), and arguments of the training. FOLDER/<name> gets `tensors.pt` (the gradient of every
 optimizer step, weights at the end) and, from every process, `result-<rank>.json`.
 """
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback
 
 from tests.support import families
@@ -35,6 +37,8 @@ def run_job(folder: Path, job: dict) -> None:
     own = {}
     if family is None:
         records = drawn_charts().select(range(rows))
+        if job.pop("wide", False):
+            records = Dataset.from_list([{**row, "image": row["image"].crop((0, 24, 96, 72))} for row in records])
     else:
         records = families.records(rows)
         own["model"], own["adapter"] = ready(family)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from chartqa_ft.adapters import adapter_for
@@ -332,3 +332,48 @@ def test_batches_hold_the_questions_of_a_chart_together():
     columns = drawn_charts()["image"]  # a list that decodes an image whenever it is asked: nobody asks
     assert list(_batches(columns, 8, whole=True)) == [list(range(8)), list(range(8, 16)), [16, 17, 18, 19]]
     assert list(_batches([], 3, whole=True)) == list(_batches([], 3, whole=False)) == []
+
+
+COLORS = ["red", "white", "blue", "white", "red"]
+
+
+def redrawn():
+    chart = Image.new("RGB", (96, 96))
+    for color in COLORS:
+        chart.paste(color, (0, 0, 96, 96))
+        yield chart
+
+
+class Redrawn(list):
+    """A sequence that draws each picture on one image when it is read."""
+
+    def __init__(self):
+        super().__init__([Image.new("RGB", (96, 96))] * len(COLORS))
+        self.chart = Image.new("RGB", (96, 96))
+
+    def __getitem__(self, row):
+        self.chart.paste(COLORS[row], (0, 0, 96, 96))
+        return self.chart
+
+
+def rewritten(path):
+    for color in COLORS:
+        Image.new("RGB", (96, 96), color).save(path)
+        yield str(path)
+
+
+def test_an_image_that_changes_between_questions_is_read_as_it_was(confident, tmp_path):
+    texts = ["How many bars are there in this chart?"] * len(COLORS)
+    pictures = [Image.new("RGB", (96, 96), color) for color in COLORS]
+    wanted = answer_questions(*confident, pictures, texts, max_new_tokens=NEW_TOKENS)
+    assert len(set(wanted)) == len(set(COLORS))
+    frames = Image.new("RGB", (96, 96), COLORS[0])
+    frames.save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=100)
+    for images in (
+        redrawn(),
+        Redrawn(),
+        rewritten(tmp_path / "chart.png"),
+        ImageSequence.Iterator(Image.open(tmp_path / "a.gif")),
+        (np.asarray(picture) for picture in pictures),
+    ):
+        assert answer_questions(*confident, images, texts, max_new_tokens=NEW_TOKENS, batch_size=3) == wanted

@@ -122,7 +122,7 @@ def pack_questions(
     lengths = batch["attention_mask"].bool().sum(dim=1).tolist()
     per_token = {key: v for key, v in batch.items() if torch.is_tensor(v) and v.shape[:2] == ids.shape}
     tensors = {k: v for k, v in batch.items() if torch.is_tensor(v) and k not in per_token and k != "chart_index"}
-    entries = {key: found for key, v in tensors.items() if (found := _entries(v, images)) is not None}
+    entries = {key: found for key, v in tensors.items() if (found := image_entries(v, images)) is not None}
     if per_token.keys() - {"input_ids", "attention_mask", "labels"} or entries.keys() < tensors.keys():
         return dict(batch)
 
@@ -184,7 +184,7 @@ def _common(batch: Mapping[str, torch.Tensor], lengths: Sequence[int], rows: Seq
     return int(differs.int().argmax()) if differs.any() else max(most, 0)
 
 
-def _entries(value: torch.Tensor, images: torch.BoolTensor) -> list[slice] | None:
+def image_entries(value: torch.Tensor, images: torch.BoolTensor) -> list[slice] | None:
     """Return the entries of an image tensor that belong to each row: one, or (for tiles of several rows in one tensor)
     a share in proportion to its image tokens. `None` if this is not known."""
     tokens = images.sum(dim=1)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig
+from PIL import Image
 
 from chartqa_ft.adapters import adapter_for
 from chartqa_ft.adapters.sharing.packing import PROVEN
@@ -280,3 +281,17 @@ def test_a_loss_of_ones_own_gets_a_row_per_question(tmp_path):
     for asked, expected in [(None, False), (True, True), (False, False)]:
         run = Own(model, replace(args, pack_questions=asked), train_dataset=examples(), adapter=adapter)
         assert run._collators["train"].pack_questions is expected
+
+
+@pytest.mark.parametrize("name", PACKING)
+def test_different_pictures_under_one_chart_id_are_not_packed(name):
+    adapter = adapter_for(*build(name))
+    first, other = records(2)[0], Image.new("RGB", (64, 48), "blue")
+    rows = [first, {**first, "question": "What share?", "image": other}, {**first, "question": "How much?"}]
+    collate = ChartQACollator(adapter, pack_questions=True)
+    packed = collate(rows)
+    assert len(packed["input_ids"]) == 2
+    alone = [collate([row]) for row in rows]
+    sizes = [len(batch["pixel_values"]) for batch in alone]
+    assert torch.equal(packed["pixel_values"][: sizes[0]], alone[0]["pixel_values"])
+    assert torch.equal(packed["pixel_values"][-sizes[1] :], alone[1]["pixel_values"])

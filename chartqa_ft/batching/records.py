@@ -1,0 +1,292 @@
+"""The data sets that users give to a trainer, as records that are read by number or as a stream.
+
+Everything else in this room reads records through `as_records`, so that lists, `datasets` with or without a format or
+transform, PyTorch data sets and streams behave alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
+
+from ..adapters.text import has_answer
+from ..data.chart_groups import chart_ids
+from ..data.columns import LayoutError, find_columns
+from ..images.opening import snapshot
+
+_HOW = "Load it with load_chartqa, which knows the columns of published data sets"
+
+
+class Records(Dataset):
+    """Records that code makes when they are read: by a transform of `datasets`, a PyTorch data set, or a list's
+    subclass.
+
+    A record holds its picture as it was when it was read, even if the code draws on the same image, or writes the same
+    file, for the next record.
+
+    Args:
+        data: has a length, and a record for every number.
+        name: what error messages call the data set.
+    """
+
+    def __init__(self, data: Any, name: str) -> None:
+        self.data, self.name = data, name
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return read_record(self.data[row], f"{self.name}[{row}]")
+
+
+class RecordStream(IterableDataset):
+    """Records that are read in order, each with its picture as it was when it was read.
+
+    Args:
+        data: is iterated anew in every epoch.
+        name: what error messages call the data set.
+    """
+
+    def __init__(self, data: Any, name: str) -> None:
+        self.data, self.name = data, name
+        # `datasets` decodes an image anew for every record, so that no copy is needed.
+        image = (getattr(data, "features", None) or {}).get("image")
+        self._copies = not isinstance(image, datasets.Image)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration, if the data set has epochs."""
+        if hasattr(self.data, "set_epoch"):
+            self.data.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for number, record in enumerate(self.data):
+            yield read_record(record, f"record {number} of {self.name}", copy=self._copies)
+
+
+def as_records(data: Any, name: str = "the data set", *, answers: bool = False) -> Any:
+    """Return the records of a data set, after checking what can be checked without reading all of them.
+
+    Args:
+        data: a `datasets.Dataset` or `IterableDataset`, with or without a format or a transform; a list of dicts; a
+            PyTorch data set whose items are dicts; or another object with such items. A format (`"torch"`,
+            `"pandas"`, ...) is ignored, because it only changes how stored values are returned.
+        name: what error messages call the data set.
+        answers: whether the records need a column of answers.
+
+    Returns:
+        A `datasets.Dataset` without a format or a list of dicts, where nothing stands between the stored record and
+        its reader; else `Records`, or `RecordStream` if there is no length.
+
+    Raises:
+        TypeError: `data` is not a data set, or its items are not dicts.
+        ValueError: `data` holds several splits, can be read only once, or lacks a column.
+
+    Example:
+        >>> as_records([{"image": "a.png", "query": "How many?", "answer": "3"}], "train_dataset")
+        Traceback (most recent call last):
+        ...
+        ValueError: train_dataset[0] has no 'question', but the columns 'image', 'query', 'answer'. Load it with \
+load_chartqa, which knows the columns of published data sets, or rename 'query' to 'question'.
+    """
+    if isinstance(data, (Records, RecordStream)):
+        return data
+    if isinstance(data, datasets.Dataset):
+        return _of_dataset(data, name, answers)
+    if isinstance(data, datasets.IterableDataset):
+        if data.column_names is not None:
+            check_columns(data.column_names, name, answers=answers)
+        return RecordStream(data.with_format(None), name)
+    if type(data) in (list, tuple):
+        for row, record in enumerate(data):
+            check_record(record, f"{name}[{row}]", answers=answers)
+        return data
+    _refuse_others(data, name)
+    if hasattr(data, "__len__") and not isinstance(data, IterableDataset):
+        if not hasattr(data, "__getitem__"):
+            return as_records(list(data), name, answers=answers)
+        return _checked(Records(data, name), answers)
+    return RecordStream(data, name)
+
+
+def is_stream(data: Any) -> bool:
+    """Return whether a data set has records in an order of its own and no length."""
+    return isinstance(data, (IterableDataset, datasets.IterableDataset)) or not hasattr(data, "__len__")
+
+
+def _of_dataset(data: datasets.Dataset, name: str, answers: bool) -> Any:
+    if data.format["type"] == "custom":
+        return _checked(Records(data, f"{name} (with its transform)"), answers)
+    check_columns(data.column_names, name, answers=answers)
+    return data.with_format(None)
+
+
+def _checked(records: Records, answers: bool) -> Records:
+    if len(records):
+        try:
+            record = records.data[0]
+        except (KeyError, IndexError, TypeError, AttributeError, NotImplementedError) as error:
+            raise TypeError(
+                f"{records.name} is a {type(records.data).__name__}, and reading its record 0 failed "
+                f"({type(error).__name__}: {error}). Pass a list of dicts, a datasets.Dataset (there is "
+                "Dataset.from_pandas), or a PyTorch data set whose items are dicts with the columns image, question "
+                "and answer"
+            ) from error
+        check_record(record, f"{records.name}[0]", answers=answers)
+    return records
+
+
+def _refuse_others(data: Any, name: str) -> None:
+    if isinstance(data, (str, bytes, Path)):
+        raise TypeError(f"{name} is {data!r}, the name of a data set: pass {name}=load_chartqa({str(data)!r})[split]")
+    if isinstance(data, Mapping):
+        keys = [str(key) for key in data]
+        if {"image", "question"} <= set(keys):
+            raise TypeError(f"{name} is a dict of columns: pass {name}=datasets.Dataset.from_dict(...)")
+        raise ValueError(
+            f"{name} is a {type(data).__name__} of {', '.join(map(repr, keys)) or 'nothing'}: pass one of its data "
+            f"sets, such as {name}=data[{keys[0] if keys else 'train'!r}]"
+        )
+    if isinstance(data, Iterator):
+        raise ValueError(
+            f"{name} is a {type(data).__name__}, which can be read only once, and every epoch and evaluation reads "
+            "it anew: pass a list of its records, or datasets.IterableDataset.from_generator(function)"
+        )
+    if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+        raise TypeError(
+            f"{name} is a {type(data).__name__}, not a data set: pass a list of dicts, a datasets.Dataset or a "
+            "PyTorch data set"
+        )
+
+
+def read_record(record: Any, where: str, *, copy: bool = True) -> dict[str, Any]:
+    """Return a copy of a record, with its picture copied too if `copy`.
+
+    Raises:
+        TypeError: it is not a dict.
+        ValueError: it has no image or no question.
+    """
+    check_record(record, where)
+    # By __getitem__, which a dict's subclass may define.
+    read = {name: record[name] for name in record}
+    if copy:
+        read["image"] = snapshot(read["image"])
+    return read
+
+
+def check_record(record: Any, where: str, *, answers: bool = False) -> None:
+    """Check that a record is a dict with an image and a question, and an answer if `answers`.
+
+    Raises:
+        TypeError: it is not a dict.
+        ValueError: a column is missing.
+    """
+    if not isinstance(record, Mapping):
+        raise TypeError(
+            f"{where} is a {type(record).__name__}, not a dict with image, question and answer. Pass a list of dicts, "
+            "a datasets.Dataset or a PyTorch data set whose items are dicts"
+        )
+    check_columns(record, where, answers=answers)
+
+
+def check_columns(columns: Iterable[str], where: str, *, answers: bool = False) -> None:
+    """Check the columns of a data set or a record; see `check_record`.
+
+    Raises:
+        ValueError: a column is missing, or answers stand in a column of another name.
+    """
+    seen = {str(name): None for name in columns}
+    missing = [name for name in ("image", "question") if name not in seen]
+    wrong = [*missing, "answer"] if "answer" not in seen else missing
+    if not wrong or (wrong == ["answer"] and not answers and _other_name(seen, "answer") is None):
+        return
+    found = {name: _other_name(seen, name) for name in wrong}
+    renamed = [f"{theirs!r} to {name!r}" for name, theirs in found.items() if theirs is not None]
+    rename = f", or rename {' and '.join(renamed)}" if renamed else ""
+    raise ValueError(
+        f"{where} has no {' and no '.join(map(repr, wrong))}, but the columns "
+        f"{', '.join(map(repr, seen)) or '(none)'}. {_HOW}{rename}."
+    )
+
+
+def _other_name(seen: Mapping[str, None], name: str) -> str | None:
+    """Return the column that published data sets use for a canonical one."""
+    # The columns that are not asked for stand under names that are always found.
+    others = [f"{column}" for column in ("image", "question", "answer") if column != name]
+    try:
+        return getattr(find_columns([*others, *(c for c in seen if c not in others)], None, where=""), name)
+    except LayoutError:
+        return None
+
+
+def has_answers(data: Any) -> bool:
+    """Return whether records can be scored: a hidden test set has no answers, or empty ones.
+
+    The records are asked as they are handed out, up to the first one with an answer: a transform may make answers, and
+    0 and `False` are answers. The columns of a stream decide where they are known.
+
+    Example:
+        >>> record = {"image": "a.png", "question": "How many?"}
+        >>> has_answers([record]), has_answers([{**record, "answer": ""}]), has_answers([{**record, "answer": 0}])
+        (False, False, True)
+    """
+    records = as_records(data)
+    if isinstance(records, datasets.Dataset):
+        return "answer" in records.column_names and any(has_answer({"answer": a}) for a in records["answer"])
+    columns = getattr(getattr(records, "data", None), "column_names", None)
+    if isinstance(records, RecordStream) and columns is not None:
+        return "answer" in columns
+    if isinstance(records, Records):  # without their pictures, which are copied
+        return any(has_answer(records.data[row]) for row in range(len(records)))
+    return any(has_answer(record) for record in records)
+
+
+def column(data: Any, name: str) -> list[Any]:
+    """Return one column of a map-style data set as its records hand it out, `None` where a record lacks it.
+
+    Example:
+        >>> column([{"image": "a.png", "question": "?", "source": "human"}], "source")
+        ['human']
+    """
+    records = as_records(data)
+    if isinstance(records, datasets.Dataset):
+        return list(records[name]) if name in records.column_names else [None] * len(records)
+    return [record.get(name) for record in (records[row] for row in range(len(records)))]
+
+
+def first_records(data: Any, number: int) -> list[Mapping[str, Any]]:
+    """Return the first records of a data set, fewer if it has fewer. A stream is read anew.
+
+    Example:
+        >>> len(first_records([{"image": "a.png", "question": "?"}], 4))
+        1
+    """
+    records = as_records(data)
+    if isinstance(records, RecordStream):
+        return list(islice(records, number))
+    return [records[row] for row in range(min(number, len(records)))]
+
+
+def hinted_chart_ids(data: Any) -> Sequence[Any] | None:
+    """Return the `chart_id` of every record as it is stored, or `None` if it is not known without reading records.
+
+    A transform may hand out other pictures: these ids say only which records should be read together.
+    """
+    if isinstance(data, Records):
+        data = data.data
+    if isinstance(data, datasets.Dataset):
+        stored = "chart_id" in data.column_names
+        return list(data.with_format(None).select_columns(["chart_id"])["chart_id"]) if stored else None
+    if type(data) in (list, tuple):
+        return chart_ids(data)
+    if isinstance(data, Subset):
+        ids = hinted_chart_ids(data.dataset)
+        return None if ids is None else [ids[row] for row in data.indices]
+    if isinstance(data, ConcatDataset):
+        parts = [hinted_chart_ids(part) for part in data.datasets]
+        return None if None in parts else [chart for part in parts for chart in part or ()]
+    return None
