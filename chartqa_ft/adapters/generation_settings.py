@@ -30,6 +30,15 @@ PLAIN: dict[str, Any] = {
 }
 """Settings of plain greedy or beam search, without sampling or penalties."""
 
+_SAMPLING: dict[str, tuple[float | None, ...]] = {
+    "temperature": (None, 1.0),
+    "top_p": (None, 1.0),
+    "top_k": (None, 0),
+    "min_p": (None, 0.0),
+    "typical_p": (None, 1.0),
+}
+"""Settings that only sampling reads, with the values that change nothing."""
+
 
 def split_settings(model: nn.Module, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split a user's arguments of `generate` into settings of generation and other arguments.
@@ -42,8 +51,8 @@ def split_settings(model: nn.Module, kwargs: Mapping[str, Any]) -> tuple[dict[st
         (fields of the generation config, arguments of `model.generate`)
 
     Raises:
-        TypeError: `model.generate` does not know an argument.
-        ValueError: an argument would change the shape or the type of the result.
+        TypeError: `model.generate` does not know an argument, or it is of a wrong type.
+        ValueError: an argument would change the shape or the type of the result, or would have no effect.
 
     Example:
         >>> from chartqa_ft.models.tiny import tiny_unichart
@@ -68,7 +77,30 @@ def split_settings(model: nn.Module, kwargs: Mapping[str, Any]) -> tuple[dict[st
             "transformers.GenerationConfig, such as num_beams, and what model.generate takes, such as logits_processor"
         )
     settings = {name: value for name, value in kwargs.items() if name not in known and name not in OWN_ARGUMENTS}
+    _check_values(settings | {name: kwargs[name] for name in kwargs if name in _LISTS})
     return settings, {name: value for name, value in kwargs.items() if name in known and name not in OWN_ARGUMENTS}
+
+
+_LISTS = ("logits_processor", "stopping_criteria")
+
+
+def _check_values(settings: Mapping[str, Any]) -> None:
+    sample = settings.get("do_sample")
+    if sample is not None and not isinstance(sample, bool):
+        raise TypeError(f"do_sample must be True or False, got {sample!r}")
+    for name, neutral in _SAMPLING.items():
+        value = settings.get(name)
+        if value not in neutral and not sample:
+            raise ValueError(
+                f"{name}={value!r} has no effect without sampling: pass do_sample=True as well, or omit it"
+            )
+    for name in _LISTS:
+        value = settings.get(name)
+        if value is not None and not (isinstance(value, list) and all(callable(item) for item in value)):
+            raise TypeError(f"{name} must be a list of functions, got {value!r}")
+    low, high = settings.get("min_new_tokens"), settings.get("max_new_tokens")
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"min_new_tokens={low} is more than max_new_tokens={high}")
 
 
 def answer_config(
@@ -105,6 +137,7 @@ def answer_config(
         >>> config.early_stopping, config.length_penalty, config.bad_words_ids
         (True, 0.5, [[3]])
     """
+    _check_values({"max_new_tokens": max_new_tokens, **settings})
     eos = sorted(eos_token_ids)
     config = copy.deepcopy(model.generation_config)
     config.update(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -26,8 +26,8 @@ def add_tokens(model: nn.Module, processor: Any, tokens: Sequence[str], *, speci
         The ids of all `tokens`, in order. Tokens that are in the vocabulary already keep their id.
 
     Raises:
-        TypeError: `tokens` is a string.
-        ValueError: See `grow_vocabulary`.
+        TypeError: `tokens` is not a list of strings, or `special` is not a boolean.
+        ValueError: A token is empty; see also `grow_vocabulary`.
 
     Example:
         >>> from chartqa_ft import tiny_unichart
@@ -38,6 +38,16 @@ def add_tokens(model: nn.Module, processor: Any, tokens: Sequence[str], *, speci
     """
     if isinstance(tokens, str):
         raise TypeError(f"tokens must be a list of strings, got the string {tokens!r}: write [{tokens!r}]")
+    if isinstance(tokens, (bytes, Mapping, Set)) or not isinstance(tokens, Iterable):
+        raise TypeError(f"tokens must be a list of strings, got {tokens!r}")
+    tokens = list(tokens)
+    for position, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise TypeError(f"tokens[{position}] must be a string, got {token!r}")
+        if not token.strip():
+            raise ValueError(f"tokens[{position}] is {token!r}: a token cannot be empty or blank")
+    if not isinstance(special, bool):
+        raise TypeError(f"special must be True or False, got {special!r}")
     tokenizer = getattr(processor, "tokenizer", processor)
     tokenizer.add_tokens([token for token in tokens if token not in tokenizer.get_vocab()], special_tokens=special)
     grow_vocabulary(model, processor)

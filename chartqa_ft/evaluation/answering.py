@@ -7,12 +7,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..adapters import Adapter, adapter_for
+from ..adapters import Adapter, adapter_for, base_model
+from ..adapters.generation_settings import split_settings
 from ..adapters.pixels import makes_raw_charts
 from ..batching.collator import ChartQACollator
 from ..batching.rows import CHART_KEY
@@ -20,6 +19,7 @@ from ..batching.sampler import ChartSampler
 from ..images.opening import snapshot
 from ..models.swin import chunked_swin_blocks
 from .answer_queue import WINDOW, AnswerQueue
+from .arguments import check_objects, checked_images, checked_questions, whole_number
 
 
 def answer_questions(
@@ -60,8 +60,9 @@ def answer_questions(
         The answers, in the order of the questions.
 
     Raises:
-        TypeError: generation does not know one of the settings.
-        ValueError: images and questions differ in number, a question is not a str, or an image cannot be decoded.
+        TypeError: an argument is of a wrong type, or generation does not know one of the settings.
+        ValueError: images and questions differ in number, a question is not a str, an image cannot be decoded, or a
+            setting of generation would have no effect.
 
     Example:
         >>> from PIL import Image
@@ -73,27 +74,14 @@ def answer_questions(
         >>> [type(answer).__name__ for answer in answers]
         ['str', 'str']
     """
-    if isinstance(questions, str):
-        raise ValueError("questions is a single str: pass a list of questions, [question] for one")
-    questions = list(questions)
-    for position, question in enumerate(questions):
-        if not isinstance(question, str):
-            raise ValueError(f"questions[{position}] is {question!r}, not a str")
-    if prompt is not None and adapter is not None:
-        raise ValueError("prompt= would be ignored with adapter=: pass adapter_for(model, processor, prompt=...)")
-    if _is_single(images):
-        images = [images] * len(questions)
-    elif not isinstance(images, Sequence):
-        # The iterator may change the image that it has given before, or its file.
-        images = [snapshot(image) for image in images]
-    if len(images) != len(questions):
-        raise ValueError(
-            f"{len(images)} images for {len(questions)} questions: pass one image per question, or one image"
-        )
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_objects(model, processor, adapter, prompt)
+    questions = checked_questions(questions)
+    images = checked_images(images, len(questions))
+    batch_size = whole_number("batch_size", batch_size)
+    num_beams, max_new_tokens = whole_number("num_beams", num_beams), whole_number("max_new_tokens", max_new_tokens)
     if adapter is None:
         adapter = adapter_for(model, processor, prompt=prompt)
+    split_settings(base_model(model), {"max_new_tokens": max_new_tokens, **generation_kwargs})
     collate = ChartQACollator(adapter, with_answers=False, raw_charts=makes_raw_charts(adapter))
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
@@ -156,11 +144,6 @@ def _batches(images: Sequence[Any], batch_size: int, *, whole: bool) -> Iterator
         batch = batch + rows
     if batch:
         yield batch
-
-
-def _is_single(images: Any) -> bool:
-    """Return whether this is a single image. An array of two or three dimensions is one; four are a stack."""
-    return isinstance(images, (Image.Image, str, Path)) or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
 
 
 def _is_plain(images: Sequence[Any]) -> bool:

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from .answers import as_targets, as_text, to_number
+from .answers import as_text, to_number
 from .clustered import chart_numbers, clustered_interval, clustered_mean_interval
-from .correctness import best_score, scorer_of, variant_name
+from .correctness import best_score, flags_of, scorer_of, variant_name
+from .entries import chart_labels, group_labels, listed, prediction_text, target_texts, truth, whole_number
 from .extraction import Extractor, extracted
 from .intervals import (
     bootstrap_means,
@@ -62,8 +63,8 @@ def per_example_correctness(
 
     Raises:
         ValueError: the variant or extraction is unknown, lengths differ (the message gives them), or
-            `exact_choice` is set without `question_types`.
-        TypeError: a single string was given instead of a list.
+            `exact_choice` is set without `question_types`, or a question has no label.
+        TypeError: an argument or an entry of a list is of a wrong type; the message names it.
 
     Example:
         >>> per_example_correctness(predictions=["104", "Peru", "no"], references=["100", "Chile", "No"])
@@ -79,13 +80,14 @@ def per_example_correctness(
 
 
 def _texts(predictions: Iterable[object], references: Iterable[object]) -> tuple[list[str], list[str | list[str]]]:
-    for name, given in (("predictions", predictions), ("references", references)):
-        if isinstance(given, (str, bytes)):
-            raise TypeError(
-                f"{name} must be a list with one entry per question, and is the single string {given[:40]!r}"
-            )
-    texts = [p if type(p) is str else as_text(p) for p in predictions]
-    targets = [t if type(t) is str else as_targets(t) for t in references]
+    texts = [
+        p if type(p) is str else prediction_text(p, f"predictions[{i}]")
+        for i, p in enumerate(listed("predictions", predictions))
+    ]
+    targets = [
+        t if type(t) is str else target_texts(t, f"references[{i}]")
+        for i, t in enumerate(listed("references", references))
+    ]
     if len(texts) != len(targets):
         raise ValueError(f"there are {len(texts)} predictions and {len(targets)} references; one of each per question")
     return texts, targets
@@ -94,7 +96,7 @@ def _texts(predictions: Iterable[object], references: Iterable[object]) -> tuple
 def _same_length(name: str, given: Iterable[object] | None, n: int) -> list[object] | None:
     if given is None:
         return None
-    values = list(given)
+    values = listed(name, given)
     if len(values) != n:
         raise ValueError(f"there are {n} predictions and {len(values)} {name}; one of each per question")
     return values
@@ -111,10 +113,14 @@ def _verdicts(
 ) -> list[float]:
     flags = _same_length("year_flags", year_flags, len(texts))
     kinds = _same_length("question_types", question_types, len(texts))
-    if exact_choice and kinds is None:
+    if kinds is not None:
+        kinds = group_labels("question_types", kinds)
+    if truth("exact_choice", exact_choice) and kinds is None:
         raise ValueError("exact_choice=True needs question_types, to know which questions are multiple choice")
     scorer = scorer_of(variant)
     if variant_name(variant) == "chartqapro" and (flags is not None or exact_choice):
+        if flags is not None:
+            flags = [flags_of(flag, f"year_flags[{i}]") for i, flag in enumerate(flags)]
         return [
             best_score(
                 text,
@@ -229,8 +235,8 @@ def relaxed_accuracy(
 
     Raises:
         ValueError: there are no questions, lengths differ (the message gives them), the variant or interval is
-            unknown, or confidence is outside (0, 1).
-        TypeError: a single string was given instead of a list.
+            unknown, a number is out of range, or a question has no label.
+        TypeError: an argument or an entry of a list is of a wrong type; the message names it.
 
     Example:
         >>> metrics = relaxed_accuracy(
@@ -239,8 +245,10 @@ def relaxed_accuracy(
         >>> metrics["relaxed_accuracy"], metrics["relaxed_accuracy_human"], metrics["n"]
         (0.5, 1.0, 2)
     """
-    check_confidence(confidence)
-    if interval not in INTERVALS:
+    confidence = check_confidence(confidence)
+    n_resamples, seed = whole_number("n_resamples", n_resamples, 1), whole_number("seed", seed, 0)
+    diagnostics = truth("diagnostics", diagnostics)
+    if not isinstance(interval, str) or interval not in INTERVALS:
         raise ValueError(f"interval must be 'wilson', 'bootstrap' or 'clustered', and is {interval!r}")
     if interval == "clustered" and chart_ids is None:
         raise ValueError("interval='clustered' needs chart_ids=, the chart of each question")
@@ -251,12 +259,14 @@ def relaxed_accuracy(
     labels = _same_length("sources", sources, len(texts))
     kinds = _same_length("question_types", question_types, len(texts))
     charts = _same_length("chart_ids", chart_ids, len(texts))
+    labels = None if labels is None else group_labels("sources", labels)
+    kinds = None if kinds is None else group_labels("question_types", kinds)
     texts, found = extracted(texts, extract)
     chosen, notation = chosen_variant(variant_name(variant), targets)
     verdicts = _verdicts(
         texts, targets, chosen, year_flags=year_flags, question_types=kinds, exact_choice=exact_choice
     )
-    numbers = chart_numbers(charts or ())
+    numbers = chart_numbers(chart_labels(charts or []))
     clusters = {"": numbers}
     if interval == "clustered":
         clusters |= {**_groups(numbers, labels, "source_"), **_groups(numbers, kinds, "type_")}

@@ -53,6 +53,9 @@ def anls(prediction: str, target: str, *, threshold: float = 0.5) -> float:
         >>> anls("Unlikely", "likely"), anls("Peru", "Chile")
         (0.75, 0.0)
     """
+    for name, text in (("prediction", prediction), ("target", target)):
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must be a text, and is {text!r}")
     prediction = " ".join(prediction.lower().split())
     target = " ".join(target.lower().split())
     if prediction == target:

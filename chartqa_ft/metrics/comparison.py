@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .accuracy import per_example_correctness, source_of
-from .answers import as_targets
 from .clustered import chart_numbers, clustered_comparison
 from .correctness import variant_name
+from .entries import chart_labels, group_labels, listed, target_texts
 from .extraction import Extractor, extract_name
 from .intervals import paired_comparison
 from .notation import chosen_variant
-from .predictions import read_predictions
+from .predictions import is_blank, read_predictions
 
 _MUST_AGREE = ("question", "answer", "chart_id", "source", "year_flags", "question_type")
 
@@ -39,8 +39,8 @@ def compare_predictions(
 
     Args:
         a, b: each the path of a predictions.jsonl, or a list of its records (dicts with `answer`, `prediction` and
-            preferably `index`, `question`, `chart_id`, `source`), which are matched by `index` in any order; or both
-            lists of bare predictions in the order of `references`.
+            preferably `index`, `question`, `chart_id`, `source`), which are matched by `index` in any order (records
+            whose answer is missing are left out); or both lists of bare predictions in the order of `references`.
         references, sources, chart_ids, year_flags, question_types: labels, sources, charts, year flags and question
             types of bare predictions; records bring their own.
         variant: the variant of relaxed accuracy that scores both; `correct` in a file is not used.
@@ -56,6 +56,7 @@ def compare_predictions(
         `confidence` and, if sources are known, `by_source`: the same dict for each of them.
 
     Raises:
+        TypeError: a side is neither a path nor a list, or an argument is of a wrong type.
         ValueError: the questions are not the same (the message names the first difference), a record lacks an answer
             or prediction or repeats an index, references are missing or not allowed, there are no questions, or
             answers were extracted in some of the records only.
@@ -65,7 +66,7 @@ def compare_predictions(
         >>> round(result["difference"], 4), result["p_value"]
         (0.3333, 1.0)
     """
-    (predictions_a, a_has_records), (predictions_b, b_has_records) = _read(a), _read(b)
+    (predictions_a, a_has_records), (predictions_b, b_has_records) = _read("a", a), _read("b", b)
     if a_has_records and b_has_records:
         given = (references, sources, chart_ids, year_flags, question_types)
         if any(values is not None for values in given):
@@ -84,24 +85,27 @@ def compare_predictions(
     else:
         if references is None:
             raise ValueError("bare predictions need references= to be compared")
-        references = list(references)
-        sources = None if sources is None else list(sources)
+        references = listed("references", references)
+        sources = None if sources is None else group_labels("sources", listed("sources", sources))
         if len(predictions_a) != len(predictions_b):
             raise ValueError(f"a has {len(predictions_a)} predictions and b has {len(predictions_b)}")
         if sources is not None and len(sources) != len(references):
             raise ValueError(f"there are {len(references)} references and {len(sources)} sources")
-    charts = None if chart_ids is None else chart_numbers(chart_ids)
+    if not predictions_a:
+        raise ValueError("a and b hold no questions: there are no predictions to compare")
+    charts = None if chart_ids is None else chart_numbers(chart_labels(listed("chart_ids", chart_ids)))
     if charts is not None and len(charts) != len(references):
         raise ValueError(f"there are {len(references)} references and {len(charts)} chart_ids")
     if interval == "clustered" and charts is None:
         raise ValueError("interval='clustered' needs the chart of each question: chart_ids=, or records with chart_id")
-    chosen, _ = chosen_variant(variant_name(variant), [as_targets(reference) for reference in references])
+    labels = [target_texts(reference, f"references[{i}]") for i, reference in enumerate(references)]
+    chosen, _ = chosen_variant(variant_name(variant), labels)
     scoring: dict[str, Any] = {
-        "references": references,
+        "references": labels,
         "variant": chosen,
         "extract": extract,
-        "year_flags": None if year_flags is None else list(year_flags),
-        "question_types": None if question_types is None else list(question_types),
+        "year_flags": None if year_flags is None else listed("year_flags", year_flags),
+        "question_types": None if question_types is None else listed("question_types", question_types),
         "exact_choice": exact_choice,
     }
     verdicts_a = per_example_correctness(predictions=predictions_a, **scoring)
@@ -157,25 +161,37 @@ def _of_either(a: dict[object, Mapping], b: dict[object, Mapping], key: str) -> 
     return values if any(value is not None for value in values) else None
 
 
-def _read(side: str | os.PathLike[str] | Iterable[object]) -> tuple[list, bool]:
+def _read(name: str, side: str | os.PathLike[str] | Iterable[object]) -> tuple[list, bool]:
     """Return the items of a side, and whether they are records."""
     if isinstance(side, (str, os.PathLike)):
         return read_predictions(side), True
-    items = list(side)
-    return items, bool(items) and all(isinstance(item, Mapping) for item in items)
+    if side is None or isinstance(side, (Mapping, bytes)) or not isinstance(side, Iterable):
+        raise TypeError(
+            f"{name} is {side!r:.60}: pass the path of a predictions.jsonl, a list of its records or a list of answers"
+        )
+    items = listed(name, side)
+    records = sum(isinstance(item, Mapping) for item in items)
+    if 0 < records < len(items):
+        raise ValueError(f"{name} mixes records and bare predictions: {records} of {len(items)} items are records")
+    return items, bool(records)
 
 
 def _by_index(name: str, records: list[Mapping]) -> dict[object, Mapping]:
-    """Return records by their `index`, or by their position if they have none."""
+    """Return records by their `index`, or by their position if they have none, without those that have no answer."""
     by_index: dict[object, Mapping] = {}
     for position, record in enumerate(records):
         index = record.get("index", position)
+        try:
+            hash(index)
+        except TypeError:
+            raise TypeError(f"{name}: the index of record {position} is {index!r}, and must be a number") from None
         if index in by_index:
             raise ValueError(f"{name}: index {index!r} occurs twice, again in record {position}")
         for key in ("answer", "prediction"):
             if key not in record:
                 raise ValueError(f"{name}: the record of index {index!r} has no {key!r}")
-        by_index[index] = record
+        if not is_blank(record["answer"]):
+            by_index[index] = record
     return by_index
 
 

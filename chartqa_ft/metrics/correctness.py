@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import lru_cache, partial
 
 from .anls import anls
-from .answers import LONGEST_CACHED, LONGEST_LIST, as_targets, as_text, to_list, to_number
+from .answers import LONGEST_CACHED, LONGEST_LIST, as_text, to_list, to_number
+from .entries import is_missing, plain, prediction_text, target_texts, truth
 from .notation import DETECTED, drop_thousands_commas, to_point
 
 TOLERANCE = 0.05
@@ -240,17 +241,45 @@ def _pro_item(prediction: str, target: str) -> float:
     return 1.0 if within_tolerance(p, t) else 0.0
 
 
-def _is_year(flag: object) -> bool:
-    return flag.strip().upper() == "YES" if isinstance(flag, str) else bool(flag)
+_YEAR_WORDS = {"YES": True, "TRUE": True, "NO": False, "FALSE": False, "": False}
+
+
+def _is_year(flag: object, name: str) -> bool:
+    flag = plain(flag)
+    if is_missing(flag):
+        return False
+    word = flag.strip().upper() if isinstance(flag, str) else None
+    if word in _YEAR_WORDS:
+        return _YEAR_WORDS[word]
+    if word is None and flag in (0, 1):
+        return bool(flag)
+    raise ValueError(f"{name} must be 'YES', 'NO', a boolean or a list of them, and is or holds {flag!r}")
+
+
+def flags_of(year_flags: object, name: str = "year_flags") -> list[bool]:
+    """Return the year flags of a question as booleans; an empty list if there are none.
+
+    Args:
+        year_flags: `"YES"`, `"NO"`, a boolean, a list of these or its text, or None.
+        name: what an error calls them.
+
+    Raises:
+        ValueError: a flag is anything else.
+
+    Example:
+        >>> flags_of("YES"), flags_of(["NO", True]), flags_of(None)
+        ([True], [False, True], [])
+    """
+    given = plain(year_flags)
+    if isinstance(given, str):
+        given = to_list(given) or given
+    if is_missing(given):
+        return []
+    return [_is_year(flag, name) for flag in (given if isinstance(given, (list, tuple)) else [given])]
 
 
 def _flags(year_flags: object, count: int) -> list[bool]:
-    if year_flags is None:
-        return [False] * count
-    given: Iterable[object] = (
-        year_flags if isinstance(year_flags, Sequence) and not isinstance(year_flags, str) else [year_flags]
-    )
-    flags = [_is_year(flag) for flag in given]
+    flags = flags_of(year_flags)
     if len(flags) < count:
         flags *= count
     return flags or [False] * count
@@ -332,10 +361,10 @@ def relaxed_correctness(
     """Return whether `prediction` is a right answer if `target` is the label.
 
     Args:
-        prediction: a string; numbers and None are scored as `str(prediction)`. The default variant does not strip
-            white space: strip model output beforehand.
-        target: a string, number or None likewise, or a list, tuple, set or array of accepted answers, of which the
-            best one counts (0.0 if it is empty).
+        prediction: a string; numbers, dates and None are scored as `str(prediction)`. The default variant does not
+            strip white space: strip model output beforehand.
+        target: a string, number or date likewise, or a list, tuple, set or array of accepted answers, of which the
+            best one counts.
         variant: `pix2struct` (aliases `relaxed`, `lmms_eval`), `unichart`, `vlmevalkit`, `swapped` (aliases `qwen_vl`,
             `internvl`), `vlmevalkit_legacy`, `lenient`, `strict_year`, `exact_match`, `decimal_comma` or
             `chartqapro`: see the functions of these names.
@@ -345,7 +374,8 @@ def relaxed_correctness(
         1.0 or 0.0; `chartqapro` gives any float between them.
 
     Raises:
-        ValueError: the variant is unknown. Never because of a prediction or target.
+        ValueError: the variant is unknown, or the target is None, NaN or an empty list. Never because of a string.
+        TypeError: the prediction or the target is of another type, such as bytes, a dict or a nested list.
 
     Example:
         >>> relaxed_correctness(prediction="104", target="100")
@@ -353,7 +383,8 @@ def relaxed_correctness(
         >>> relaxed_correctness(prediction="Peru", target=["Chile", "peru"])
         1.0
     """
-    return best_score(as_text(prediction), as_targets(target), scorer_of(variant, year_flags, exact))
+    text, targets = prediction_text(prediction, "prediction"), target_texts(target, "target")
+    return best_score(text, targets, scorer_of(variant, year_flags, truth("exact", exact)))
 
 
 def scorer_of(variant: str, year_flags: object = None, exact: bool = False) -> Callable[[str, str], float]:

@@ -9,7 +9,7 @@ import datasets
 import evaluate
 
 from .accuracy import relaxed_accuracy
-from .answers import as_targets, as_text
+from .entries import group_labels, listed, prediction_text, target_texts
 
 _DESCRIPTION = "Relaxed accuracy of chart question answering: numbers within 5 %, other answers equal ignoring case."
 _INPUTS = """
@@ -56,7 +56,10 @@ class RelaxedAccuracy(evaluate.Metric):
 
     def add(self, *, prediction: object, reference: object, source: str | None = None) -> None:
         """Add one answer, its label and, optionally, its source."""
-        super().add(prediction=_packed_answer(prediction), reference=_packed_label(reference, source))
+        super().add(
+            prediction=_packed_answer(prediction, "prediction"),
+            reference=_packed_label(reference, group_labels("source", [source])[0], "reference"),
+        )
 
     def add_batch(
         self,
@@ -66,16 +69,19 @@ class RelaxedAccuracy(evaluate.Metric):
         sources: Iterable[str | None] | None = None,
     ) -> None:
         """Add several answers with their labels and, optionally, sources. ValueError if lengths differ."""
-        predictions, references = list(predictions), list(references)
-        sources = [None] * len(references) if sources is None else list(sources)
+        predictions, references = listed("predictions", predictions), listed("references", references)
+        sources = [None] * len(references) if sources is None else group_labels("sources", listed("sources", sources))
         if not len(predictions) == len(references) == len(sources):
             raise ValueError(
                 f"there are {len(predictions)} predictions, {len(references)} references and {len(sources)} sources; "
                 "one of each per question"
             )
         super().add_batch(
-            predictions=[_packed_answer(prediction) for prediction in predictions],
-            references=[_packed_label(*pair) for pair in zip(references, sources, strict=True)],
+            predictions=[_packed_answer(answer, f"predictions[{i}]") for i, answer in enumerate(predictions)],
+            references=[
+                _packed_label(*pair, f"references[{i}]")
+                for i, pair in enumerate(zip(references, sources, strict=True))
+            ],
         )
 
     def compute(
@@ -108,9 +114,9 @@ class RelaxedAccuracy(evaluate.Metric):
         )
 
 
-def _packed_answer(prediction: object) -> str:
-    return json.dumps(as_text(prediction))
+def _packed_answer(prediction: object, where: str) -> str:
+    return json.dumps(prediction_text(prediction, where))
 
 
-def _packed_label(reference: object, source: str | None) -> str:
-    return json.dumps([reference if isinstance(reference, str) else as_targets(reference), source])
+def _packed_label(reference: object, source: str | None, where: str) -> str:
+    return json.dumps([target_texts(reference, where), source])

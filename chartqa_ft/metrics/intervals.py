@@ -20,6 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+from .entries import fraction, listed, whole_number
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -28,15 +30,20 @@ _BLOCK_CELLS = 1 << 22
 
 
 def check_confidence(confidence: float) -> float:
-    """Return `confidence` if it is strictly between 0 and 1, else raise ValueError.
+    """Return `confidence` as a float if it is a number strictly between 0 and 1.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is outside.
 
     Example:
         >>> check_confidence(0.95)
         0.95
     """
-    if not 0.0 < confidence < 1.0:
+    number = fraction("confidence", confidence)
+    if number in (0.0, 1.0):
         raise ValueError(f"confidence must lie between 0 and 1, as in 0.95, and is {confidence!r}")
-    return confidence
+    return number
 
 
 def mean(verdicts: Sequence[float]) -> float:
@@ -62,6 +69,7 @@ def wilson_interval(accuracy: float, n: int, *, confidence: float = 0.95) -> tup
         >>> f"{low:.4f} - {high:.4f}"
         '0.4038 - 0.5962'
     """
+    accuracy, n = fraction("accuracy", accuracy), whole_number("n", n, 1)
     z = NormalDist().inv_cdf(0.5 + check_confidence(confidence) / 2)
     shrink = 1 + z * z / n
     centre = (accuracy + z * z / (2 * n)) / shrink
@@ -159,6 +167,7 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
         >>> mcnemar_exact(1, 8)
         0.0390625
     """
+    only_a, only_b = whole_number("only_a", only_a, 0), whole_number("only_b", only_b, 0)
     if only_a + only_b == 0:
         return 1.0
     from scipy.stats import binomtest
@@ -186,7 +195,11 @@ def newcombe_paired_interval(
         >>> f"{low:.3f} - {high:.3f}"
         '0.011 - 0.226'
     """
+    counts = {"both": both, "only_a": only_a, "only_b": only_b, "neither": neither}
+    both, only_a, only_b, neither = (whole_number(name, count, 0) for name, count in counts.items())
     n = both + only_a + only_b + neither
+    if not n:
+        raise ValueError("both, only_a, only_b and neither are all 0: there are no questions to compare")
     p_a, p_b = (both + only_a) / n, (both + only_b) / n
     low_a, high_a = wilson_interval(p_a, n, confidence=confidence)
     low_b, high_b = wilson_interval(p_b, n, confidence=confidence)
@@ -237,13 +250,18 @@ def paired_comparison(
         >>> result["b_better"], result["ties"], result["p_value"]
         (2, 1, 0.5)
     """
-    check_confidence(confidence)
+    confidence = check_confidence(confidence)
+    n_resamples, seed = whole_number("n_resamples", n_resamples, 1), whole_number("seed", seed, 0)
+    verdicts_a, verdicts_b = listed("verdicts_a", verdicts_a), listed("verdicts_b", verdicts_b)
     if len(verdicts_a) != len(verdicts_b):
         raise ValueError(f"the systems have {len(verdicts_a)} and {len(verdicts_b)} verdicts: not the same questions")
     if interval not in (None, "newcombe", "bootstrap"):
         raise ValueError(f"interval must be 'newcombe', 'bootstrap' or None, and is {interval!r}")
-    n, accuracy_a, accuracy_b = len(verdicts_a), mean(verdicts_a), mean(verdicts_b)
     pairs = Counter(zip(verdicts_a, verdicts_b, strict=True))
+    for pair in pairs:
+        for name, verdict in zip(("verdicts_a", "verdicts_b"), pair, strict=True):
+            fraction(f"each of {name}", verdict)
+    n, accuracy_a, accuracy_b = len(verdicts_a), mean(verdicts_a), mean(verdicts_b)
     binary = all(value in (0.0, 1.0) for pair in pairs for value in pair)
     if interval == "newcombe" and not binary:
         raise ValueError("Newcombe's interval needs verdicts of 0 and 1; use interval='bootstrap' for this variant")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ FIELDS = ("index", "chart_id", "question", "answer", "prediction", "correct", "s
 OPTIONAL_FIELDS = ("extracted", "question_type", "year_flags")
 """Fields of rows that have them: the answer that was scored, if it was extracted from the prediction, and what
 ChartQAPro's metric reads."""
+_SCALARS = frozenset({str, int, float, type(None)})
 
 
 def write_predictions(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
@@ -46,7 +48,9 @@ def read_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the rows of a `predictions.jsonl`.
 
     Raises:
-        ValueError: a line is not a JSON object or lacks a field; the message names file and line.
+        TypeError: `path` is not a path.
+        ValueError: the file is empty, or a line is not a JSON object, lacks a field, has one twice or holds a value
+            that the field cannot have; the message names file and line.
 
     Example:
         >>> import tempfile
@@ -57,17 +61,63 @@ def read_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ...
         ValueError: ...predictions.jsonl, line 1 is not JSON: ...
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be the path of a predictions.jsonl, and is a {type(path).__name__}: {path!r:.60}")
     rows = []
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line.decode("utf-8"))
-            except ValueError as error:
+                if isinstance(row, dict) and line.count(b'":') + line.count(b'" :') != len(row):
+                    # Texts and inner objects may hold these characters too, so this only says where to look closer.
+                    json.loads(line, object_pairs_hook=_unique)
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
             if not isinstance(row, dict):
                 raise ValueError(f"{path}, line {number} is not a JSON object")
             missing = [key for key in FIELDS if key not in row]
             if missing:
                 raise ValueError(f"{path}, line {number} lacks {', '.join(missing)}")
+            wrong = _wrong_value(row)
+            if wrong is not None:
+                raise ValueError(f"{path}, line {number}: {wrong}")
             rows.append(row)
+    if not rows:
+        raise ValueError(f"{path} is empty: it has no line with an answered question")
     return rows
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it has {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return found
+
+
+def _wrong_value(row: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the values of a row, or None."""
+    if type(row["index"]) is not int or row["index"] < 0:
+        return f"index must be an integer of at least 0, and is {row['index']!r}"
+    for key in ("chart_id", "question", "prediction", "source"):
+        if type(row[key]) not in _SCALARS:
+            return f"{key} must be a text, a number or null, and is {row[key]!r}"
+    answer, correct = row["answer"], row["correct"]
+    for item in answer if type(answer) is list and answer else (answer,):
+        if type(item) not in _SCALARS:
+            return f"answer must be a text, a number or a list of accepted answers, and is {answer!r}"
+    if correct is None:
+        if not is_blank(answer):
+            return f"correct is null although there is an answer, {answer!r}"
+    elif not isinstance(correct, (int, float)) or not 0 <= correct <= 1:
+        return f"correct must be a number between 0 and 1, and is {correct!r}"
+    elif answer is None:
+        return f"answer is null, but correct is {correct!r}"
+    return None
+
+
+def is_blank(answer: Any) -> bool:
+    """Return whether a row has no answer to compare with: None, NaN or white space."""
+    if isinstance(answer, float):
+        return math.isnan(answer)
+    return answer is None or (isinstance(answer, str) and not answer.strip())

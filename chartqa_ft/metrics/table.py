@@ -91,7 +91,8 @@ def format_table(metrics: Mapping[str, Any], *, prefix: str = "", markdown: bool
         markdown: return a Markdown table instead of aligned plain text.
 
     Raises:
-        ValueError: there is no relaxed accuracy under that prefix.
+        TypeError: `metrics` is not a dict, or `prefix` is not a text.
+        ValueError: there is no relaxed accuracy under that prefix, or it is not a number.
 
     Example:
         >>> from chartqa_ft import format_table, relaxed_accuracy
@@ -100,12 +101,20 @@ def format_table(metrics: Mapping[str, Any], *, prefix: str = "", markdown: bool
         ---------  --------------------  -------------  -
         pooled                    50.00   9.45 - 90.55  2
     """
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics must be the dict of relaxed_accuracy, and is {metrics!r:.60}")
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a text such as 'eval_', and is {prefix!r}")
     base = f"{prefix}{METRIC}"
     if base not in metrics:
         raise ValueError(
             f"there is no {base!r} among the metrics; a Trainer's metrics need prefix='eval_' or the like"
         )
-    confidence = f"{100 * metrics.get(f'{base}_confidence', 0.95):g} % interval"
+    level = as_number(metrics.get(f"{base}_confidence", 0.95))
+    for name, value in ((base, as_number(metrics[base])), (f"{base}_confidence", level)):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} among the metrics is {metrics[name]!r}, and must be a number")
+    confidence = f"{100 * level:g} % interval"
     rows = [["questions", "relaxed accuracy [%]", confidence, "n"]]
     rows += [[row.title, row.percent, row.interval, f"{row.n:,}"] for row in table_rows(metrics, prefix=prefix)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -125,5 +134,9 @@ def as_number(value: Any) -> float:
         >>> as_number(3), as_number("3")
         (3, nan)
     """
-    value = value.item() if hasattr(value, "item") else value
+    if hasattr(value, "item"):
+        try:
+            value = value.item()
+        except (TypeError, ValueError, RuntimeError):
+            return math.nan  # of several elements
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan

@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..metrics.table import as_number
+
 Points = list[tuple[float, float]]
 """Pairs of optimizer step and value, sorted by step."""
 
@@ -28,11 +30,15 @@ _LOSS = re.compile(r"eval_(?:(.+)_)?loss")
 def training_series(log_history: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Points], dict[str, Points]]:
     """Return the curves in `trainer.state.log_history`.
 
-    Values that are not finite are left out. Of two values at the same step, as after resuming, the later one counts.
+    Values that are not finite numbers are left out; numbers may be of any library. Of two values at the same step, as
+    after resuming, the later one counts.
 
     Returns:
         The losses in nats per token and the accuracies in percent, each by the title of the curve. A curve without
         values has no entry.
+
+    Raises:
+        TypeError: the history, or an entry of it, is of a wrong type.
 
     Example:
         >>> training_series([{"step": 10, "loss": 2.0}, {"step": 20, "eval_relaxed_accuracy": 0.25}])
@@ -40,12 +46,16 @@ def training_series(log_history: Iterable[Mapping[str, Any]]) -> tuple[dict[str,
     """
     losses: dict[str, dict[float, float]] = {}
     accuracies: dict[str, dict[float, float]] = {}
-    for entry in log_history:
-        step = entry.get("step")
-        if step is None or not _finite(step):
+    if isinstance(log_history, (str, bytes, Mapping)) or not isinstance(log_history, Iterable):
+        raise TypeError(f"log_history must be a list of dicts, as trainer.state.log_history, got {log_history!r:.60}")
+    for number, entry in enumerate(log_history):
+        if not isinstance(entry, Mapping):
+            raise TypeError(f"log_history[{number}] must be a dict, got {entry!r:.60}")
+        step = as_number(entry.get("step"))
+        if not math.isfinite(step):
             continue
-        for key, value in entry.items():
-            if not isinstance(key, str) or not _finite(value):
+        for key, value in ((key, as_number(value)) for key, value in entry.items()):
+            if not isinstance(key, str) or not math.isfinite(value):
                 continue
             if key == "loss":
                 losses.setdefault("training", {})[step] = value
@@ -169,7 +179,3 @@ def _sorted(series: dict[str, dict[float, float]]) -> dict[str, Points]:
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

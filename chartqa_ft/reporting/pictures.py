@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..images.rgb import to_rgb
 
 RIGHT, WRONG, INK = (20, 120, 60), (190, 40, 40), (30, 30, 30)
+FIELDS = ("image", "question", "answer", "prediction", "correct")
 
 
 def draw_answers(
@@ -21,7 +22,7 @@ def draw_answers(
 
     Args:
         rows: dicts with `image`, `question`, `answer`, `prediction` and `correct`. Predictions are green if `correct`
-            is 1.0, else red.
+            is 1.0, red if it is less, and black if it is `None`, as for a question without an answer.
         path: the file to write. Its folder is created if it is missing.
         columns: the number of charts side by side.
         chart_size: width and height in pixels that each chart is fitted into.
@@ -30,7 +31,8 @@ def draw_answers(
         The path.
 
     Raises:
-        ValueError: there are no rows.
+        TypeError: an argument is of a wrong type.
+        ValueError: there are no rows, a row lacks a field, or a number is below 1.
 
     Example:
         >>> import tempfile
@@ -39,8 +41,14 @@ def draw_answers(
         >>> Image.open(draw_answers([{**row, "prediction": "3", "correct": 1.0}], path, chart_size=60)).size
         (84, 168)
     """
-    if not rows:
-        raise ValueError("there are no rows to draw")
+    rows = _checked(rows)
+    for name, number in (("columns", columns), ("chart_size", chart_size)):
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(f"{name} must be an integer of at least 1, got {number!r}")
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"path must be the path of the file to write, got {path!r}")
     font, bold = ImageFont.load_default(13), ImageFont.load_default(15)
     margin, text_height = 12, 84
     width, height = chart_size + margin, chart_size + text_height + margin
@@ -59,15 +67,31 @@ def draw_answers(
         wrapped = textwrap.wrap(question, 32)[:2]
         pen.multiline_text((x, y + chart_size + 6), "\n".join(wrapped), fill=INK, font=font)
         below = y + chart_size + 42
-        right = row["correct"] == 1.0
+        known, right = row["correct"] is not None, row["correct"] == 1.0
         answer = textwrap.shorten(_printable(row["prediction"]) or "(empty)", 26, placeholder="...")
-        pen.text((x, below), answer, fill=RIGHT if right else WRONG, font=bold)
+        pen.text((x, below), answer, fill=(RIGHT if right else WRONG) if known else INK, font=bold)
         truth = textwrap.shorten(_printable(row["answer"]), 22, placeholder="...")
-        pen.text((x, below + 20), "right" if right else f"wrong: {truth}", fill=INK, font=font)
+        verdict = ("right" if right else f"wrong: {truth}") if known else "no answer to compare"
+        pen.text((x, below + 20), verdict, fill=INK, font=font)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
+
+
+def _checked(rows: Any) -> list[Mapping[str, Any]]:
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+        raise TypeError(f"rows must be a list of dicts, got {rows!r:.60}")
+    found = list(rows)
+    for number, row in enumerate(found):
+        if not isinstance(row, Mapping):
+            raise TypeError(f"rows[{number}] must be a dict, got {row!r:.60}")
+        missing = [field for field in FIELDS if field not in row]
+        if missing:
+            raise ValueError(f"rows[{number}] lacks {', '.join(missing)}")
+    if not found:
+        raise ValueError("there are no rows to draw")
+    return found
 
 
 def _printable(text: Any) -> str:

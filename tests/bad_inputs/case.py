@@ -248,14 +248,14 @@ def new_trainer(folder: Path, **changes: Any) -> ChartQATrainer:
     names += ("compute_metrics", "peft_config", "data_collator", "compute_loss_func", "model_init")
     names += ("preprocess_logits_for_metrics", "optimizer_cls_and_kwargs")
     own = {name: changes.pop(name) for name in names if name in changes}
+    if "args" not in own:
+        own["args"] = arguments(folder / "out", **{"generation_max_new_tokens": 3, "log_level": "error", **changes})
     model, processor = tiny()
     own.setdefault("model", model)
     if "adapter" not in own:
         own.setdefault("processing_class", processor)
     own.setdefault("train_dataset", charts())
     own.setdefault("eval_dataset", charts())
-    if "args" not in own:
-        own["args"] = arguments(folder / "out", **{"generation_max_new_tokens": 3, "log_level": "error", **changes})
     trainer = ChartQATrainer(**own)
     trainer.add_callback(Steps())
     return trainer

@@ -331,7 +331,9 @@ def _files() -> None:
                 ),
                 "line 2",
                 right=(lambda got: len(got) == 2)
-                if may or (field in ("chart_id", "question", "prediction", "source") and value is None)
+                if may
+                or (field, value) == ("answer", ["7"])
+                or (field in ("chart_id", "question", "prediction", "source") and value is None)
                 else None,
             )
     for name, make in {

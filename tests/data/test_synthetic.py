@@ -215,3 +215,31 @@ def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
 def test_a_chart_that_cannot_be_drawn_is_refused(chart: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Chart(*chart)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_charts": 1.5}, "n_charts must be an integer, got 1.5"),
+        ({"n_charts": "ten"}, "n_charts must be an integer, got 'ten'"),
+        ({"n_charts": True}, "n_charts must be an integer"),
+        ({"seed": "a"}, "seed must be an integer, got 'a'"),
+        ({"seed": None}, "seed must be an integer"),
+        ({"image_size": 96.0}, "image_size must be an integer"),
+        ({"chart_types": None}, "chart_types must be a sequence"),
+        ({"chart_types": [["bar"]]}, "chart_types must be a sequence"),
+        ({"questions_per_chart": ["value"]}, "questions_per_chart must be a dict"),
+        ({"questions_per_chart": {"value": "2"}}, r"questions_per_chart\['value'\] must be an integer, got '2'"),
+        ({"questions_per_chart": {"value": 1.5}}, r"questions_per_chart\['value'\] must be an integer"),
+    ],
+)
+def test_arguments_of_wrong_types_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        synthetic_chartqa(**{"n_charts": 2, "seed": 0, **arguments})
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    plain = synthetic_chartqa(2, seed=3)
+    same = synthetic_chartqa(np.int64(2), seed=np.int32(3))
+    assert same._fingerprint == plain._fingerprint
+    assert same["question"][:] == plain["question"][:]

@@ -90,6 +90,19 @@ def test_more_wrong_comparisons(tmp_path: Path) -> None:
         compare_predictions(GOOD, GOOD, references=ANSWERS, sources=["human"])
     empty = write(tmp_path / "empty.jsonl", [])
     with pytest.raises(ValueError, match=r"index 10 .* is in b and not in a"):
+        compare_predictions(records(GOOD)[1:], records(GOOD))
+    with pytest.raises(ValueError, match=r"empty\.jsonl is empty"):
         compare_predictions(empty, records(GOOD))
-    with pytest.raises(ValueError, match="no verdicts"):
-        compare_predictions(empty, empty)
+    with pytest.raises(ValueError, match="no questions"):
+        compare_predictions([], [], references=[])
+    unanswered = [{**records(GOOD)[0], "answer": None}]
+    with pytest.raises(ValueError, match="no questions"):
+        compare_predictions(unanswered, unanswered)
+    assert compare_predictions([*unanswered, *records(GOOD)[1:]], [*unanswered, *records(GOOD)[1:]])["n"] == 3
+    for side, message in ((None, "b is None"), (5, "b is 5"), ({}, "b is {}"), ({"1"}, "b must be a list")):
+        with pytest.raises(TypeError, match=message):
+            compare_predictions(GOOD, side, references=ANSWERS)
+    with pytest.raises(ValueError, match="a mixes records and bare predictions: 4 of 5"):
+        compare_predictions([*records(GOOD), "7"], records(GOOD))
+    with pytest.raises(TypeError, match=r"a: the index of record 0 is \[1\]"):
+        compare_predictions([{"index": [1], "answer": "1", "prediction": "1"}], records(GOOD))

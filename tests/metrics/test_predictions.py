@@ -43,3 +43,61 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: bytes, said: str) -> None
     path.write_bytes(path.read_bytes() + line + b"\n")
     with pytest.raises(ValueError, match=rf"predictions\.jsonl, {said}"):
         read_predictions(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"index": -1}, "index must be an integer"),
+        ({"index": True}, "index must be an integer"),
+        ({"index": 1.0}, "index must be an integer"),
+        ({"prediction": ["7"]}, "prediction must be a text"),
+        ({"prediction": False}, "prediction must be a text"),
+        ({"question": {}}, "question must be a text"),
+        ({"chart_id": [1]}, "chart_id must be a text"),
+        ({"answer": {"a": 1}}, "answer must be a text"),
+        ({"answer": []}, "answer must be a text"),
+        ({"answer": [["7"]]}, "answer must be a text"),
+        ({"correct": float("nan")}, "correct must be a number between 0 and 1"),
+        ({"correct": 100}, "correct must be a number between 0 and 1"),
+        ({"correct": "1.0"}, "correct must be a number between 0 and 1"),
+        ({"correct": None}, "correct is null although there is an answer, '3'"),
+        ({"answer": None}, "answer is null, but correct is 0.5"),
+    ],
+)
+def test_a_value_that_a_field_cannot_have_is_named(tmp_path: Path, changes: dict, said: str) -> None:
+    path = write_predictions([ROW, {**ROW, **changes}], tmp_path / "predictions.jsonl")
+    with pytest.raises(ValueError, match=rf"predictions\.jsonl, line 2: {said}"):
+        read_predictions(path)
+
+
+def test_questions_without_an_answer_come_back(tmp_path: Path) -> None:
+    rows = [ROW, *({**ROW, "index": 1, "answer": answer, "correct": None} for answer in (None, "", " "))]
+    assert read_predictions(write_predictions(rows, tmp_path / "predictions.jsonl")) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is empty"),
+        ("[" * 100_000, "line 1 is not JSON"),
+        ('{"index": 0, "prediction": "7", "prediction": "8"}', "line 1 is not JSON: it has 'prediction' twice"),
+        ('{"index": 0, "prediction" : "7", "prediction": "8"}', "line 1 is not JSON: it has 'prediction' twice"),
+    ],
+)
+def test_a_file_that_says_nothing_or_two_things(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=said):
+        read_predictions(path)
+
+
+def test_quotes_and_colons_in_texts_are_no_keys(tmp_path: Path) -> None:
+    rows = [{**ROW, "prediction": '{"index": 1, "index" : 2}', "question": 'Is "a": "b"?', "question_type": "x"}]
+    assert read_predictions(write_predictions(rows, tmp_path / "predictions.jsonl")) == rows
+
+
+@pytest.mark.parametrize("path", [5, None, b"p.jsonl", [ROW]])
+def test_a_path_is_a_path(path: object) -> None:
+    with pytest.raises(TypeError, match=r"path must be the path of a predictions\.jsonl"):
+        read_predictions(path)

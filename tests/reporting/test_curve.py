@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -45,3 +46,16 @@ def test_ticks_are_round_numbers():
     assert curves.ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert curves.ticks(130, 940) == [200, 400, 600, 800]
     assert curves.ticks(3.0, 3.0) == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("history", "message"), [(None, "log_history must be a list"), ({}, "must be a list"), ([1], r"log_history\[0\]")]
+)
+def test_a_history_is_a_list_of_dicts(history: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        curves.draw_curve(history)
+
+
+def test_numbers_of_any_library_are_drawn() -> None:
+    history = [{"step": np.int64(3), "loss": np.float32(0.5), "grad_norm": np.zeros(2), "eval_loss": "0.1"}]
+    assert curves.training_series(history) == ({"training": [(3, 0.5)]}, {})

@@ -36,3 +36,34 @@ def test_each_chart_is_drawn_with_its_verdict(tmp_path):
 def test_no_rows_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="no rows to draw"):
         draw_answers([], tmp_path / "picture.png")
+
+
+def _row(**changes):
+    row = {"image": Image.new("RGB", (40, 30)), "question": "Q?", "answer": "3", "prediction": "3", "correct": 1.0}
+    return {**row, **changes}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rows": None}, "rows must be a list of dicts"),
+        ({"rows": {}}, "rows must be a list of dicts"),
+        ({"rows": [_row(), "x"]}, r"rows\[1\] must be a dict"),
+        ({"rows": [_row(), {"image": None}]}, r"rows\[1\] lacks question, answer, prediction, correct"),
+        ({"columns": 0}, "columns must be at least 1"),
+        ({"columns": "4"}, "columns must be an integer"),
+        ({"chart_size": -5}, "chart_size must be at least 1"),
+        ({"path": None}, "path must be the path"),
+    ],
+)
+def test_wrong_arguments_are_named(tmp_path, arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        draw_answers(**{"rows": [_row()], "path": tmp_path / "picture.png", **arguments})
+
+
+def test_an_answer_that_cannot_be_compared_is_neither_right_nor_wrong(tmp_path):
+    path = draw_answers(iter([_row(correct=None, answer=None)]), tmp_path / "picture.png")
+    below = Image.open(path).convert("RGB").crop((0, 240, 232, 316))
+    assert not any(pixel in (RIGHT, WRONG) for _, pixel in below.getcolors(10**6))
+    path = draw_answers([_row(correct=0.0)], tmp_path / "picture.png")
+    assert any(pixel == WRONG for _, pixel in Image.open(path).convert("RGB").getcolors(10**6))

@@ -7,9 +7,10 @@ lengths refer to a square of `BASE_SIZE` pixels and are scaled, text included, s
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -86,6 +87,7 @@ def draw_chart(chart: Chart, image_size: int = BASE_SIZE) -> Image.Image:
         An RGB image of size (`image_size`, `image_size`).
 
     Raises:
+        TypeError: `image_size` is not an integer.
         ValueError: `image_size` is below `MIN_SIZE`, where labels overlap.
 
     Example:
@@ -95,6 +97,7 @@ def draw_chart(chart: Chart, image_size: int = BASE_SIZE) -> Image.Image:
     """
     from PIL import Image, ImageDraw
 
+    image_size = whole_number("image_size", image_size)
     if image_size < MIN_SIZE:
         raise ValueError(f"image_size must be at least {MIN_SIZE} pixels to hold the tick labels, got {image_size}")
     if chart.chart_type == "pie":
@@ -104,6 +107,21 @@ def draw_chart(chart: Chart, image_size: int = BASE_SIZE) -> Image.Image:
     draw_marks = {"bar": _draw_bars, "line": _draw_line, "pie": _draw_pie}[chart.chart_type]
     draw_marks(ImageDraw.Draw(image), chart, image_size / BASE_SIZE)
     return image
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return an integer of any library as Python's, else raise a TypeError that names the argument.
+
+    Example:
+        >>> whole_number("n_charts", 3)
+        3
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
 
 
 def value_to_y(value: float, image_size: int = BASE_SIZE) -> int:

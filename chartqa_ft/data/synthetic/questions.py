@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import operator
 import random
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import AXIS_MAX, BASE_SIZE, CHART_TYPES, COLORS, PIE_STEP, PIE_TOTAL, Chart, draw_chart
+from .drawing import AXIS_MAX, BASE_SIZE, CHART_TYPES, COLORS, PIE_STEP, PIE_TOTAL, Chart, draw_chart, whole_number
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -121,6 +122,7 @@ def synthetic_chartqa(
         `chart_type` and `question_type` (strings).
 
     Raises:
+        TypeError: An argument is of a wrong type; the message names it.
         ValueError: There are no charts, a chart or question type is unknown, a number of questions is negative, or
             the images are smaller than `drawing.MIN_SIZE`.
 
@@ -136,7 +138,10 @@ def synthetic_chartqa(
     from datasets import Dataset, DatasetInfo, Features, Image, Value
     from datasets.table import InMemoryTable
 
+    n_charts, seed = whole_number("n_charts", n_charts), whole_number("seed", seed)
+    image_size = whole_number("image_size", image_size)
     _check_arguments(n_charts, chart_types, questions_per_chart)
+    questions_per_chart = {kind: operator.index(count) for kind, count in questions_per_chart.items()}
     names = ("question", "answer", "source", "chart_id", "chart_type", "question_type")
     features = Features({"image": Image(), **{name: Value("string") for name in names}})
     schema = pa.schema(
@@ -156,12 +161,17 @@ def synthetic_chartqa(
 def _check_arguments(n_charts: int, chart_types: Sequence[str], questions_per_chart: Mapping[str, int]) -> None:
     if n_charts < 1:
         raise ValueError(f"n_charts must be at least 1, got {n_charts}")
-    if isinstance(chart_types, str) or not chart_types or set(chart_types) - set(CHART_TYPES):
+    listed = isinstance(chart_types, Sequence) and not isinstance(chart_types, str)
+    if not listed or not chart_types or any(kind not in CHART_TYPES for kind in chart_types):
         raise ValueError(f"chart_types must be a sequence of types from {CHART_TYPES}, got {chart_types!r}")
+    if not isinstance(questions_per_chart, Mapping):
+        raise TypeError(f"questions_per_chart must be a dict of numbers, got {questions_per_chart!r}")
     if set(questions_per_chart) - set(QUESTION_TYPES):
         raise ValueError(
             f"the keys of questions_per_chart must be from {QUESTION_TYPES}, got {tuple(questions_per_chart)}"
         )
+    for kind, count in questions_per_chart.items():
+        whole_number(f"questions_per_chart[{kind!r}]", count)
     if min(questions_per_chart.values(), default=0) < 0 or not any(questions_per_chart.values()):
         raise ValueError(
             f"questions_per_chart must allow at least one question and no negative number, got {questions_per_chart}"
