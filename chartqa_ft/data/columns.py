@@ -127,11 +127,11 @@ def _check_column_map(column_map: Mapping[str, str], seen: Sequence[str], where:
                 f"{_did_you_mean(theirs, seen)}. Columns found: {', '.join(map(repr, seen))}."
             )
     for canonical in ("question", "answer"):
-        theirs = column_map.get(canonical)
-        others = [name for name, other in column_map.items() if other == theirs and name != canonical]
-        if theirs is not None and others:
+        mapped = column_map.get(canonical)
+        others = [name for name, other in column_map.items() if other == mapped and name != canonical]
+        if mapped is not None and others:
             raise LayoutError(
-                f"column_map has {theirs!r} as {canonical} and as {others[0]}; each needs its own column"
+                f"column_map has {mapped!r} as {canonical} and as {others[0]}; each needs its own column"
             )
 
 

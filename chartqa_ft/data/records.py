@@ -175,15 +175,15 @@ class RecordReader:
             self._check(identity, data, path)
             return {"bytes": data, "path": path}, identity, identity
         if isinstance(value, str | os.PathLike):
-            data = from_base64(os.fspath(value))
-            if data is None:
+            decoded = from_base64(os.fspath(value))
+            if decoded is None:
                 return self._file(os.fspath(value))
-            identity = digest(data)
+            identity = digest(decoded)
             try:
-                self._check(identity, data, None)
+                self._check(identity, decoded, None)
             except RecordProblem as problem:
                 raise RecordProblem(problem.reason, f"the image is text in base64; {problem.cause}") from None
-            return {"bytes": data, "path": None}, identity, identity
+            return {"bytes": decoded, "path": None}, identity, identity
         if hasattr(value, "tobytes") and hasattr(value, "size") and hasattr(value, "mode"):  # a decoded image
             try:
                 check_pixels(value, self.max_pixels)

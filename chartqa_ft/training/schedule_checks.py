@@ -140,7 +140,7 @@ def check_schedule(context: CheckContext) -> Iterator[Finding]:
 def _evaluations(args: ChartQATrainingArguments, per_epoch: int | None, total: int) -> Iterator[Finding]:
     if args.eval_strategy == "steps" and args.eval_steps is not None:
         every = math.ceil(total * args.eval_steps) if args.eval_steps < 1 else int(args.eval_steps)
-        last = total // every * every
+        last: float = total // every * every
         unit = "steps"
         if not last:
             yield Finding(

@@ -146,7 +146,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.saver = CheckpointSaver(self.adapter, args, self.accelerator)
         self.own_parts = {
             "args": args,
-            "data_collator": self.data_collator,
+            "data_collator": self._collators["train"],
             "lr_scheduler": self.lr_scheduler,
             **{name: vars(self).get(name) for name in CONSTRUCTED_HOOKS},
         }
@@ -375,7 +375,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         try:
             return super().hyperparameter_search(hp_space, compute_objective, n_trials, **kwargs)
         finally:
-            vars(self.args).update(vars(before))
+            self.args.__dict__.update(vars(before))
 
     def _hp_search_setup(self, trial: Any) -> None:
         # Upstream warns of names that are no arguments, and does not know what else depends on arguments. It calls
