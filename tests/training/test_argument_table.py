@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 
 import pytest
-from accelerate import ParallelismConfig
 from transformers import GenerationConfig, Seq2SeqTrainingArguments
 
 from ..support.common import arguments
@@ -129,7 +128,7 @@ REFUSED = {
     "seed": [-1, 2**32, 0.5],
     "data_seed": [-1],
     "accelerator_config": [{"split_batches": True}, {"dispatch_batches": True}],
-    "parallelism_config": [ParallelismConfig()],
+    "parallelism_config": ["tensor parallel"],
     "dataloader_num_workers": [-1],
     "dataloader_persistent_workers": [True],
     "dataloader_prefetch_factor": [2],
