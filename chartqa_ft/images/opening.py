@@ -72,7 +72,7 @@ def array_image(array: Any) -> Any:
         if pixels.shape[-1] == 1:
             pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3):
-        raise TypeError(f"an array of shape {pixels.shape} is no image of (height, width) or (height, width, channels)")
+        raise TypeError(f"an array of shape {pixels.shape} is no image: (height, width) or (height, width, channels)")
     if pixels.dtype == np.uint8 or pixels.size == 0 or pixels.dtype.kind not in "biuf":
         return Image.fromarray(np.ascontiguousarray(pixels))
     return Image.fromarray(_as_bytes(pixels))
