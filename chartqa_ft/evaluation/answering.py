@@ -17,6 +17,7 @@ from ..adapters.pixels import makes_raw_charts
 from ..batching.collator import ChartQACollator
 from ..batching.rows import CHART_KEY
 from ..batching.sampler import ChartSampler
+from ..models.peft_types import check_active_methods
 from ..models.swin import chunked_swin_blocks
 from .answer_queue import WINDOW, AnswerQueue
 
@@ -89,6 +90,7 @@ def answer_questions(
         )
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_active_methods(model)
     if adapter is None:
         adapter = adapter_for(model, processor, prompt=prompt)
     collate = ChartQACollator(adapter, with_answers=False, raw_charts=makes_raw_charts(adapter))

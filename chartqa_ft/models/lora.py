@@ -14,6 +14,7 @@ from ..adapters import base_model
 from ..adapters.vocabulary import declare_tying
 from .lora_targets import as_pattern, block_linears
 from .origin import revision_of
+from .peft_types import check_new_weights, check_peft_config
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftConfig
@@ -88,7 +89,9 @@ def add_peft(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
     `peft_config.revision` is: with the base model of another commit, the answers would differ.
 
     Raises:
-        ValueError: The model already has PEFT weights.
+        TypeError: `peft_config` is not a `peft.PeftConfig`.
+        ValueError: The model already has PEFT weights, or the method of `peft_config` is not supported (see
+            `models.peft_types`).
 
     Example:
         >>> from chartqa_ft import default_lora_config, tiny_unichart
@@ -104,11 +107,14 @@ def add_peft(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
             "peft_config= was given for a model that already has PEFT weights: leave it out to continue training "
             "those, or load the checkpoint with merge=True to train new ones on top"
         )
+    check_peft_config(peft_config)
+    check_new_weights(peft_config)
     if (revision := revision_of(model)) is not None:
         peft_config = copy.copy(peft_config)
         peft_config.revision = revision
     if getattr(model, "is_quantized", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    declare_tying(model)  # as loading does: rows of trained tokens are then the same in tied embeddings
     return get_peft_model(model, peft_config)
 
 

@@ -16,6 +16,7 @@ from ..models.lora import add_peft
 from ..models.saving import check_saveable
 from ..models.swin import chunk_swin_blocks
 from .arguments import ChartQATrainingArguments
+from .model_checks import check_model
 from .saving import refuse_base_folder
 
 
@@ -51,6 +52,7 @@ def prepare_model(
     if peft_config is not None:
         set_seed(args.seed)  # the Trainer does so too late for weights that are drawn here
         model = add_peft(model, peft_config)
+    check_model(model, args)
     check_saveable(model)
     refuse_base_folder(model, args.output_dir)
     adapter.attach(model)

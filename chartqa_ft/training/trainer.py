@@ -406,7 +406,7 @@ class ChartQATrainer(Seq2SeqTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # Upstream has no way to tell PEFT whether the embeddings have to be saved; PEFT's guess asks the Hub.
         if self._kind == "lora":
-            self.saver.write_peft(self.model, self.processing_class, output_dir, state_dict)
+            self.saver.write_peft(self.model, self.processing_class, output_dir or self.args.output_dir, state_dict)
         else:
             super()._save(output_dir, state_dict)
 
