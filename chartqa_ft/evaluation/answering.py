@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from ..adapters import Adapter, adapter_for
 from ..adapters.pixels import makes_raw_charts
+from ..adapters.wrappers import without_autocast
 from ..batching.collator import ChartQACollator
 from ..batching.rows import CHART_KEY
 from ..batching.sampler import ChartSampler
@@ -110,7 +111,8 @@ def answer_questions(
         yield from queue.flush()
 
     try:
-        with bar, chunked_swin_blocks(model) if device.type == "cpu" else nullcontext():
+        chunked = chunked_swin_blocks(model) if device.type == "cpu" else nullcontext()
+        with bar, chunked, without_autocast(model):
             for row, answer in answered():
                 answers[row] = answer
                 bar.update()

@@ -127,9 +127,10 @@ def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
             folder,
             trust_remote_code=options.trust_remote_code,
             output_loading_info=True,
-            **options.model_arguments,
+            # The error of transformers does not name the weights: they are refused below.
+            **{"ignore_mismatched_sizes": True, **options.model_arguments},
         )
-    check_all_loaded(folder, info)
+    check_all_loaded(folder, info, allow_mismatched=options.model_arguments.get("ignore_mismatched_sizes", False))
     if compatibility.needs_compat(folder) if options.compat is None else options.compat:
         return compatibility.apply_legacy_model(model), compatibility.load_legacy_processor(folder)
     processor = load_processor(folder, trust_remote_code=options.trust_remote_code)

@@ -18,20 +18,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SHOWN = 6
+_UNUSED = re.compile(r"^encoder\.pooler\.dense\.(weight|bias)$")
+"""Weights of a `VisionEncoderDecoderModel` that take no part in its answers; TrOCR's checkpoints lack them."""
+_PEFT_MISMATCH = re.compile(r"size mismatch for (\S+):")
 _PEFT_WARNING = re.compile(r"Found missing adapter keys while loading the checkpoint: \[(.*?)\]", re.DOTALL)
 """PEFT's warning, the only place where `PeftModel.from_pretrained` says what was missing."""
 
 
-def check_all_loaded(folder: str | Path, info: Mapping[str, Any]) -> None:
+def check_all_loaded(folder: str | Path, info: Mapping[str, Any], *, allow_mismatched: bool = False) -> None:
     """Check that a model got all its weights from a checkpoint, and report weights that were not used.
 
     Args:
         folder: The checkpoint.
         info: The loading info of `from_pretrained(..., output_loading_info=True)`. Tied weights that are stored once
             are not missing in it.
+        allow_mismatched: Only warn of weights of another shape, which are then random.
 
     Raises:
-        ValueError: Weights are missing; the message names them.
+        ValueError: Weights are missing or have another shape; the message names them.
 
     Example:
         >>> info = {"missing_keys": {"lm_head.weight"}, "unexpected_keys": [], "mismatched_keys": []}
@@ -40,19 +44,17 @@ def check_all_loaded(folder: str | Path, info: Mapping[str, Any]) -> None:
         ValueError: run/out lacks 1 weight of the model, which would be random: lm_head.weight. Fetch or save the \
 checkpoint again; the names may also be those of another version of the model's code
     """
-    missing = sorted(info.get("missing_keys") or ())
+    missing = sorted(name for name in info.get("missing_keys") or () if not _UNUSED.search(name))
     if missing:
         raise ValueError(
             f"{folder} lacks {_count(missing)} of the model, which would be random: {_listed(missing)}. Fetch or save "
             "the checkpoint again; the names may also be those of another version of the model's code"
         )
-    if mismatched := [str(key[0] if isinstance(key, tuple) else key) for key in info.get("mismatched_keys") or ()]:
-        logger.warning(
-            "%s: %s of another shape than in the model were left out (ignore_mismatched_sizes) and are random: %s",
-            folder,
-            _count(mismatched),
-            _listed(sorted(mismatched)),
-        )
+    if mismatched := sorted(_with_shapes(key) for key in info.get("mismatched_keys") or ()):
+        message = f"{folder}: {_count(mismatched)} of another shape than in the model: {_listed(mismatched)}"
+        if not allow_mismatched:
+            raise ValueError(f"{message}. The config.json is not that of these weights: fetch or save both again")
+        logger.warning("%s. They are random (ignore_mismatched_sizes=True).", message)
     if unexpected := sorted(info.get("unexpected_keys") or ()):
         logger.warning("%s has %s that the model does not use: %s", folder, _count(unexpected), _listed(unexpected))
 
@@ -74,12 +76,19 @@ def load_peft_weights(base: nn.Module, folder: str | Path, *, trainable: bool) -
         warnings.simplefilter("always")
         try:
             model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+        except KeyError as error:  # of modules_to_save
+            raise ValueError(
+                f"{folder} lacks {error.args[0]}, a weight of its adapter_config.json: fetch or save the PEFT "
+                "checkpoint again"
+            ) from error
         except RuntimeError as error:
-            if "size mismatch" not in str(error):
+            mismatched = _PEFT_MISMATCH.findall(str(error))
+            if not mismatched:
                 raise
             raise ValueError(
-                f"{folder}: the PEFT weights do not fit the base model or adapter_config.json: {error}. Load the base "
-                "model that they were trained on, or save the PEFT checkpoint again"
+                f"{folder}: {_count(mismatched)} of another shape than adapter_config.json and the base model say: "
+                f"{_listed(mismatched)}. Load the base model that they were trained on, or save the PEFT checkpoint "
+                "again"
             ) from error
     missing: list[str] = []
     for warning in caught:
@@ -125,6 +134,14 @@ def _report_unused(folder: str | Path, model: nn.Module) -> None:
     # With other names for the same weights, which PEFT knows and translates, none of them is unused.
     if unused and used <= stored:
         logger.warning("%s has %s that the model does not use: %s", folder, _count(unused), _listed(unused))
+
+
+def _with_shapes(key: Any) -> str:
+    """Return an entry of transformers' `mismatched_keys`, a name with two shapes, as text."""
+    if isinstance(key, str):
+        return key
+    name, stored, wanted = key
+    return f"{name} ({tuple(stored)} instead of {tuple(wanted)})"
 
 
 def _count(names: Collection[str]) -> str:

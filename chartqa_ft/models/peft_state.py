@@ -104,8 +104,8 @@ training
     if status.active_adapters == "irregular" or len(status.active_adapters) != 1:
         raise ValueError(
             f"the model has several active PEFT weights ({_names(status.active_adapters)}), and a checkpoint holds "
-            f"one: choose it with model.set_adapter({next(iter(model.peft_config))!r}), or merge the others into the base "
-            "model first"
+            f"one: choose it with model.set_adapter({next(iter(model.peft_config))!r}), or merge the others into the "
+            "base model first"
         )
 
 

@@ -12,6 +12,9 @@ from ..adapters import base_model
 from ..models.peft_state import check_peft_state
 from .arguments import ChartQATrainingArguments
 
+_NOT_IN_FLOAT64 = ("kosmos-2",)
+"""Families whose masks are made in float32 from the smallest number of the model's dtype."""
+
 
 def check_model(model: nn.Module, args: ChartQATrainingArguments) -> None:
     """Refuse a model of which not all would be trained, saved or evaluated.
@@ -49,14 +52,21 @@ def check_router_loss(model: nn.Module) -> None:
 
 
 def check_dtypes(model: nn.Module, args: ChartQATrainingArguments) -> None:
-    """Refuse to train float16 weights: their gradients cannot be unscaled, and their updates are rounded away.
+    """Refuse dtypes in which the model or its training fails.
 
     Raises:
-        ValueError: a trainable weight is in float16 and `fp16` is set.
+        ValueError: a trainable weight is in float16 and `fp16` is set, so that its gradients cannot be unscaled; or a
+            model is in float64 and its code is not made for that.
 
     Example:
         >>> check_dtypes(nn.Linear(2, 2), ChartQATrainingArguments(output_dir="out", report_to="none"))
     """
+    config = getattr(base_model(model), "config", None)
+    if getattr(config, "model_type", None) in _NOT_IN_FLOAT64 and base_model(model).dtype == torch.float64:
+        raise ValueError(
+            f"the code of {config.model_type} in transformers fails in float64: use dtype=torch.float32 or "
+            "torch.bfloat16"
+        )
     if not args.fp16:
         return
     for name, weight in model.named_parameters():

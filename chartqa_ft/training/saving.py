@@ -90,8 +90,8 @@ class CheckpointSaver:
     def write_peft(self, model: nn.Module, processor: Any, folder: str | Path, state_dict: dict | None) -> None:
         """Write the active PEFT weights and the processor.
 
-        Embeddings are written only if they differ from those of the base model. The weights are written to `folder` itself, whatever their name is: PEFT writes all but `"default"` to a
-        subfolder, where loading does not look.
+        Embeddings are written only if they differ from those of the base model. The weights are written to `folder`
+        itself, whatever their name is: PEFT writes all but `"default"` to a subfolder, where loading does not look.
         """
         main = self.args.should_save
         if main or getattr(model, "is_distributed_loading_by_transformers", False):
