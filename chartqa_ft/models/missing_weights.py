@@ -148,6 +148,16 @@ def _count(names: Collection[str]) -> str:
     return f"{len(names)} weight{'s' if len(names) != 1 else ''}"
 
 
+def listed_weights(names: list[str]) -> str:
+    """Return the number of some weights and the first of their names.
+
+    Example:
+        >>> listed_weights(["lm_head.weight", "lm_head.bias"])
+        '2 weights: lm_head.weight, lm_head.bias'
+    """
+    return f"{_count(names)}: {_listed(names)}"
+
+
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
