@@ -106,6 +106,7 @@ class _Options(NamedTuple):
 
 def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Path, nn.Module, Any]:
     """Return the folder of a checkpoint, its model and its processor."""
+    _refuse_subfolders(Path(name))
     folder = fetch_checkpoint(
         name, revision=revision, token=options.token, trust_remote_code=options.trust_remote_code
     )
@@ -118,6 +119,17 @@ def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Pa
         commit = None if Path(name).is_dir() else folder.name
         set_origin(model, Origin(str(name), commit, is_peft))
     return folder, model, processor
+
+
+def _refuse_subfolders(folder: Path) -> None:
+    """Name the subfolders of a folder that holds PEFT checkpoints only there, as PEFT saves weights with a name."""
+    if folder.is_dir() and not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+        named = sorted(path.parent.name for path in folder.glob("*/adapter_config.json"))
+        if named:
+            raise FileNotFoundError(
+                f"{folder} has no checkpoint, but its subfolders {', '.join(named)} have PEFT weights: load one "
+                f"of them, load_checkpoint({str(folder / named[0])!r})"
+            )
 
 
 def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:

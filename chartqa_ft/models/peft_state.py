@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from ..adapters import base_model
-from .peft_types import check_peft_config
+from .peft_types import check_can_merge, check_peft_config
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -107,6 +107,25 @@ training
             f"one: choose it with model.set_adapter({next(iter(model.peft_config))!r}), or merge the others into the "
             "base model first"
         )
+
+
+def check_mergeable(model: nn.Module) -> None:
+    """Refuse PEFT weights that could not be merged at the end of training.
+
+    Raises:
+        ValueError: The method cannot be merged, or LoRA trains biases (`lora_bias`) of layers that have none.
+    """
+    config = active_config(model)
+    if config is None:
+        return
+    check_can_merge(config, "push_merged=True")
+    if getattr(config, "lora_bias", False):
+        for name, module in model.named_modules():
+            if hasattr(module, "lora_B") and getattr(plain_layer(module), "bias", None) is None:
+                raise ValueError(
+                    f"push_merged=True: lora_bias=True trains a bias of {name}, which has none to merge it into: "
+                    "leave lora_bias out, or push with push_merged=False"
+                )
 
 
 def _refuse_hidden_weights(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..adapters import base_model
-from ..models.peft_state import check_peft_state
+from ..models.peft_state import check_mergeable, check_peft_state
 from .arguments import ChartQATrainingArguments
 
 _NOT_IN_FLOAT64 = ("kosmos-2",)
@@ -27,6 +27,8 @@ def check_model(model: nn.Module, args: ChartQATrainingArguments) -> None:
         ValueError: the message names what would be left out and what to do.
     """
     check_peft_state(model)
+    if args.push_merged:
+        check_mergeable(model)
     check_router_loss(model)
     check_dtypes(model, args)
 
@@ -61,11 +63,10 @@ def check_dtypes(model: nn.Module, args: ChartQATrainingArguments) -> None:
     Example:
         >>> check_dtypes(nn.Linear(2, 2), ChartQATrainingArguments(output_dir="out", report_to="none"))
     """
-    config = getattr(base_model(model), "config", None)
-    if getattr(config, "model_type", None) in _NOT_IN_FLOAT64 and base_model(model).dtype == torch.float64:
+    family = getattr(getattr(base_model(model), "config", None), "model_type", None)
+    if family in _NOT_IN_FLOAT64 and base_model(model).dtype == torch.float64:
         raise ValueError(
-            f"the code of {config.model_type} in transformers fails in float64: use dtype=torch.float32 or "
-            "torch.bfloat16"
+            f"the code of {family} in transformers fails in float64: use dtype=torch.float32 or torch.bfloat16"
         )
     if not args.fp16:
         return

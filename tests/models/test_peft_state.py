@@ -6,13 +6,14 @@ import json
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LilyConfig, LoraConfig, PrefixTuningConfig, get_peft_model
 
 from chartqa_ft import ChartQATrainer, answer_questions, default_lora_config, load_checkpoint
-from chartqa_ft.adapters import base_model
+from chartqa_ft.adapters import adapter_for, base_model
 from chartqa_ft.models.peft_state import active_config, active_name
 
 from ..support.common import arguments, drawn_charts
+from ..support.families import build
 
 LAYERS = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
 
@@ -64,6 +65,23 @@ def test_weights_of_any_name_are_saved_loaded_merged_and_resumed(base, tmp_path,
     again = trainer_of(fresh, processor, adapter, tmp_path, **saving)
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
     torch.testing.assert_close(logits(again.model, adapter), wanted, rtol=0, atol=1e-6)
+
+
+def test_weights_that_peft_saved_in_a_subfolder_are_named(base, tmp_path):
+    model, _, adapter = load_checkpoint(base)
+    model = get_peft_model(model, LoraConfig(**LAYERS, init_lora_weights=False), adapter_name="chart")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"subfolders chart have PEFT weights.*load_checkpoint\('.*chart'\)"):
+        load_checkpoint(tmp_path)
+    loaded, _, _ = load_checkpoint(tmp_path / "chart")
+    torch.testing.assert_close(logits(loaded, adapter), logits(model, adapter), rtol=0, atol=1e-5)
+
+
+def test_a_wrapped_model_of_a_refused_method_is_refused(tmp_path):
+    model, processor = build("llava")
+    model = get_peft_model(model, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    adapter = adapter_for(model, processor)
+    refused("PEFT weights 'default' of the model: PREFIX_TUNING", model, processor, adapter, tmp_path)
 
 
 def test_of_two_sets_of_weights_the_active_one_is_trained_and_saved(base, tmp_path):
@@ -152,6 +170,16 @@ def test_token_rows_of_one_of_two_tied_embeddings_are_refused(base, tmp_path):
     model, processor, adapter = load_checkpoint(base)
     model = get_peft_model(model, LoraConfig(**LAYERS, trainable_token_indices={"embed_tokens": [5]}))
     refused("one of two tied embeddings.*peft_config=", model, processor, adapter, tmp_path)
+
+
+def test_weights_that_cannot_be_merged_are_refused_if_they_are_to_be_pushed_merged(base, tmp_path):
+    for config, match in (
+        (LilyConfig(r=2, target_modules=["q_proj"]), "push_merged=True: LILY weights cannot be merged"),
+        (LoraConfig(r=2, target_modules=["lm_head"], lora_bias=True), r"push_merged=True: lora_bias=True .*lm_head"),
+    ):
+        model, processor, adapter = load_checkpoint(base)
+        refused(match, model, processor, adapter, tmp_path, peft_config=config, push_merged=True)
+        trainer_of(load_checkpoint(base)[0], processor, adapter, tmp_path, peft_config=config)
 
 
 def test_answers_can_be_compared_with_those_of_the_base_model(base):
