@@ -227,7 +227,7 @@ class Adapter(TextSide, ABC):
                 config = self.generation_config(
                     model, min(max_new_tokens, self.positions - length), num_beams, settings
                 )
-                calls = self.call_arguments(model, _cast(prompts, model), config, arguments)
+                calls = self.call_arguments(model, cast_charts(prompts, model), config, arguments)
                 answers.append((rows, model.generate(generation_config=config, **calls)[:, length:]))
         first = answers[0][1]
         padded = first.new_full((sum(len(rows) for rows, _ in answers), max_new_tokens), self.pad_token_id)
@@ -388,8 +388,17 @@ class Adapter(TextSide, ABC):
         )
 
 
-def _cast(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Cast charts to the dtype of a model in 16 bits, unless autocast does it."""
+def cast_charts(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Return `inputs` with charts in the dtype of an unwrapped model in 16 or 64 bits, unless autocast does it.
+
+    Example:
+        >>> import torch
+        >>> from chartqa_ft import tiny_unichart
+        >>> model = tiny_unichart("test")[0].bfloat16()
+        >>> cast = cast_charts({"pixel_values": torch.zeros(1), "labels": torch.zeros(1, dtype=torch.long)}, model)
+        >>> cast["pixel_values"].dtype, cast["labels"].dtype
+        (torch.bfloat16, torch.int64)
+    """
     return {
         key: value.to(model.dtype)
         if torch.is_tensor(value) and value.is_floating_point() and not torch.is_autocast_enabled(value.device.type)

@@ -13,10 +13,12 @@ from tqdm.auto import tqdm
 from ..adapters import Adapter, adapter_for, base_model
 from ..adapters.generation_settings import split_settings
 from ..adapters.pixels import makes_raw_charts
+from ..adapters.wrappers import without_autocast
 from ..batching.collator import ChartQACollator
 from ..batching.rows import CHART_KEY
 from ..batching.sampler import ChartSampler
 from ..images.opening import snapshot
+from ..models.peft_types import check_active_methods
 from ..models.swin import chunked_swin_blocks
 from .answer_queue import WINDOW, AnswerQueue
 from .arguments import check_objects, checked_images, checked_questions, whole_number
@@ -79,6 +81,7 @@ def answer_questions(
     images = checked_images(images, len(questions))
     batch_size = whole_number("batch_size", batch_size)
     num_beams, max_new_tokens = whole_number("num_beams", num_beams), whole_number("max_new_tokens", max_new_tokens)
+    check_active_methods(model)
     if adapter is None:
         adapter = adapter_for(model, processor, prompt=prompt)
     split_settings(base_model(model), {"max_new_tokens": max_new_tokens, **generation_kwargs})
@@ -104,7 +107,8 @@ def answer_questions(
         yield from queue.flush()
 
     try:
-        with bar, chunked_swin_blocks(model) if device.type == "cpu" else nullcontext():
+        chunked = chunked_swin_blocks(model) if device.type == "cpu" else nullcontext()
+        with bar, chunked, without_autocast(model):
             for row, answer in answered():
                 answers[row] = answer
                 bar.update()

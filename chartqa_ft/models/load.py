@@ -22,7 +22,10 @@ from ..adapters.vocabulary import grow_vocabulary
 from ..hub.download import fetch_checkpoint, stems_of_weights
 from ..hub.errors import HubError
 from .chartqa_config import read_settings
+from .merging import merge_peft
+from .missing_weights import check_all_loaded, load_peft_weights
 from .origin import Origin, revision_of, set_origin
+from .peft_types import check_can_merge, check_peft_config
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +70,8 @@ def load_checkpoint(
         HubError: The Hub has no such model, refuses access or cannot be reached, or the model is not in the cache
             while offline.
         OSError: The weights are damaged, or are a pickle that would run code.
-        ValueError: A configuration file is damaged.
+        ValueError: A configuration file is damaged; weights are missing or have another shape (the message names
+            them); or the checkpoint has PEFT weights of a method that is not supported, or cannot be merged.
 
     Example:
         >>> import tempfile
@@ -102,6 +106,7 @@ class _Options(NamedTuple):
 
 def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Path, nn.Module, Any]:
     """Return the folder of a checkpoint, its model and its processor."""
+    _refuse_subfolders(Path(name))
     folder = fetch_checkpoint(
         name, revision=revision, token=options.token, trust_remote_code=options.trust_remote_code
     )
@@ -116,12 +121,28 @@ def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Pa
     return folder, model, processor
 
 
+def _refuse_subfolders(folder: Path) -> None:
+    """Name the subfolders of a folder that holds PEFT checkpoints only there, as PEFT saves weights with a name."""
+    if folder.is_dir() and not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+        named = sorted(path.parent.name for path in folder.glob("*/adapter_config.json"))
+        if named:
+            raise FileNotFoundError(
+                f"{folder} has no checkpoint, but its subfolders {', '.join(named)} have PEFT weights: load one "
+                f"of them, load_checkpoint({str(folder / named[0])!r})"
+            )
+
+
 def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     """Return the model and the processor of a full checkpoint."""
     with _reading_weights(folder, is_peft=False):
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, trust_remote_code=options.trust_remote_code, **options.model_arguments
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            trust_remote_code=options.trust_remote_code,
+            output_loading_info=True,
+            # The error of transformers does not name the weights: they are refused below.
+            **{"ignore_mismatched_sizes": True, **options.model_arguments},
         )
+    check_all_loaded(folder, info, allow_mismatched=options.model_arguments.get("ignore_mismatched_sizes", False))
     if compatibility.needs_compat(folder) if options.compat is None else options.compat:
         return compatibility.apply_legacy_model(model), compatibility.load_legacy_processor(folder)
     processor = load_processor(folder, trust_remote_code=options.trust_remote_code)
@@ -131,9 +152,9 @@ def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
 
 def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     """Return the model and the processor of a PEFT checkpoint, with its base model."""
-    from peft import PeftModel
-
     config = _peft_config(folder)
+    if options.merge:
+        check_can_merge(config, str(folder))
     compat = read_settings(folder).get("compat") if options.compat is None else options.compat
     # A base model that is a PEFT checkpoint itself is merged: the new weights were trained on top of it.
     base_options = options._replace(merge=True, compat=compat)
@@ -147,9 +168,9 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
     grow_vocabulary(base, processor)
     trainable = [parameter for parameter, weight in base.named_parameters() if weight.requires_grad]
     with _reading_weights(folder, is_peft=True):
-        model = PeftModel.from_pretrained(base, str(folder), is_trainable=options.trainable)
+        model: Any = load_peft_weights(base, folder, trainable=options.trainable)
     if options.merge:
-        model = model.merge_and_unload()
+        model = merge_peft(model)
         for parameter in trainable:  # PEFT froze them; after merging they are trainable as in any other model
             model.get_parameter(parameter).requires_grad_()
         return model, processor
@@ -177,6 +198,7 @@ def _peft_config(folder: Path) -> Any:
             f"{folder}/adapter_config.json does not name its base model (base_model_name_or_path): save the base "
             "model first and train from its folder, or write its name into that file"
         )
+    check_peft_config(config, where=f"{folder}/adapter_config.json")
     return config
 
 

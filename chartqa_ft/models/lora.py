@@ -6,14 +6,16 @@ import copy
 import logging
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from ..adapters import base_model
 from ..adapters.vocabulary import declare_tying
-from .lora_targets import as_pattern, block_linears
+from .lora_targets import as_pattern, block_linears, expert_parameters, share_of_blocks
 from .origin import revision_of
+from .peft_types import check_new_weights, check_peft_config
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftConfig
@@ -27,6 +29,7 @@ def default_lora_config(
     model: nn.Module,
     *,
     vision: bool = False,
+    experts: bool = False,
     new_tokens: Sequence[int | str] = (),
     processor: Any = None,
     **overrides: Any,
@@ -48,6 +51,10 @@ def default_lora_config(
         model: The loaded base model, not yet wrapped by PEFT.
         vision: Adapt the blocks of the vision model as well, except blocks whose output is not used (LLaVA uses its
             vision model before the last block: `vision_feature_layer`).
+        experts: In a mixture of experts, adapt the experts too, by `target_parameters`, without dropout (PEFT has none
+            for them). Otherwise a warning says which share of the weights they are. Each expert gets a matrix of
+            the given rank, and the forward pass builds the change of all experts of a layer at once, which takes as
+            much memory as their weights.
         new_tokens: Tokens whose embeddings are trained as a whole (`trainable_token_indices`), as ids or as names,
             usually what `add_tokens` returned. Only these rows are trained and saved; both rows of a token if input
             and output embeddings are not tied.
@@ -56,8 +63,8 @@ def default_lora_config(
             `target_modules="all-linear"`). Use `check_gradients` to find `target_modules` that are not used.
 
     Raises:
-        ValueError: The model already has PEFT weights; no blocks were found (pass `target_modules`); or a new token is
-            not in the vocabulary or has no embedding yet.
+        ValueError: The model already has PEFT weights; no blocks were found (pass `target_modules`); `experts` is set
+            and there are none; or a new token is not in the vocabulary or has no embedding yet.
 
     Example:
         >>> from chartqa_ft import default_lora_config, tiny_unichart
@@ -75,6 +82,10 @@ def default_lora_config(
     settings |= {"revision": revision_of(model), **overrides}
     if "target_modules" not in overrides and "target_parameters" not in overrides:
         settings["target_modules"] = as_pattern(model, block_linears(model, vision))
+    if experts:
+        settings |= {"target_parameters": _expert_targets(model), "lora_dropout": 0.0, **overrides}
+    elif not settings.get("target_parameters"):
+        _report_experts(model)
     if new_tokens and "trainable_token_indices" not in overrides:
         declare_tying(model)
         settings["trainable_token_indices"] = _token_rows(model, _token_ids(model, new_tokens, processor))
@@ -88,7 +99,9 @@ def add_peft(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
     `peft_config.revision` is: with the base model of another commit, the answers would differ.
 
     Raises:
-        ValueError: The model already has PEFT weights.
+        TypeError: `peft_config` is not a `peft.PeftConfig`.
+        ValueError: The model already has PEFT weights, or the method of `peft_config` is not supported (see
+            `models.peft_types`).
 
     Example:
         >>> from chartqa_ft import default_lora_config, tiny_unichart
@@ -104,12 +117,43 @@ def add_peft(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
             "peft_config= was given for a model that already has PEFT weights: leave it out to continue training "
             "those, or load the checkpoint with merge=True to train new ones on top"
         )
+    check_peft_config(peft_config)
+    check_new_weights(peft_config)
     if (revision := revision_of(model)) is not None:
         peft_config = copy.copy(peft_config)
         peft_config.revision = revision
     if getattr(model, "is_quantized", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if not getattr(peft_config, "target_parameters", None):
+        _report_experts(model)
+    declare_tying(model)  # as loading does: rows of trained tokens are then the same in tied embeddings
     return get_peft_model(model, peft_config)
+
+
+def _expert_targets(model: nn.Module) -> list[str]:
+    """Return `target_parameters` for the experts of a model: the ends of their names, as PEFT matches them."""
+    names = expert_parameters(model)
+    if not names:
+        raise ValueError(
+            f"experts=True, but no block of {type(model).__name__} has parameters with several experts: leave it out"
+        )
+    return sorted({re.split(r"\.\d+\.", name)[-1] for name in names})
+
+
+def _report_experts(model: nn.Module) -> None:
+    """Log a warning if a model has experts, none of which will be adapted."""
+    names = expert_parameters(model)
+    if names:
+        _warn_once(
+            f"the experts of {type(model).__name__} ({', '.join(_expert_targets(model))}) are not adapted. They are "
+            f"{100 * share_of_blocks(model, names):.0f} % of the weights of its text blocks: "
+            "default_lora_config(model, experts=True) adapts them too"
+        )
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logger.warning("%s.", message)
 
 
 def check_gradients(model: nn.Module, *, strict: bool = False) -> list[str]:

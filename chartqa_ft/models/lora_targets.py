@@ -77,6 +77,39 @@ def as_pattern(model: nn.Module, names: Sequence[str]) -> str | list[str]:
     return pattern if sorted(matched) == sorted(names) else list(names)
 
 
+def expert_parameters(model: nn.Module) -> list[str]:
+    """Return the names of parameters that hold several experts each, of shape (experts, ., .), on the text side.
+
+    They are no linear layers: LoRA adapts them by `target_parameters`.
+
+    Args:
+        model: A model that is not wrapped by PEFT.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> expert_parameters(tiny_unichart("test", image_size=64, window_size=4)[0])
+        []
+    """
+    text = _text_model(model)
+    names = []
+    for path, module in model.get_submodule(text).named_modules(prefix=text):
+        if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            own = module.named_parameters(prefix=path, recurse=False)
+            names += [name for name, parameter in own if parameter.dim() == 3]
+    return [name for name in names if re.search(r"\.\d+\.", name)]
+
+
+def share_of_blocks(model: nn.Module, names: Sequence[str]) -> float:
+    """Return the share of some parameters in the weights of the transformer blocks on the text side, 0 to 1."""
+    text = _text_model(model)
+    sizes = {
+        name: parameter.numel()
+        for name, parameter in model.named_parameters()
+        if _inside(name, text) and parameter.dim() > 1 and re.search(r"\.\d+\.", name)
+    }
+    return sum(sizes[name] for name in names) / sum(sizes.values())
+
+
 def _text_model(model: nn.Module) -> str:
     """Return the smallest model with the input embeddings: the language model without vision and projector."""
     embeddings = model.get_input_embeddings()

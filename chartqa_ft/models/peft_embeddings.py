@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoConfig
 
 from ..adapters import base_model
+from .peft_state import active_name
 
 
 def needs_embeddings(model: nn.Module) -> bool:
@@ -26,7 +27,7 @@ def needs_embeddings(model: nn.Module) -> bool:
     Args:
         model: A `PeftModel`.
     """
-    config = model.peft_config[model.active_adapter]
+    config = model.peft_config[active_name(model)]
     if getattr(config, "trainable_token_indices", None) is not None:
         return False
     known = base_vocabulary(config.base_model_name_or_path, config.revision)

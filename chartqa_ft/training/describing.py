@@ -18,6 +18,7 @@ from ..images.opening import open_image
 from ..images.rgb import to_rgb
 from ..models.chartqa_config import package_versions
 from ..models.origin import origin_of, revision_of
+from ..models.peft_state import active_config
 from .arguments import ChartQATrainingArguments
 
 
@@ -58,7 +59,7 @@ def describe_model(
         TypeError: `facts` has a name that is not a field of `CardFacts`.
     """
     config = base_model(model).config
-    peft_config = next(iter(getattr(model, "peft_config", {}).values()), None)
+    peft_config = active_config(model)
     # The name of the model and not of its config, which is a cache folder of this machine after load_checkpoint.
     base = base_model(model).name_or_path if peft_config is None else peft_config.base_model_name_or_path
     base_revision = revision_of(model) if peft_config is None else peft_config.revision

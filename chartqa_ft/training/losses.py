@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..adapters import Adapter, base_model
+from ..adapters.base import cast_charts
 from .arguments import ChartQATrainingArguments
 
 
@@ -32,6 +33,7 @@ class AnswerLoss:
         labels = inputs["labels"]
         mask = self.adapter.label_mask(labels)
         arguments = self.adapter.model_inputs(inputs, encoder_outputs=encoder_outputs)
+        arguments = cast_charts(arguments, base_model(model))
         if self.args.torch_compile:
             # A hook that comes and goes would make the compiled model compile again.
             outputs = model(**arguments)

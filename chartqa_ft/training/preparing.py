@@ -20,6 +20,7 @@ from ..models.saving import check_saveable
 from ..models.swin import chunk_swin_blocks
 from .arguments import ChartQATrainingArguments
 from .copying import same_processor
+from .model_checks import check_model
 from .saving import refuse_base_folder
 
 
@@ -78,6 +79,7 @@ def prepare_model(
     if peft_config is not None:
         set_seed(args.seed)  # the Trainer does so too late for weights that are drawn here
         model = add_peft(model, copy.deepcopy(peft_config))  # PEFT writes into it
+    check_model(model, args)
     check_saveable(model)
     refuse_base_folder(model, args.output_dir)
     adapter.attach(model)

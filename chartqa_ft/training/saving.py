@@ -16,6 +16,7 @@ from ..adapters import Adapter, base_model, compat
 from ..models.chartqa_config import save_settings
 from ..models.load import load_checkpoint
 from ..models.peft_embeddings import needs_embeddings
+from ..models.peft_state import active_name
 from ..models.saving import naming_a_full_disk, replaced_whole
 from .arguments import ChartQATrainingArguments
 
@@ -86,17 +87,24 @@ class CheckpointSaver:
         if main:
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
-    def write_peft(self, model: nn.Module, processor: Any, folder: str | None, state_dict: dict | None) -> None:
-        """Write PEFT weights and the processor, with the embeddings only if they differ from the base model's."""
+    def write_peft(self, model: nn.Module, processor: Any, folder: str | Path, state_dict: dict | None) -> None:
+        """Write the active PEFT weights and the processor.
+
+        Embeddings are written only if they differ from those of the base model. The weights are written to `folder`
+        itself, whatever their name is: PEFT writes all but `"default"` to a subfolder, where loading does not look.
+        """
         main = self.args.should_save
         if main or getattr(model, "is_distributed_loading_by_transformers", False):
+            name = active_name(model)
             model.save_pretrained(
                 folder,
                 state_dict=state_dict,
                 save_embedding_layers=needs_embeddings(model),
+                selected_adapters=[name],
                 is_main_process=main,
             )
         if main:
+            _move_up(Path(folder) / name, Path(folder))
             processor.save_pretrained(folder)
 
     def save_merged(self, model: nn.Module, folder: str | Path | None = None, *, token: str | None = None) -> Path:
@@ -138,3 +146,11 @@ class CheckpointSaver:
         self.args.save_json(folder / "training_args.json")
         legacy = compat.is_legacy(base_model(model).config)
         save_settings(self.adapter, folder, compat=legacy, metric_variant=self.args.metric_variant)
+
+
+def _move_up(source: Path, target: Path) -> None:
+    """Move the files of a subfolder, if there is one, into its parent folder."""
+    if source.is_dir():
+        for path in source.iterdir():
+            path.replace(target / path.name)
+        source.rmdir()

@@ -26,6 +26,7 @@ from ..batching.collator import ChartQACollator
 from ..batching.records import as_records, has_answers, is_stream
 from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult
+from ..models.restoring import restore_weights
 from . import family_checks, schedule_checks  # noqa: F401  (they register checks)
 from .arguments import ChartQATrainingArguments
 from .batches import make_collators, make_loader
@@ -339,11 +340,25 @@ class ChartQATrainer(Seq2SeqTrainer):
         else:
             self.control.should_training_stop = True
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        # Upstream ignores weights whose names in the file are not those of the model. save_pretrained writes LLaVA,
+        # Qwen2.5-VL, TrOCR and others under older names: a resumed run would start from the base model's weights.
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._restore(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        # As in _load_from_checkpoint: the last weights would be taken for the best.
+        super()._load_best_model()
+        self._restore(self.state.best_model_checkpoint)
+
+    def _restore(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            restore_weights(self.model, checkpoint)
+
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # Tied weights are stored once. Upstream warns that the other names are missing, which no user can act on.
-        tied = getattr(self.model, "all_tied_weights_keys", {})
-        missing = [key for key in load_result.missing_keys if key not in tied]
-        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+        # Upstream warns of weights that are tied, and of those that _restore loads.
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._issue_warnings_after_load(load_result)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """Return a new model of `model_init`, prepared as the first one was; `train` calls it at its beginning."""
@@ -533,7 +548,7 @@ class ChartQATrainer(Seq2SeqTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # Upstream has no way to tell PEFT whether the embeddings have to be saved; PEFT's guess asks the Hub.
         if self._kind == "lora":
-            self.saver.write_peft(self.model, self.processing_class, output_dir, state_dict)
+            self.saver.write_peft(self.model, self.processing_class, output_dir or self.args.output_dir, state_dict)
         else:
             super()._save(output_dir, state_dict)
 

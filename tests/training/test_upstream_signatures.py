@@ -30,6 +30,8 @@ PRIVATE = {
         OLDEST: "self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial"
     },
     "_issue_warnings_after_load": {OLDEST: "self, load_result"},
+    "_load_best_model": {OLDEST: "self"},
+    "_load_from_checkpoint": {OLDEST: "self, resume_from_checkpoint, model=None"},
     "_push_from_checkpoint": {OLDEST: "self, checkpoint_folder"},
     "_run_epoch": {
         OLDEST: "self, model, epoch, train_dataloader, steps_in_epoch, num_update_steps_per_epoch, trial, "

@@ -1,0 +1,87 @@
+"""Checks of a model before training: what the trainer would leave out is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..adapters import base_model
+from ..models.peft_state import check_mergeable, check_peft_state
+from .arguments import ChartQATrainingArguments
+
+_NOT_IN_FLOAT64 = ("kosmos-2",)
+"""Families whose masks are made in float32 from the smallest number of the model's dtype."""
+
+
+def check_model(model: nn.Module, args: ChartQATrainingArguments) -> None:
+    """Refuse a model of which not all would be trained, saved or evaluated.
+
+    Args:
+        model: the model of the trainer, with its PEFT weights if it has any.
+        args: the training arguments.
+
+    Raises:
+        ValueError: the message names what would be left out and what to do.
+    """
+    check_peft_state(model)
+    if args.push_merged:
+        check_mergeable(model)
+    check_router_loss(model)
+    check_dtypes(model, args)
+
+
+def check_router_loss(model: nn.Module) -> None:
+    """Refuse a mixture of experts whose config asks for the auxiliary loss of its routers.
+
+    The loss of the trainer is that of the answer tokens. Upstream would add the load balancing loss to it.
+
+    Raises:
+        ValueError: `output_router_logits` is set in a config.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> check_router_loss(tiny_unichart("test", image_size=64, window_size=4)[0])
+    """
+    for name, config in _configs(base_model(model).config):
+        if getattr(config, "output_router_logits", False):
+            raise ValueError(
+                f"{name}.output_router_logits=True asks for the auxiliary loss of the routers, which is not part of "
+                f"the loss here: set model.{name}.output_router_logits = False"
+            )
+
+
+def check_dtypes(model: nn.Module, args: ChartQATrainingArguments) -> None:
+    """Refuse dtypes in which the model or its training fails.
+
+    Raises:
+        ValueError: a trainable weight is in float16 and `fp16` is set, so that its gradients cannot be unscaled; or a
+            model is in float64 and its code is not made for that.
+
+    Example:
+        >>> check_dtypes(nn.Linear(2, 2), ChartQATrainingArguments(output_dir="out", report_to="none"))
+    """
+    family = getattr(getattr(base_model(model), "config", None), "model_type", None)
+    if family in _NOT_IN_FLOAT64 and base_model(model).dtype == torch.float64:
+        raise ValueError(
+            f"the code of {family} in transformers fails in float64: use dtype=torch.float32 or torch.bfloat16"
+        )
+    if not args.fp16:
+        return
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and weight.dtype == torch.float16:
+            raise ValueError(
+                f"{name} is trained in float16, and fp16=True cannot unscale its gradients: load the model with "
+                "dtype=torch.float32; fp16 then computes in 16 bits and updates in 32"
+            )
+
+
+def _configs(config: Any, name: str = "config") -> Iterator[tuple[str, Any]]:
+    """Yield a config and its nested ones, each with its name as an attribute of the model."""
+    yield name, config
+    for part in getattr(config, "sub_configs", {}):
+        inner = getattr(config, part, None)
+        if hasattr(inner, "sub_configs"):
+            yield from _configs(inner, f"{name}.{part}")
