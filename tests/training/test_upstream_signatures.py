@@ -24,12 +24,14 @@ OLDEST = "5.19"
 
 PRIVATE = {
     "_finish_current_push": {OLDEST: "self"},
+    "_get_grad_norm": {OLDEST: "self, model, grad_norm=None"},
     "_get_output_dir": {OLDEST: "self, trial"},
     "_hp_search_setup": {OLDEST: "self, trial"},
     "_init_training_state": {
         OLDEST: "self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial"
     },
     "_issue_warnings_after_load": {OLDEST: "self, load_result"},
+    "_load_optimizer_and_scheduler": {OLDEST: "self, checkpoint"},
     "_push_from_checkpoint": {OLDEST: "self, checkpoint_folder"},
     "_run_epoch": {
         OLDEST: "self, model, epoch, train_dataloader, steps_in_epoch, num_update_steps_per_epoch, trial, "
