@@ -160,7 +160,7 @@ class BadSteps(TrainerCallback):
         names = [] if model is None else _not_finite(model)
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            parts.append(f"Weights that were not finite before this step: {', '.join(names[:3])}{more}")
+            parts.append(f"Weights that are not finite: {', '.join(names[:3])}{more}")
         parts.append(_rows_text(step))
         last = last_checkpoint(self.args.output_dir)
         parts.append(
