@@ -304,7 +304,8 @@ class ChartQATrainer(Seq2SeqTrainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train as `Trainer.train` does; `resume_from_checkpoint=True` uses the newest complete checkpoint.
 
-        `scores` become those of the checkpoint, or empty.
+        `scores` become those of the checkpoint, or empty. SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 end the training after
+        its current step, with a checkpoint of it (see `StopOnSignal`); `enable_jit_checkpoint` adds nothing to that.
 
         Raises:
             ValueError: there is no complete checkpoint to resume from, it is damaged or lacks a state of the run (see

@@ -21,15 +21,19 @@ from chartqa_ft.training.signals import StopOnSignal, outlive_signals
 from ..support.common import ROOT, arguments, environment, trainer
 
 RUN = """
-import os, signal, sys
+import os, subprocess, sys, time
 from transformers import TrainerCallback
 from tests.support.common import drawn_charts, trainer
 
 class Send(TrainerCallback):
     def on_substep_end(self, args, state, control, **kwargs):
-        if state.global_step == 2:
-            target = 0 if "group" in sys.argv else os.getpid()
-            (os.killpg if "group" in sys.argv else os.kill)(target, int(sys.argv[2]))
+        if state.global_step != 2:
+            return
+        if "group" not in sys.argv:
+            os.kill(os.getpid(), int(sys.argv[2]))
+        else:  # from outside, to the workers too: a worker takes a signal of its parent for its regular end
+            subprocess.run(["/bin/sh", "-c", f"kill -{sys.argv[2]} -{os.getpgrp()}"])
+            time.sleep(1)
 
 settings = dict(max_steps=6, per_device_train_batch_size=2, gradient_accumulation_steps=2, logging_steps=1)
 settings.update(save_strategy="steps", save_steps=100, eval_strategy="steps", eval_steps=3)
