@@ -235,6 +235,20 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     """Maximum size of `chart_cache` in units of 10^9 bytes. The 18,317 charts of ChartQA's training split take about
     2.3 at 960 pixels, estimated from 24 charts of its test split."""
 
+    max_bad_steps: int = field(
+        default=0,
+        metadata={"help": "Steps with gradients of NaN or infinity that are skipped before the run stops."},
+    )
+    """Number of optimizer steps with gradients that are NaN or infinite which are skipped, without changing the
+    weights, before the run stops. 0 stops at the first. Overflows that fp16 loss scaling skips do not count."""
+
+    allow_inexact_resume: bool = field(
+        default=False,
+        metadata={"help": "Resume also without the optimizer's, the schedule's or the random state."},
+    )
+    """Resume also from a checkpoint that lacks the state of the optimizer, the schedule or the random generators, or
+    that another number of processes saved. The result then differs from that of an unbroken run."""
+
     write_predictions: bool = field(
         default=True, metadata={"help": "Write a file of predictions for every evaluation."}
     )

@@ -15,6 +15,7 @@ from ..batching.collator import ChartQACollator
 from ..batching.loader import chart_loader
 from .arguments import ChartQATrainingArguments
 from .checks import refuse_packing
+from .signals import outlive_signals
 
 
 def make_collators(
@@ -25,7 +26,6 @@ def make_collators(
     own_loss: bool,
     own_steps: bool,
     own_evaluation: bool = True,
-    log_rows: bool,
 ) -> dict[str, ChartQACollator]:
     """Return the collators of a trainer: `"train"`, `"eval"` and `"test"`, the last one for records without answers.
 
@@ -39,7 +39,6 @@ def make_collators(
             is, which then needs the processor's floats.
         own_evaluation: whether the trainer alone evaluates batches. A subclass's `prediction_step` may count on a
             chart per question.
-        log_rows: whether training batches should say which rows they hold.
 
     Raises:
         ValueError: an argument that would have no effect.
@@ -71,7 +70,7 @@ def make_collators(
             group_by_chart=group_train,
             random_padding="seeded" if pad else None,
             seed=args.seed,
-            keep_rows=log_rows and own_loss,
+            keep_rows=own_loss,  # a step that fails names them
             pack_questions=_packs_questions(adapter, args, model, grouped=group_train, own_loss=own_loss),
         ),
         "eval": make(keep_rows=True, group_by_chart=group_eval, allow_unanswered=True),
@@ -119,4 +118,5 @@ def make_loader(
         prefetch_factor=args.dataloader_prefetch_factor,
         multiprocessing_context=args.dataloader_multiprocessing_context,
         persistent_workers=training and args.dataloader_persistent_workers,
+        worker_init_fn=outlive_signals if training else None,
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback
 
-from ..evaluation.results import EvaluationResult, write_scores
 from ..models.lora import check_gradients
 from .saving import checkpoint_folder
 
@@ -41,7 +40,7 @@ class CountBatches(TrainerCallback):
 
 
 class AfterSave(TrainerCallback):
-    """Calls a function when a checkpoint is complete. It must be added after the callbacks that write checkpoints."""
+    """Calls a function when a checkpoint is complete."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self.call = call
@@ -70,19 +69,14 @@ class CheckUnusedLora(TrainerCallback):
         self.checked = True
 
 
-class SaveResults(TrainerCallback):
-    """Writes the results of a run's evaluations into its checkpoints, before they are marked as complete.
+class EndOfEpoch(TrainerCallback):
+    """Calls a function at the end of every epoch."""
 
-    Args:
-        results: returns step -> result.
-    """
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
 
-    def __init__(self, results: Callable[[], Mapping[int, EvaluationResult]]) -> None:
-        self.results = results
-
-    def on_save(self, args, state, control, **kwargs):
-        if args.should_save:
-            write_scores(self.results(), checkpoint_folder(args.output_dir, state.global_step), args.output_dir)
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.call()
 
 
 class FindBestCheckpoint(TrainerCallback):

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..files import read_json, write_json
+from ..files import read_json
+from .checkpoints import STATE_NAME, last_checkpoint, mark_checkpoint
 from .saving import checkpoint_folder
 
-logger = logging.getLogger(__name__)
+__all__ = ["RunningLoss", "last_checkpoint"]
 
-STATE_NAME = "chartqa_state.json"
-"""The file that is written last into a checkpoint, and so marks it as complete."""
 _ADVICE = "resume from another checkpoint"
-_STORED = ("window", "total", "epoch", "batches")
+_STORED = ("window", "total", "epoch", "batches", "run")
 
 
-class RunningLoss(TrainerCallback):
+class RunningLoss:
     """Sums the losses and the number of answer tokens since the last log and since the first step.
 
     Upstream reports the mean of batch means, on several ranks of each rank's own batches, and forgets the sum on
@@ -52,6 +48,17 @@ class RunningLoss(TrainerCallback):
         self.total = [0.0, 0.0]
         self.local: torch.Tensor | None = None
         self.epoch = self.batches = 0
+        self.run: str | None = None
+        """The identity of the run, the same after every resume."""
+        self._before_step: torch.Tensor | None = None
+
+    def begin_step(self) -> None:
+        """Remember the sums before an optimizer step, for `discard_step`."""
+        self._before_step = self.local
+
+    def discard_step(self) -> None:
+        """Leave out what was added since `begin_step`: the weights were not updated by it."""
+        self.local = self._before_step
 
     def add(self, loss_sum: torch.Tensor, tokens: torch.Tensor) -> None:
         """Add one batch of this rank: the sum over its answer tokens in nats (0-d), and their number (0-d)."""
@@ -86,15 +93,26 @@ class RunningLoss(TrainerCallback):
         self.synchronize()
         return _mean(self.total)
 
-    def on_epoch_end(self, args, state, control, **kwargs):
+    def end_epoch(self) -> None:
+        """Count an epoch that has ended."""
         self.epoch, self.batches = self.epoch + 1, 0
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args: Any, state: Any, control: Any, *, folder: Path | None = None, **kwargs: Any) -> None:
+        """Mark a checkpoint as complete, with the sums: after all that writes into it. Every rank must call it.
+
+        Args:
+            args: the arguments of the trainer.
+            state: its state.
+            control: its control, unused.
+            folder: the checkpoint; `None` for that of this step in `args.output_dir`.
+            kwargs: unused.
+        """
         self.synchronize()
         self.accelerator.wait_for_everyone()
         if args.should_save:
-            folder = checkpoint_folder(args.output_dir, state.global_step)
-            write_json(folder / STATE_NAME, {name: getattr(self, name) for name in _STORED}, indent=None)
+            stored = {name: getattr(self, name) for name in _STORED}
+            stored.update(step=state.global_step, world_size=args.world_size)
+            mark_checkpoint(folder or checkpoint_folder(args.output_dir, state.global_step), stored)
 
     def restore(self, checkpoint: str | Path | None) -> None:
         """Continue from the sums of a checkpoint, or from zero if it has none (it was written by another trainer).
@@ -118,29 +136,3 @@ class RunningLoss(TrainerCallback):
 
 def _mean(sums: list[float]) -> float:
     return sums[0] / max(sums[1], 1.0)
-
-
-def last_checkpoint(output_dir: str | Path) -> str | None:
-    """Return the newest complete checkpoint in a folder, or `None`.
-
-    A process that was killed while saving leaves an incomplete checkpoint. Those are skipped with a warning.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> last_checkpoint(folder) is None
-        True
-        >>> _ = write_json(folder / "checkpoint-20" / "chartqa_state.json", {})
-        >>> Path(last_checkpoint(folder)).name
-        'checkpoint-20'
-    """
-    numbered = [
-        (int(path.name.rpartition("-")[2]), path)
-        for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-        if path.is_dir() and path.name.rpartition("-")[2].isdecimal()
-    ]
-    for _, path in sorted(numbered, reverse=True):
-        if (path / STATE_NAME).is_file():
-            return str(path)
-        logger.warning("%s was not written to its end: resuming from an earlier checkpoint. You can delete it.", path)
-    return None

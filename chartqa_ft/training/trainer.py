@@ -25,13 +25,15 @@ from ..adapters.pixels import unchanged
 from ..batching.collator import ChartQACollator
 from ..batching.records import as_records, has_answers, is_stream
 from ..evaluation.report import find_predictions
-from ..evaluation.results import EvaluationResult
+from ..evaluation.results import EvaluationResult, write_scores
 from ..models.restoring import restore_weights
 from . import family_checks, schedule_checks  # noqa: F401  (they register checks)
 from .arguments import ChartQATrainingArguments
+from .bad_steps import BadSteps, never_best
 from .batches import make_collators, make_loader
-from .callbacks import AfterSave, CheckUnusedLora, CountBatches, FindBestCheckpoint, SaveResults, SetEpoch
+from .callbacks import AfterSave, CheckUnusedLora, CountBatches, EndOfEpoch, FindBestCheckpoint, SetEpoch
 from .check import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
+from .checkpoints import begin_checkpoint
 from .checks import check_data_sets, check_trainable, check_trainer
 from .copying import own_copy
 from .describing import describe_model
@@ -43,10 +45,12 @@ from .optimizer_checks import optimizer_findings
 from .preparing import first_model, prepare_model
 from .progress import SHORT, chart_cost
 from .pushing import HubPusher
-from .running_loss import RunningLoss, last_checkpoint
-from .saving import CheckpointSaver
+from .resuming import CheckpointChooser, naming_checkpoint
+from .running_loss import RunningLoss
+from .saving import CheckpointSaver, checkpoint_folder
 from .schedule_checks import as_choice, settle_warmup
 from .search import check_trial, search_objective
+from .signals import StopOnSignal
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +149,9 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.running_loss = RunningLoss(self.accelerator)
         self.evaluator = Evaluator(self.adapter, args, self.accelerator, self.answer_loss, settings)
         self.saver = CheckpointSaver(self.adapter, args, self.accelerator)
+        self.chooser = CheckpointChooser(args, self.accelerator)
+        self.bad_steps = BadSteps(args, self.accelerator, self.running_loss)
+        self.stop_on_signal = StopOnSignal(args, self.accelerator)
         self.own_parts = {
             "args": args,
             "data_collator": self._collators["train"],
@@ -163,9 +170,10 @@ class ChartQATrainer(Seq2SeqTrainer):
         self._set_epoch = SetEpoch()
         for callback in (
             *([CountBatches(self.running_loss.count_batch)] if self.own_loss else []),
-            SaveResults(lambda: self.scores),
             FindBestCheckpoint(),
-            self.running_loss,  # its file marks a checkpoint as complete: after all that writes into checkpoints
+            EndOfEpoch(self.running_loss.end_epoch),
+            self.stop_on_signal,
+            self.bad_steps,  # after all that decides about a step
             AfterSave(self._push_saved),
             self._set_epoch,
             *([CheckUnusedLora()] if self._kind == "lora" else []),
@@ -174,6 +182,10 @@ class ChartQATrainer(Seq2SeqTrainer):
         for callback in [callback for callback in self.callback_handler.callbacks if type(callback) in SHORT]:
             self.remove_callback(callback)
             self.add_callback(SHORT[type(callback)])
+        for callback in list(self.callback_handler.callbacks):
+            if type(callback).__name__ == "JITCheckpointCallback":  # enable_jit_checkpoint: StopOnSignal does that
+                callback.on_train_end(self.args, self.state, self.control)  # restores the handler of SIGTERM
+                self.remove_callback(callback)
 
     # ------------------------------------------------------------------ checks
     def check(self, call: Call | None = None, records: Any = None) -> CheckResult:
@@ -246,7 +258,6 @@ class ChartQATrainer(Seq2SeqTrainer):
             own_loss=not self.own_loss,
             own_steps=unchanged(self, ("compute_loss", "prediction_step")),
             own_evaluation=not replaces_step(self),
-            log_rows=logger.isEnabledFor(logging.DEBUG),
         )
 
     def _loader(self, records: Any, name: str, *, training: bool) -> DataLoader:
@@ -275,6 +286,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         losses, outputs = self.answer_loss(model, inputs)
         if model.training:
             self.running_loss.add(losses.sum(), torch.tensor(losses.numel(), device=losses.device))
+            self.bad_steps.add(inputs.get("rows", ()), losses.sum())
             if logger.isEnabledFor(logging.DEBUG) and "rows" in inputs:
                 rows = [row["index"] for row in inputs["rows"]]
                 logger.debug("step %d rank %d rows %s", self.state.global_step, self.args.process_index, rows)
@@ -293,27 +305,31 @@ class ChartQATrainer(Seq2SeqTrainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train as `Trainer.train` does; `resume_from_checkpoint=True` uses the newest complete checkpoint.
 
-        `scores` become those of the checkpoint, or empty.
+        `scores` become those of the checkpoint, or empty. SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 end the training after
+        its current step, with a checkpoint of it (see `StopOnSignal`); `enable_jit_checkpoint` adds nothing to that.
 
         Raises:
-            ValueError: there is no complete checkpoint to resume from, or no weight is trainable.
+            ValueError: there is no complete checkpoint to resume from, it is damaged or lacks a state of the run (see
+                `allow_inexact_resume`), or no weight is trainable.
+            DivergedError: the loss or the gradients are NaN or infinite (see `max_bad_steps`).
         """
         if resume_from_checkpoint is None and not (args or kwargs.get("trial")):
             resume_from_checkpoint = as_choice(self.args.resume_from_checkpoint)
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_checkpoint(self.args.output_dir)
-            if resume_from_checkpoint is None:
-                raise ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
-        checkpoint = resume_from_checkpoint or None
+        checkpoint = self.chooser.choose(resume_from_checkpoint)
         if self.model_init is None:
             self._check_training()
         if self.train_dataset is not None and self.is_world_process_zero():
             say = logger.info if self.args.disable_tqdm else print
             say(chart_cost(self.adapter, self.train_dataset))
         self.running_loss.restore(checkpoint)
+        self.running_loss.run = self.chooser.begin_run(checkpoint)
         self.evaluator.restore(checkpoint, self.eval_dataset)
         self.best_weights_step = None
-        output = super().train(checkpoint, *args, **kwargs)
+        try:
+            with self.stop_on_signal.handled():
+                output = super().train(checkpoint, *args, **kwargs)
+        finally:
+            self.is_in_train = False  # also after an error
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self.best_weights_step = self.state.best_global_step
         return output._replace(training_loss=output.metrics["train_loss"])
@@ -354,6 +370,17 @@ class ChartQATrainer(Seq2SeqTrainer):
     def _restore(self, checkpoint: str | None) -> None:
         if checkpoint is not None and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             restore_weights(self.model, checkpoint)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        # No callback gets the gradient norm, which says before the optimizer's step whether all is finite.
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.bad_steps.gradient_norm(norm, model, self.state)
+        return norm
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # Upstream's errors about damaged files do not say in which checkpoint they are.
+        with naming_checkpoint(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # Upstream warns of weights that are tied, and of those that _restore loads.
@@ -403,7 +430,14 @@ class ChartQATrainer(Seq2SeqTrainer):
             self.args.output_dir = super()._get_output_dir(trial)
             self._collators = self._make_collators(self.args, self.model)
             self.data_collator = self.own_parts["data_collator"] = self._collators["train"]
-            for part in (self.running_loss, self.evaluator, self.saver):
+            for part in (
+                self.running_loss,
+                self.evaluator,
+                self.saver,
+                self.chooser,
+                self.bad_steps,
+                self.stop_on_signal,
+            ):
                 part.accelerator = self.accelerator
         if self.model_init is not None:  # the model and the arguments of a run are known only here
             self._check_training()
@@ -453,7 +487,7 @@ class ChartQATrainer(Seq2SeqTrainer):
                 eval_dataset=self.eval_dataset,
                 predictions=self._predictions_file(metric_key_prefix),
             )
-        return metrics
+        return never_best(metrics, self.args) if self.is_in_train else metrics
 
     def predict(
         self,
@@ -552,11 +586,19 @@ class ChartQATrainer(Seq2SeqTrainer):
         else:
             super()._save(output_dir, state_dict)
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        # Optimizer states are written after the model and are larger: upstream's error on a full disk does not say
-        # that this checkpoint is incomplete and earlier ones are not.
-        with self.saver.writing_checkpoint(self.state.global_step):
-            super()._save_checkpoint(*args, **kwargs)
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        # Upstream marks no checkpoint as complete, also when it saves without on_save, and saves weights of NaN. Its
+        # error on a full disk does not say that this checkpoint is incomplete and earlier ones are not.
+        step = self.state.global_step
+        folder = checkpoint_folder(self._get_output_dir(trial), step)
+        self.bad_steps.check_weights(self.model, step)
+        with self.stop_on_signal.timed_save(), self.saver.writing_checkpoint(step):
+            if self.args.should_save:
+                begin_checkpoint(folder)
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                write_scores(self.scores, folder, self.args.output_dir)
+            self.running_loss.on_save(self.args, self.state, self.control, folder=folder)
 
     # ------------------------------------------------------------------ pushing
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from chartqa_ft.evaluation.results import EvaluationResult, read_scores
-from chartqa_ft.training.callbacks import FindBestCheckpoint, SaveResults, SetEpoch
-
-RESULT = EvaluationResult(step=1, prefix="eval_", metrics={"eval_n": 1.0}, decoding={"num_beams": 1})
-
-
-def test_one_process_writes_the_results(tmp_path):
-    (tmp_path / "checkpoint-1").mkdir()
-    callback, state = SaveResults(lambda: {1: RESULT}), SimpleNamespace(global_step=1)
-    for writes in (False, True):
-        callback.on_save(SimpleNamespace(should_save=writes, output_dir=str(tmp_path)), state, None)
-        assert read_scores(tmp_path / "checkpoint-1", tmp_path) == ({1: RESULT} if writes else {})
+from chartqa_ft.training.callbacks import FindBestCheckpoint, SetEpoch
 
 
 def test_the_best_checkpoint_is_found_only_where_it_is(tmp_path):

@@ -222,7 +222,7 @@ def test_without_a_complete_checkpoint_the_script_says_so_and_starts(tmp_path, c
     line = as_command_line({**settings, "max_steps": 1, "dataloader_num_workers": 0, "log_level": "info"})
     example(FINETUNE).main([*line, "--resume_from_checkpoint", "last"])
     assert f"{output / 'checkpoint-8'} was not written to its end" in caplog.text
-    assert f"{output} holds no complete checkpoint: starting from the beginning" in caplog.text
+    assert f"{output} contains no complete checkpoint: training starts at step 0" in caplog.text
     assert len(answers(output)) == 4
     with pytest.raises(ValueError, match=r"no complete checkpoint in .*: start without resuming"):
         train(tmp_path / "empty", resume=True)

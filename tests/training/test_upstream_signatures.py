@@ -24,6 +24,7 @@ OLDEST = "5.19"
 
 PRIVATE = {
     "_finish_current_push": {OLDEST: "self"},
+    "_get_grad_norm": {OLDEST: "self, model, grad_norm=None"},
     "_get_output_dir": {OLDEST: "self, trial"},
     "_hp_search_setup": {OLDEST: "self, trial"},
     "_init_training_state": {
@@ -32,6 +33,7 @@ PRIVATE = {
     "_issue_warnings_after_load": {OLDEST: "self, load_result"},
     "_load_best_model": {OLDEST: "self"},
     "_load_from_checkpoint": {OLDEST: "self, resume_from_checkpoint, model=None"},
+    "_load_optimizer_and_scheduler": {OLDEST: "self, checkpoint"},
     "_push_from_checkpoint": {OLDEST: "self, checkpoint_folder"},
     "_run_epoch": {
         OLDEST: "self, model, epoch, train_dataloader, steps_in_epoch, num_update_steps_per_epoch, trial, "

@@ -1,0 +1,185 @@
+"""SIGTERM, SIGINT and SIGUSR1 end a training after a step, with a checkpoint from which it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from transformers import TrainerCallback
+
+from chartqa_ft.training.checkpoints import last_checkpoint
+from chartqa_ft.training.signals import StopOnSignal, outlive_signals
+
+from ..support.common import ROOT, arguments, environment, trainer
+
+RUN = """
+import os, subprocess, sys, time
+from transformers import TrainerCallback
+from tests.support.common import drawn_charts, trainer
+
+class Send(TrainerCallback):
+    def on_substep_end(self, args, state, control, **kwargs):
+        if state.global_step != 2:
+            return
+        if "group" not in sys.argv:
+            os.kill(os.getpid(), int(sys.argv[2]))
+        else:  # from outside, to the workers too: a worker takes a signal of its parent for its regular end
+            subprocess.run(["/bin/sh", "-c", f"kill -{sys.argv[2]} -{os.getpgrp()}"])
+            time.sleep(1)
+
+settings = dict(max_steps=6, per_device_train_batch_size=2, gradient_accumulation_steps=2, logging_steps=1)
+settings.update(save_strategy="steps", save_steps=100, eval_strategy="steps", eval_steps=3)
+settings.update(enable_jit_checkpoint="jit" in sys.argv, dataloader_num_workers=2 * ("group" in sys.argv))
+trainer(sys.argv[1], callbacks=[Send()], eval_dataset=drawn_charts().select(range(2)), **settings).train()
+print("not reached")
+"""
+
+
+def run(folder: Path, number: int, *how: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", RUN, str(folder), str(int(number)), *how]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(), cwd=ROOT, check=False, start_new_session=True
+    )
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> bytes:
+    folder = tmp_path_factory.mktemp("unbroken")
+    settings = {"max_steps": 6, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    made = trainer(folder, save_strategy="steps", save_steps=6, **settings)
+    made.train()
+    return (folder / "checkpoint-6" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (signal.SIGTERM, ""),
+        (signal.SIGINT, ""),
+        (signal.SIGUSR1, ""),
+        (signal.SIGTERM, "jit"),
+        (signal.SIGTERM, "group"),
+    ],
+)
+def test_a_signal_saves_the_step_and_ends_the_process(tmp_path, unbroken, number, how):
+    done = run(tmp_path, number, how)
+    assert done.returncode == -number, done.stderr[-3000:]
+    assert "not reached" not in done.stdout
+    folder = tmp_path / "checkpoint-3"
+    line = f"{signal.Signals(number).name}: training stopped after step 3, which is saved in {folder}: go on with "
+    assert done.stderr.count(line) == 1
+    assert last_checkpoint(tmp_path) == str(folder)
+    state = json.loads((folder / "trainer_state.json").read_text())
+    assert not any("eval_loss" in entry for entry in state["log_history"]), "no evaluation delays the save"
+    settings = {"max_steps": 6, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    trainer(tmp_path, save_strategy="steps", save_steps=6, **settings).train(resume_from_checkpoint=True)
+    assert (tmp_path / "checkpoint-6" / "model.safetensors").read_bytes() == unbroken
+    shutil.rmtree(tmp_path)
+
+
+# ---------------------------------------------------------------------- in this process
+class Handlers(TrainerCallback):
+    """Keeps the handlers that are set during a step."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.seen = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+
+
+def test_handlers_are_set_during_training_only(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    handlers = Handlers()
+    made = trainer(tmp_path, callbacks=[handlers], enable_jit_checkpoint=True)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
+    made.train()
+    assert {handler.__func__ for handler in handlers.seen.values()} == {StopOnSignal._note}
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
+
+
+def test_handlers_are_restored_after_an_error(tmp_path):
+    class Fail(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            raise KeyError("own")
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyError, match="own"):
+        trainer(tmp_path, callbacks=[Fail()]).train()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_handlers_of_the_program_and_ignored_signals_are_left_alone(tmp_path):
+    handlers = Handlers()
+    own = lambda number, frame: None  # noqa: E731
+    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    signal.signal(signal.SIGTERM, own)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        trainer(tmp_path, callbacks=[handlers]).train()
+        assert handlers.seen[signal.SIGTERM] is own
+        assert handlers.seen[signal.SIGUSR1] is signal.SIG_IGN
+        assert handlers.seen[signal.SIGINT].__func__ is StopOnSignal._note
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def test_a_training_in_another_thread_has_no_handlers(tmp_path):
+    handlers = Handlers()
+    made = trainer(tmp_path, callbacks=[handlers])
+    thread = threading.Thread(target=made.train)
+    thread.start()
+    thread.join()
+    assert handlers.seen[signal.SIGTERM] == signal.SIG_DFL
+    assert made.state.global_step == 1
+
+
+def test_a_repeat_is_the_same_signal_and_a_later_one_ends_at_once(tmp_path, monkeypatch):
+    killed, now = [], [100.0]
+    monkeypatch.setattr("chartqa_ft.training.signals.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("chartqa_ft.training.signals.os.kill", lambda pid, number: killed.append((pid, number)))
+    old = signal.getsignal(signal.SIGUSR1)
+    stop = StopOnSignal(arguments(tmp_path), None)
+    try:
+        for seconds, expected in ((100.0, []), (104.9, []), (105.1, [(os.getpid(), signal.SIGUSR1)])):
+            now[0] = seconds
+            stop._note(signal.SIGUSR1, None)
+            assert killed == expected
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+    assert stop.received == signal.SIGUSR1
+
+
+def test_a_step_and_a_save_that_take_too_long_are_warned_of_once(tmp_path, monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr("chartqa_ft.training.signals.time.monotonic", lambda: now[0])
+    stop = StopOnSignal(arguments(tmp_path), None)
+    for save_seconds in (9.0, 12.0, 12.0):
+        stop.on_step_begin(None, None, None)
+        now[0] += 20.0
+        stop.on_step_end(stop.args, SimpleNamespace(global_step=1), None)
+        with stop.timed_save():
+            now[0] += save_seconds
+    assert ["take 32 seconds" in message for message in caplog.messages] == [True]
+
+
+def test_workers_outlive_signals_for_a_while(monkeypatch):
+    alarms = []
+    monkeypatch.setattr(signal, "alarm", alarms.append)
+    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    try:
+        outlive_signals(0)
+        for number in old:
+            os.kill(os.getpid(), number)
+        assert alarms == [60]
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
