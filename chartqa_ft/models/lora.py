@@ -6,14 +6,17 @@ import copy
 import logging
 import re
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from ..adapters import base_model
+from ..adapters.argument_checks import check_model, check_switch
 from ..adapters.vocabulary import declare_tying
 from .lora_targets import as_pattern, block_linears
 from .origin import revision_of
+from .peft_values import check_peft_names, check_peft_values
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftConfig
@@ -56,7 +59,9 @@ def default_lora_config(
             `target_modules="all-linear"`). Use `check_gradients` to find `target_modules` that are not used.
 
     Raises:
-        ValueError: The model already has PEFT weights; no blocks were found (pass `target_modules`); or a new token is
+        TypeError: `model` is no model of transformers, or a setting has another type.
+        ValueError: A setting is out of range or names a module that the model does not have; the model already has
+            PEFT weights; no blocks were found (pass `target_modules`); or a new token is
             not in the vocabulary or has no embedding yet.
 
     Example:
@@ -70,6 +75,8 @@ def default_lora_config(
 
     if getattr(model, "peft_config", None):
         raise ValueError("this model already has PEFT weights: make the config from the base model")
+    check_model(model)
+    check_switch("vision", vision)
     model = base_model(model)
     settings: dict[str, Any] = {"r": RANK, "lora_alpha": ALPHA, "lora_dropout": DROPOUT}
     settings |= {"revision": revision_of(model), **overrides}
@@ -78,7 +85,10 @@ def default_lora_config(
     if new_tokens and "trainable_token_indices" not in overrides:
         declare_tying(model)
         settings["trainable_token_indices"] = _token_rows(model, _token_ids(model, new_tokens, processor))
-    return LoraConfig(**settings)
+    config = LoraConfig(**settings)
+    check_peft_values(config, where="LoraConfig")
+    check_peft_names(model, config, where="LoraConfig")
+    return config
 
 
 def add_peft(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
@@ -104,6 +114,8 @@ def add_peft(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
             "peft_config= was given for a model that already has PEFT weights: leave it out to continue training "
             "those, or load the checkpoint with merge=True to train new ones on top"
         )
+    check_peft_values(peft_config)
+    check_peft_names(base_model(model), peft_config)
     if (revision := revision_of(model)) is not None:
         peft_config = copy.copy(peft_config)
         peft_config.revision = revision
@@ -169,6 +181,8 @@ def _token_ids(model: nn.Module, tokens: Sequence[int | str], processor: Any) ->
         if processor is None:
             raise ValueError("new_tokens has names: pass processor=..., or the ids that add_tokens returned")
         vocabulary = getattr(processor, "tokenizer", processor).get_vocab()
+    if wrong := [token for token in tokens if not isinstance(token, (str, Integral)) or isinstance(token, bool)]:
+        raise ValueError(f"new_tokens must be token ids (int) or names (str), got {wrong}")
     unknown = [token for token in tokens if isinstance(token, str) and token not in vocabulary]
     if unknown:
         raise ValueError(f"{unknown} is not in the vocabulary: call add_tokens(model, processor, {unknown}) first")
