@@ -110,7 +110,7 @@ def check_count(name: str, value: Any, *, least: int = 1, or_none: bool = False)
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(expected)
     if value < least:
-        raise ValueError(expected)
+        raise ValueError(f"{name} must be at least {least}, got {value}")
     return int(value)
 
 

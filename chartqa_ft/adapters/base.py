@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 
-from ..images.check import check_pixels
+from ..images.check import ImageShapeError, check_pixels
 from ..images.opening import open_image
 from ..images.rgb import to_rgb
 from .argument_checks import check_count, check_model, check_processor, check_prompt
@@ -376,6 +376,12 @@ class Adapter(TextSide, ABC):
             opened = open_image(image)
             check_pixels(opened, max_pixels=None)  # before they are decoded
             return to_rgb(opened)
+        except ImageShapeError as error:
+            width, height = opened.size
+            raise ValueError(
+                f"{describe(example)}: the processor takes no image of {width} x {height} pixels with this question "
+                f"({error})"
+            ) from error
         except (OSError, SyntaxError, TypeError, ValueError) as error:
             raise ValueError(f"{describe(example)}: the image cannot be decoded ({error})") from error
 

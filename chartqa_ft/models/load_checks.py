@@ -32,7 +32,8 @@ def check_load_arguments(
         >>> check_load_arguments(".", revision="main", prompt=None, compat=None, merge=False)
         Traceback (most recent call last):
         ...
-        ValueError: revision='main' selects a version of a model on the Hub, and . is a local folder: leave revision out
+        ValueError: revision='main' selects a version of a model on the Hub, and . is a local folder: leave revision \
+out
     """
     if not isinstance(path_or_repo, (str, Path)):
         raise TypeError(
@@ -131,8 +132,8 @@ again, or use an earlier one
     if bad:
         count = f"{len(bad)} weights are" if len(bad) > 1 else "1 weight is"
         raise ValueError(
-            f"{folder}: {count} not finite (NaN or infinity), such as {bad[0]}: fetch or save the checkpoint again, or "
-            "use an earlier one"
+            f"{folder}: {count} not finite (NaN or infinity), such as {bad[0]}: fetch or save the checkpoint "
+            "again, or use an earlier one"
         )
 
 

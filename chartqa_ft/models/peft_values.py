@@ -1,4 +1,4 @@
-"""Check the numbers and the names in a PEFT configuration: PEFT ignores names that match nothing, and uses any number."""
+"""Check the numbers and the names in a PEFT configuration. PEFT uses any number, and ignores names without a match."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _are_names(names: Any) -> bool:
 
 
 def check_peft_names(model: nn.Module, config: Any, *, where: str = "peft_config", strict: bool = True) -> None:
-    """Check that each name in a configuration matches a module of the model, and each token id a row of the embeddings.
+    """Check that each name in a configuration matches a module of the model, and each token id an embedding.
 
     PEFT raises an error only if no entry of `target_modules` matches. It ignores the other names without a match.
 
