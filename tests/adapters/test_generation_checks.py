@@ -64,7 +64,6 @@ def test_neutral_and_right_settings_are_used(world):
     for neutral in ({"temperature": 1.0}, {"top_k": 50}, {"top_p": None}, {"min_new_tokens": 0}, {"do_sample": False}):
         assert torch.equal(generate(world, **neutral), usual), neutral
     assert torch.equal(generate(world, max_new_tokens=np.int64(3), num_beams=np.int64(1)), usual)
-    model, adapter, _ = world
     processors = LogitsProcessorList([MinNewTokensLengthLogitsProcessor(0, 2, 2)])
     assert generate(world, logits_processor=processors).shape == (1, 3)
     torch.manual_seed(0)

@@ -133,7 +133,7 @@ def test_weights_that_need_no_check():
     check_finite("out", [("a", torch.zeros(2, device="meta")), ("b", torch.zeros(0)), ("c", torch.ones(2).bool())])
     largest = torch.full((4,), torch.finfo(torch.float16).max, dtype=torch.float16)
     check_finite("out", [("a", largest), ("b", -largest)])
-    with pytest.raises(ValueError, match="2 weights are not finite .*such as a:"):
+    with pytest.raises(ValueError, match=r"2 weights are not finite .*such as a:"):
         check_finite("out", [("a", largest * 2), ("b", torch.tensor([float("nan")]).bfloat16())])
 
 
