@@ -185,7 +185,7 @@ def _check_token_rows(model: nn.Module, indices: Any, where: str) -> None:
         if not found:
             raise ValueError(f"{where}: trainable_token_indices names {layer!r}, which is no module of the model")
         rows = min(module.weight.shape[0] for module in found if hasattr(module, "weight"))
-        wrong = [i for i in ids if not isinstance(i, Integral) or isinstance(i, bool) or not 0 <= i < rows]
+        wrong = [i for i in ids if not isinstance(i, Integral) or isinstance(i, bool) or not 0 <= int(i) < rows]
         if wrong:
             raise ValueError(
                 f"{where}: trainable_token_indices has {wrong}, which are no token ids of the {rows} rows of "

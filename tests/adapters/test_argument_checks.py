@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig
 
-from chartqa_ft import adapter_for, add_tokens
+from chartqa_ft import adapter_for
 from chartqa_ft.adapters.argument_checks import check_count, check_model, check_processor, check_records, check_switch
 
 from ..support.common import tiny
@@ -122,9 +122,3 @@ def test_shapes_are_refused_before_pixels_are_decoded(parts, tmp_path):
         with pytest.raises(ValueError, match=r"question='How much\?'.*takes no image of .* shape beyond 50:1"):
             adapter.encode([record(image=image)])
     adapter.encode([record(image=Image.new("RGB", (50, 1)))])
-
-
-def test_tokens_that_are_no_names(parts):
-    for wrong in ([""], None, [None], ["<a>", 5]):
-        with pytest.raises(TypeError, match="tokens must be a list of strings"):
-            add_tokens(*parts, wrong)
