@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 
+from ..images.check import ImageShapeError, check_pixels
 from ..images.opening import open_image
 from ..images.rgb import to_rgb
-from .generation_settings import answer_config, split_settings
+from .argument_checks import check_count, check_model, check_processor, check_prompt
+from .generation_settings import answer_config, check_lengths, split_settings
 from .prompts import CHAT_PROMPT, PROMPTS
 from .renamed import RenamedAttribute, translates_argument, update_subclass
 from .sharing.encoded_rows import EncodedRow
@@ -28,6 +30,9 @@ ANSWER_TOKENS = 128
 """Number of tokens that a prompt leaves free for its answer (at most a quarter of the longest sequence)."""
 
 NO_LIMIT = 10**9
+
+MAX_COLUMNS = 2**16
+"""Longest `max_new_tokens` up to which `generate` pads its result to that length."""
 
 PaddingOffset = Callable[[int, int], tuple[int, int]]
 """Function (free rows, free columns) -> (top, left), in pixels: the offset of a chart on its canvas."""
@@ -99,15 +104,13 @@ class Adapter(TextSide, ABC):
     ):
         if on_long_answer not in ("raise", "warn"):
             raise ValueError(f"on_long_answer must be 'raise' or 'warn', got {on_long_answer!r}")
+        check_model(model)
+        check_processor(processor)
         self.processor = processor
-        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.tokenizer = processor.tokenizer
         if prompt is None:
             prompt = self.default_prompt or PROMPTS.get(base_model(model).config.model_type, self.other_prompt)
-        self.prompt = prompt
-        if "{question}" not in self.prompt:
-            raise ValueError(
-                f"the prompt {self.prompt!r} has no field {{question}}, so the model would never see the question"
-            )
+        self.prompt = check_prompt(prompt)
         self.on_long_answer = on_long_answer
         self.cut_answers = 0
         generation_config = model.generation_config
@@ -127,7 +130,7 @@ class Adapter(TextSide, ABC):
         added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
         special = {*getattr(self.tokenizer, "all_special_tokens", ()), *(t.content for t in added if t.special)}
         self.control_tokens: set[str] = special - {getattr(self.tokenizer, "unk_token", None), ""}
-        self.max_length = max_length
+        self.max_length = None if max_length is None else check_count("max_length", max_length, or_none=True)
         self.positions: int = NO_LIMIT
         """Number of positions that the model has embeddings for; `setup` of a family reads it."""
         self.limit = max_length or NO_LIMIT
@@ -200,11 +203,13 @@ class Adapter(TextSide, ABC):
 
         Returns:
             Ids of the answers without prompts, int64 of shape (rows, max_new_tokens), padded on the right with
-            `pad_token_id`.
+            `pad_token_id`. If `max_new_tokens` is more than the model has positions for, the length is that of the
+            longest answer.
 
         Raises:
-            TypeError: An argument is neither a field of the generation config nor an argument of `model.generate`.
-            ValueError: An argument would change what is returned, or is set by this method.
+            TypeError: An argument is neither a field of the generation config nor an argument of `model.generate`, or
+                has another type than that takes.
+            ValueError: An argument would change what is returned, is set by this method, or would have no effect.
 
         Example:
             >>> from PIL import Image
@@ -216,7 +221,9 @@ class Adapter(TextSide, ABC):
             >>> adapter.generate(model.eval(), batch, max_new_tokens=4).shape
             torch.Size([1, 4])
         """
+        check_model(model)
         model = base_model(model)
+        max_new_tokens, num_beams = check_lengths(max_new_tokens, num_beams, kwargs)
         settings, arguments = split_settings(model, kwargs)
         answers: list[tuple[torch.LongTensor, torch.LongTensor]] = []
         if self.shares_vision:
@@ -230,6 +237,8 @@ class Adapter(TextSide, ABC):
                 calls = self.call_arguments(model, cast_charts(prompts, model), config, arguments)
                 answers.append((rows, model.generate(generation_config=config, **calls)[:, length:]))
         first = answers[0][1]
+        if max_new_tokens > min(self.positions, MAX_COLUMNS):  # no answer can be that long: do not allocate it
+            max_new_tokens = max(ids.shape[1] for _, ids in answers)
         padded = first.new_full((sum(len(rows) for rows, _ in answers), max_new_tokens), self.pad_token_id)
         for rows, ids in answers:
             padded[rows, : ids.shape[1]] = self.padded(ids)
@@ -364,7 +373,15 @@ class Adapter(TextSide, ABC):
         if image is None:
             raise ValueError(f"{describe(example)} has no image")
         try:
-            return to_rgb(open_image(image))
+            opened = open_image(image)
+            check_pixels(opened, max_pixels=None)  # before they are decoded
+            return to_rgb(opened)
+        except ImageShapeError as error:
+            width, height = opened.size
+            raise ValueError(
+                f"{describe(example)}: the processor takes no image of {width} x {height} pixels with this question "
+                f"({error})"
+            ) from error
         except (OSError, SyntaxError, TypeError, ValueError) as error:
             raise ValueError(f"{describe(example)}: the image cannot be decoded ({error})") from error
 

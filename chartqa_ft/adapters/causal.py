@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from .argument_checks import check_records
 from .base import ANSWER_TOKENS, NO_LIMIT, Adapter
 from .image_cost import image_kwargs
 from .sharing.packing import attention_of, can_pack, image_entries, pack_questions
@@ -197,6 +198,7 @@ class Causal(Adapter):
         return {key: value for key, value in batch.items() if key in self.forward_names}
 
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
+        check_records(examples)
         batch = self.prompts(examples)
         mask = batch["attention_mask"].bool()
         per_token = self.per_token(batch, mask)

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..images.resizing import canvas_of
 from . import compat
+from .argument_checks import check_records
 from .base import ANSWER_TOKENS, NO_LIMIT, PaddingOffset
 from .cache_name import CACHE
 from .pixels import RawCharts
@@ -109,6 +110,7 @@ class DecoderPrompt(RawCharts):
         self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True
     ) -> dict[str, torch.Tensor]:
         """Return the row tensors of a batch; see the class."""
+        check_records(examples)
         prompts, answers = self.rows(examples, with_answers)
         if not with_answers:
             mask = pad_rows([[1] * len(prompt) for prompt in prompts], 0)

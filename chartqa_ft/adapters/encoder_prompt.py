@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .argument_checks import check_records
 from .base import NO_LIMIT, Adapter
 from .image_cost import image_kwargs
 from .sharing.vision import share_vision
@@ -70,6 +71,7 @@ class EncoderPrompt(Adapter):
         )
 
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
+        check_records(examples)
         for example in examples:
             self.check_question(example)
         rows = self.answer_tensors(examples) if with_answers else {}

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 from transformers import GenerationConfig, GenerationMixin
 
+from .argument_checks import check_count, check_switch
+
 OWN_ARGUMENTS = ("max_length", "num_return_sequences", "return_dict_in_generate", "generation_config", "inputs")
 """Arguments of `model.generate` that would change the shape or the type of its result."""
 
@@ -36,8 +38,38 @@ _SAMPLING: dict[str, tuple[float | None, ...]] = {
     "top_k": (None, 0),
     "min_p": (None, 0.0),
     "typical_p": (None, 1.0),
+    "top_h": (None,),
+    "epsilon_cutoff": (None, 0.0),
+    "eta_cutoff": (None, 0.0),
 }
 """Settings that only sampling reads, with the values that change nothing."""
+
+
+def check_lengths(max_new_tokens: Any, num_beams: Any, settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Return `max_new_tokens` and `num_beams` as ints, after checking them and the `min_new_tokens` beside them.
+
+    Args:
+        max_new_tokens: longest answer in tokens.
+        num_beams: number of beams.
+        settings: what a user passed to `generate` besides.
+
+    Raises:
+        TypeError: a number is not an integer.
+        ValueError: a number is out of range.
+
+    Example:
+        >>> check_lengths(8, 1, {"min_new_tokens": 50})
+        Traceback (most recent call last):
+        ...
+        ValueError: min_new_tokens=50 is more than max_new_tokens=8: lower it, or raise max_new_tokens
+    """
+    tokens, beams = check_count("max_new_tokens", max_new_tokens), check_count("num_beams", num_beams)
+    shortest = settings.get("min_new_tokens")
+    if shortest is not None and check_count("min_new_tokens", shortest, least=0) > tokens:
+        raise ValueError(
+            f"min_new_tokens={shortest} is more than max_new_tokens={tokens}: lower it, or raise max_new_tokens"
+        )
+    return tokens, beams
 
 
 def split_settings(model: nn.Module, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -88,6 +120,8 @@ def _check_values(settings: Mapping[str, Any]) -> None:
     sample = settings.get("do_sample")
     if sample is not None and not isinstance(sample, bool):
         raise TypeError(f"do_sample must be True or False, got {sample!r}")
+    for name in ("use_cache", "renormalize_logits", "remove_invalid_values"):
+        check_switch(name, settings.get(name), or_none=True)
     for name, neutral in _SAMPLING.items():
         value = settings.get(name)
         if value not in neutral and not sample:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from .argument_checks import check_model
 from .base import Adapter
 from .causal import Causal
 from .decoder_prompt import DecoderPrompt
@@ -87,6 +88,7 @@ def adapter_for(
             `font_path`. They take precedence over saved ones.
 
     Raises:
+        TypeError: `model` or `processor` is something else, or an argument has another type than that documented.
         ValueError: The markers of the prompt are not in the vocabulary, or an unknown family has no chat template. The
             message says what to do.
 
@@ -96,6 +98,7 @@ def adapter_for(
         >>> adapter.settings()
         {'adapter': 'decoder-prompt', 'prompt': '<chartqa> {question} <s_answer>', 'max_length': 64}
     """
+    check_model(model)
     adapter = adapter_class(model)
     kept = getattr(base_model(model).config, SETTINGS_KEY, {}) if saved is None else saved
     settings = {**{name: kept[name] for name in adapter.setting_names if name in kept}, **settings}

@@ -13,9 +13,10 @@ import torch
 from torch.utils.data import get_worker_info
 
 from ..adapters import IGNORE_INDEX, Adapter, compat
+from ..adapters.argument_checks import check_count, check_records, check_switch
 from ..adapters.pixels import RawCharts, makes_raw_charts, unchanged
 from ..adapters.text import describe, has_answer
-from ..data.chart_groups import digest, has_chart
+from ..data.chart_groups import check_chart_id, digest, has_chart
 from ..images.cache import ChartCache
 from ..images.opening import stored_bytes
 from .rows import CHART_KEY, ROW_KEY
@@ -57,7 +58,8 @@ class ChartQACollator:
             `adapters.sharing.packing`). A batch without shared charts stays as it is.
 
     Raises:
-        ValueError: The adapter does not support an argument.
+        TypeError: An argument has another type than that documented.
+        ValueError: The adapter does not support an argument, or `seed` is negative.
 
     Example:
         >>> from chartqa_ft import ChartQACollator, adapter_for, synthetic_chartqa, tiny_unichart
@@ -83,6 +85,7 @@ class ChartQACollator:
     _padded: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self.check_types()
         if self.group_by_chart is None:
             self.group_by_chart = self.adapter.groups_charts
         if self.group_by_chart and not self.adapter.groups_charts:
@@ -109,8 +112,22 @@ class ChartQACollator:
                 f"{self.adapter.name!r} has it {self.adapter.packs_questions}"
             )
 
+    def check_types(self) -> None:
+        """Check the types of the fields: a text such as "no" would count as True."""
+        if not isinstance(self.adapter, Adapter):
+            is_class = isinstance(self.adapter, type)
+            got = f"the class {self.adapter.__name__}" if is_class else f"a {type(self.adapter).__name__}"
+            raise TypeError(f"adapter must be an Adapter, got {got}: pass adapter_for(model, processor)")
+        for name in ("with_answers", "keep_rows", "raw_charts", "pack_questions", "allow_unanswered"):
+            check_switch(name, getattr(self, name))
+        check_switch("group_by_chart", self.group_by_chart, or_none=True)
+        check_count("seed", self.seed, least=0)
+        if self.chart_cache is not None and not isinstance(self.chart_cache, ChartCache):
+            raise TypeError(f"chart_cache must be a ChartCache, got {self.chart_cache!r}: pass ChartCache(folder)")
+
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the batch of some records, with the labels of filler rows ignored."""
+        check_records(examples)
         batch = self.encode(self.answerable(examples) if self.with_answers else examples)
         if "labels" in batch:
             for row, example in enumerate(examples):
@@ -163,6 +180,9 @@ class ChartQACollator:
 
     def distinct_charts(self, examples: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[Mapping[str, Any]]]:
         """Return the number of the chart for every row, and the first record that shows it for every chart."""
+        if self.group_by_chart:
+            for example in examples:
+                check_chart_id(example.get("chart_id"), describe(example))
         ids = Counter(example.get("chart_id") for example in examples) if self.group_by_chart else {}
         # An adapter's own `image` may depend on the question: what it returns decides.
         plain = unchanged(self.adapter, ("image", "images"))

@@ -66,6 +66,7 @@ def stored_charts(records: Any) -> StoredCharts | None:
         return None
     rows_of: dict[Any, list[int]] = defaultdict(list)
     for row, chart in enumerate(ids):
+        check_chart_id(chart, f"row {row}")
         if has_chart(chart):
             rows_of[chart].append(row)
     repeated = {chart: rows for chart, rows in rows_of.items() if len(rows) > 1}
@@ -103,6 +104,26 @@ def stored_charts(records: Any) -> StoredCharts | None:
 def has_chart(chart_id: Any) -> bool:
     """Return whether a `chart_id` names a chart; `None` and "" do not, and rows without an id share nothing."""
     return chart_id is not None and chart_id != ""
+
+
+def check_chart_id(chart_id: Any, where: str) -> None:
+    """Check that a `chart_id` can be compared with others.
+
+    Raises:
+        TypeError: It is a list, a dict or another mutable object; the message names the record.
+
+    Example:
+        >>> check_chart_id(["a.png"], "row 3")
+        Traceback (most recent call last):
+        ...
+        TypeError: row 3: chart_id must be text or a number, got the list ['a.png']
+    """
+    try:
+        hash(chart_id)
+    except TypeError:
+        raise TypeError(
+            f"{where}: chart_id must be text or a number, got the {type(chart_id).__name__} {chart_id!r}"
+        ) from None
 
 
 def chart_ids(records: Any) -> list[Any] | None:

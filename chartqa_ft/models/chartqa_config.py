@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,30 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     settings = read_json(path, advice="fetch or save the model again")
-    for key, kind, words in (("prompt", str, "text"), ("compat", bool, "true or false")):
-        if not isinstance(settings.get(key), (kind, type(None))):
+    for key, (is_right, words) in _EXPECTED.items():
+        if settings.get(key) is not None and not is_right(settings[key]):
             raise ValueError(
                 f"{path}: {key} must be {words}, not {settings[key]!r}: correct it, or save the model again"
             )
     return settings
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "prompt": (_is_text, "text"),
+    "max_length": (_is_count, "an integer of at least 1, or null"),
+    "adapter": (_is_text, "the name of an adapter"),
+    "compat": (lambda value: isinstance(value, bool), "true or false"),
+    "metric_variant": (_is_text, "the name of a variant of relaxed accuracy"),
+}
+"""Key -> whether its value is right, and what it must be."""
 
 
 def package_versions() -> dict[str, str]:

@@ -22,10 +22,19 @@ from ..adapters.vocabulary import grow_vocabulary
 from ..hub.download import fetch_checkpoint, stems_of_weights
 from ..hub.errors import HubError
 from .chartqa_config import read_settings
+from .load_checks import (
+    check_finite,
+    check_json_files,
+    check_load_arguments,
+    check_saved_adapter,
+    check_token_ids,
+    naming_config,
+)
 from .merging import merge_peft
 from .missing_weights import check_all_loaded, load_peft_weights
 from .origin import Origin, revision_of, set_origin
 from .peft_types import check_can_merge, check_peft_config
+from .peft_values import check_peft_names, check_peft_values
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +79,7 @@ def load_checkpoint(
         HubError: The Hub has no such model, refuses access or cannot be reached, or the model is not in the cache
             while offline.
         OSError: The weights are damaged, or are a pickle that would run code.
+        TypeError: An argument has another type.
         ValueError: A configuration file is damaged; weights are missing or have another shape (the message names
             them); or the checkpoint has PEFT weights of a method that is not supported, or cannot be merged.
 
@@ -83,11 +93,23 @@ def load_checkpoint(
         >>> adapter.prompt
         '<chartqa> {question} <s_answer>'
     """
+    check_load_arguments(
+        path_or_repo,
+        revision=revision,
+        prompt=prompt,
+        compat=compat,
+        dtype=model_arguments.get("dtype"),
+        merge=merge,
+        trainable=trainable,
+        trust_remote_code=trust_remote_code,
+    )
     options = _Options(token, merge, trainable, compat, trust_remote_code, model_arguments)
     folder, model, processor = _load(path_or_repo, revision, options)
     if image_cost:
         set_image_cost(model, processor, **image_cost)
-    adapter = adapter_for(model, processor, prompt=prompt, saved=read_settings(folder) or None)
+    saved = read_settings(folder)
+    adapter = adapter_for(model, processor, prompt=prompt, saved=saved or None)
+    check_saved_adapter(folder, saved, adapter)
     # Another adapter made of this model later uses the same prompt.
     setattr(base_model(model).config, SETTINGS_KEY, adapter.settings())
     return model.eval(), processor, adapter
@@ -110,6 +132,7 @@ def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Pa
     folder = fetch_checkpoint(
         name, revision=revision, token=options.token, trust_remote_code=options.trust_remote_code
     )
+    check_json_files(folder)
     is_peft = (folder / "adapter_config.json").is_file()
     if is_peft:
         model, processor = _load_peft(str(name), folder, options)
@@ -134,7 +157,7 @@ def _refuse_subfolders(folder: Path) -> None:
 
 def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     """Return the model and the processor of a full checkpoint."""
-    with _reading_weights(folder, is_peft=False):
+    with naming_config(folder, options.model_arguments), _reading_weights(folder, is_peft=False):
         model, info = AutoModelForImageTextToText.from_pretrained(
             folder,
             trust_remote_code=options.trust_remote_code,
@@ -143,6 +166,8 @@ def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
             **{"ignore_mismatched_sizes": True, **options.model_arguments},
         )
     check_all_loaded(folder, info, allow_mismatched=options.model_arguments.get("ignore_mismatched_sizes", False))
+    check_finite(folder, model.named_parameters())
+    check_token_ids(folder, model)
     if compatibility.needs_compat(folder) if options.compat is None else options.compat:
         return compatibility.apply_legacy_model(model), compatibility.load_legacy_processor(folder)
     processor = load_processor(folder, trust_remote_code=options.trust_remote_code)
@@ -166,9 +191,12 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
         processor = (compatibility.load_legacy_processor if is_legacy else load_processor)(folder)
         follow_processor(base, processor)
     grow_vocabulary(base, processor)
+    check_peft_names(base, config, where=f"{folder}/adapter_config.json", strict=False)
+    known = set(map(id, base.parameters()))
     trainable = [parameter for parameter, weight in base.named_parameters() if weight.requires_grad]
     with _reading_weights(folder, is_peft=True):
         model: Any = load_peft_weights(base, folder, trainable=options.trainable)
+    check_finite(folder, ((name, weight) for name, weight in model.named_parameters() if id(weight) not in known))
     if options.merge:
         model = merge_peft(model)
         for parameter in trainable:  # PEFT froze them; after merging they are trainable as in any other model
@@ -193,12 +221,18 @@ def _peft_config(folder: Path) -> Any:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         damage = f"{folder}/adapter_config.json is damaged ({type(error).__name__}: {error})"
         raise ValueError(f"{damage}: fetch or save the PEFT checkpoint again") from error
+    if config.base_model_name_or_path is not None and not isinstance(config.base_model_name_or_path, str):
+        raise ValueError(
+            f"{folder}/adapter_config.json: base_model_name_or_path must be the path or the name of the base model, "
+            f"got {config.base_model_name_or_path!r}"
+        )
     if not config.base_model_name_or_path:
         raise ValueError(
             f"{folder}/adapter_config.json does not name its base model (base_model_name_or_path): save the base "
             "model first and train from its folder, or write its name into that file"
         )
     check_peft_config(config, where=f"{folder}/adapter_config.json")
+    check_peft_values(config, where=f"{folder}/adapter_config.json")
     return config
 
 

@@ -7,15 +7,18 @@ import logging
 import re
 from collections.abc import Sequence
 from functools import cache
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from ..adapters import base_model
+from ..adapters.argument_checks import check_model, check_switch
 from ..adapters.vocabulary import declare_tying
 from .lora_targets import as_pattern, block_linears, expert_parameters, share_of_blocks
 from .origin import revision_of
 from .peft_types import check_new_weights, check_peft_config
+from .peft_values import check_peft_names, check_peft_values
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftConfig
@@ -63,8 +66,10 @@ def default_lora_config(
             `target_modules="all-linear"`). Use `check_gradients` to find `target_modules` that are not used.
 
     Raises:
-        ValueError: The model already has PEFT weights; no blocks were found (pass `target_modules`); `experts` is set
-            and there are none; or a new token is not in the vocabulary or has no embedding yet.
+        TypeError: `model` is not a model of transformers, or a setting has another type.
+        ValueError: A setting is out of range or names a module that the model does not have; the model already has
+            PEFT weights; no blocks were found (pass `target_modules`); `experts` is set and there are none; or a new
+            token is not in the vocabulary or has no embedding yet.
 
     Example:
         >>> from chartqa_ft import default_lora_config, tiny_unichart
@@ -77,6 +82,8 @@ def default_lora_config(
 
     if getattr(model, "peft_config", None):
         raise ValueError("this model already has PEFT weights: make the config from the base model")
+    check_model(model)
+    check_switch("vision", vision)
     model = base_model(model)
     settings: dict[str, Any] = {"r": RANK, "lora_alpha": ALPHA, "lora_dropout": DROPOUT}
     settings |= {"revision": revision_of(model), **overrides}
@@ -89,7 +96,10 @@ def default_lora_config(
     if new_tokens and "trainable_token_indices" not in overrides:
         declare_tying(model)
         settings["trainable_token_indices"] = _token_rows(model, _token_ids(model, new_tokens, processor))
-    return LoraConfig(**settings)
+    config = LoraConfig(**settings)
+    check_peft_values(config, where="LoraConfig")
+    check_peft_names(model, config, where="LoraConfig")
+    return config
 
 
 def add_peft(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
@@ -119,6 +129,8 @@ def add_peft(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
         )
     check_peft_config(peft_config)
     check_new_weights(peft_config)
+    check_peft_values(peft_config)
+    check_peft_names(base_model(model), peft_config)
     if (revision := revision_of(model)) is not None:
         peft_config = copy.copy(peft_config)
         peft_config.revision = revision
@@ -213,6 +225,8 @@ def _token_ids(model: nn.Module, tokens: Sequence[int | str], processor: Any) ->
         if processor is None:
             raise ValueError("new_tokens has names: pass processor=..., or the ids that add_tokens returned")
         vocabulary = getattr(processor, "tokenizer", processor).get_vocab()
+    if wrong := [token for token in tokens if not isinstance(token, (str, Integral)) or isinstance(token, bool)]:
+        raise ValueError(f"new_tokens must be token ids (int) or names (str), got {wrong}")
     unknown = [token for token in tokens if isinstance(token, str) and token not in vocabulary]
     if unknown:
         raise ValueError(f"{unknown} is not in the vocabulary: call add_tokens(model, processor, {unknown}) first")
