@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
+logger = logging.getLogger(__name__)
+
 _SHARING: WeakKeyDictionary[nn.Module, _Sharing] = WeakKeyDictionary()
 
 
@@ -19,7 +22,8 @@ def share_vision(model: nn.Module) -> None:
 
     The vision tower then encodes equal images (or tiles) once and copies the result to all rows that have them. The
     output of the model is the same up to float rounding; without the argument it does not change at all. A second call
-    has no effect. A model whose vision tower is not a separate module ignores the argument.
+    has no effect. A model whose vision tower is not a separate module ignores the argument. So does one whose tower
+    does not return one row per image (but all patches of all images in one row, for instance).
 
     Args:
         model: A transformers model (unwrapped). Its vision tower is `get_encoder(modality="image")`.
@@ -76,18 +80,21 @@ class _Sharing:
         self.always = self.active = False
         self.sources: list[int] | None = None
         self.sizes: list[int] = []
+        self.works: bool | None = None
+        """Whether the tower returns one row per image, or one per patch; `None` until it is known."""
+        self.all_images: tuple[tuple, dict[str, Any]] | None = None
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         self.active = kwargs.pop("chart_index", None) is not None
         return args, kwargs
 
     def end(self, module: nn.Module, args: tuple, output: Any) -> None:
-        self.active, self.sources = False, None
+        self.active, self.sources, self.all_images = False, None, None
 
     def select(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Forward pre-hook of the tower: keep the first of equal images."""
         self.sources = None
-        if not (self.active or self.always) or torch.compiler.is_compiling():
+        if self.works is False or not (self.active or self.always) or torch.compiler.is_compiling():
             return None
         inputs: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
         pixels = next(
@@ -102,39 +109,67 @@ class _Sharing:
         rows = {key: v for key, v in inputs.items() if torch.is_tensor(v) and v.ndim and len(v) == len(pixels)}
         shapes = [None] * len(sizes) if grid is None else grid.tolist()
         sources = _equal_images(list(rows.values()), sizes, shapes)
+        more = [value for value in inputs.values() if isinstance(value, (torch.Tensor, list)) and value is not pixels]
+        if self.works is None and more and len(sources) > 1 and not any(sources):
+            # A tower that gets sizes or positions may put the patches of all images in one row, and its output for
+            # a single image does not show it.
+            sources[1] = 1
         kept = [number for number, source in enumerate(sources) if source == number]
-        if len(kept) == len(sources):
+        if len(kept) == len(sources) and (self.works is not None or len(kept) < 2):
             return None
-        self.sources, self.sizes = sources, sizes
         index = _rows_of(kept, sizes, pixels.device)
         chosen = {key: value.index_select(0, index) for key, value in rows.items()}
         if grid is not None:
             chosen["grid_thw"] = grid[torch.tensor(kept, device=grid.device)]
         inputs.update(chosen)
+        self.sources, self.sizes, self.all_images = sources, sizes, (args, kwargs)
         return tuple(inputs[number] for number in range(len(args))), {key: inputs[key] for key in kwargs}
 
     def spread(self, module: nn.Module, args: tuple, output: Any) -> Any:
         """Forward hook of the tower: copy the output of each image to those equal to it."""
         if self.sources is None:
             return None
-        sources, sizes, self.sources = self.sources, self.sizes, None
-        kept = [number for number, source in enumerate(sources) if source == number]
-        place = {number: position for position, number in enumerate(kept)}
-        total = sum(sizes[number] for number in kept)
+        sources, all_images = self.sources, self.all_images
+        self.sources = self.all_images = None
+        if self.works is None:
+            self.works = _has_rows(output, sources, self.sizes)
+        if self.works:
+            return _spread(output, sources, self.sizes)
+        logger.info("%s encodes a chart again for each of its questions", type(module).__name__)
+        args, kwargs = all_images or ((), {})
+        return module(*args, **kwargs)
 
-        def spread(value: Any) -> Any:
-            if torch.is_tensor(value) and value.ndim:
-                # Towers that merge neighboring patches return fewer rows than they get, by the same factor for all.
-                factor = total // len(value)
-                outputs = [sizes[number] // factor for number in kept]
-                return value.index_select(0, _rows_of([place[n] for n in sources], outputs, value.device))
-            if isinstance(value, ModelOutput):
-                return type(value)(**{key: spread(part) for key, part in value.items()})
-            if isinstance(value, (tuple, list)):
-                return type(value)(spread(part) for part in value)
-            return value
 
-        return spread(output)
+def _spread(output: Any, sources: list[int], sizes: list[int]) -> Any:
+    """Copy the output of each encoded image to those equal to it."""
+    kept = [number for number, source in enumerate(sources) if source == number]
+    place = {number: position for position, number in enumerate(kept)}
+    total = sum(sizes[number] for number in kept)
+
+    def spread(value: Any) -> Any:
+        if torch.is_tensor(value) and value.ndim:
+            # Towers that merge neighboring patches return fewer rows than they get, by the same factor for all.
+            factor = total // len(value)
+            outputs = [sizes[number] // factor for number in kept]
+            return value.index_select(0, _rows_of([place[n] for n in sources], outputs, value.device))
+        if isinstance(value, ModelOutput):
+            return type(value)(**{key: spread(part) for key, part in value.items()})
+        if isinstance(value, (tuple, list)):
+            return type(value)(spread(part) for part in value)
+        return value
+
+    return spread(output)
+
+
+def _has_rows(output: Any, sources: list[int], sizes: list[int]) -> bool:
+    """Return whether all tensors of an output have a row per encoded image, or per group of its patches."""
+    if torch.is_tensor(output) and output.ndim:
+        kept = [sizes[number] for number, source in enumerate(sources) if source == number]
+        factor = sum(kept) // len(output) if len(output) else 0
+        merges = max(sizes) > 1 and factor > 0 and not sum(kept) % len(output) and not any(n % factor for n in kept)
+        return merges or len(output) == len(kept) == sum(kept)
+    parts = output.values() if isinstance(output, ModelOutput) else output
+    return not isinstance(parts, (tuple, list, type({}.values()))) or all(_has_rows(p, sources, sizes) for p in parts)
 
 
 def _equal_images(tensors: list[torch.Tensor], sizes: list[int], shapes: list[Any]) -> list[int]:

@@ -140,3 +140,46 @@ def test_attaching_twice_adds_no_second_hook_and_contexts_end():
             model(**inputs)
         model(**inputs)
     assert counter.rows == [1, 2]
+
+
+class Rows(torch.nn.Module):
+    """A model of a vision tower only, whose output has one of several forms."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.tower = Tower(form)
+
+    def get_encoder(self, modality):
+        return self.tower
+
+    def forward(self, pixel_values, image_sizes):
+        return self.tower(pixel_values, image_sizes=image_sizes)
+
+
+class Tower(torch.nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.seen = form, []
+
+    def forward(self, pixel_values, image_sizes):
+        self.seen.append(len(pixel_values))
+        rows = pixel_values.flatten(2).transpose(1, 2)  # (images, patches, channels)
+        if self.form == "one row":
+            return (rows.reshape(1, -1, rows.shape[-1]),)
+        if self.form == "patches":
+            return (rows.reshape(-1, rows.shape[-1]),)
+        return (rows, rows.sum()) if self.form == "rows" else (rows, rows.mean(dim=0))
+
+
+@pytest.mark.parametrize("form", ["rows", "one row", "patches", "mean of all"])
+@pytest.mark.parametrize("charts", [[0, 0], [0, 0, 0], [0, 1, 0], [1, 0, 0, 1, 2]])
+def test_a_tower_whose_output_is_no_row_per_image_encodes_every_row(form, charts):
+    model, torch_rows = Rows(form), torch.arange(3.0)[:, None, None, None].expand(3, 3, 2, 2).contiguous()
+    pixels, sizes = torch_rows[charts], torch.full((len(charts), 2), 2)
+    expected = model(pixels, sizes)
+    share_vision(model)
+    for _ in range(2):
+        found = model(pixels, sizes, chart_index=torch.tensor(charts))
+        assert torch.equal(found[0], expected[0])
+    # The last call encodes each chart once, or where the form of the output forbids it, each row.
+    assert model.tower.seen[-1] == (len(set(charts)) if form == "rows" else len(charts))
