@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from transformers import GenerationConfig
 
 from ..images.check import ImageShapeError, check_pixels
 from ..images.opening import open_image
+from ..images.resizing import check_size
 from ..images.rgb import to_rgb
 from .argument_checks import check_count, check_model, check_processor, check_prompt
 from .generation_settings import answer_config, check_lengths, split_settings
@@ -21,6 +23,7 @@ from .renamed import RenamedAttribute, translates_argument, update_subclass
 from .sharing.encoded_rows import EncodedRow
 from .sharing.vision import share_vision, sharing_vision
 from .text import IGNORE_INDEX, TextSide, describe
+from .token_ids import check_embeddings, control_tokens, end_ids, padding_id
 from .token_rows import as_list
 from .wrappers import base_model
 
@@ -114,27 +117,22 @@ class Adapter(TextSide, ABC):
         self.on_long_answer = on_long_answer
         self.cut_answers = 0
         generation_config = model.generation_config
-        self.eos_token_ids = frozenset(
-            as_list(generation_config.eos_token_id) + as_list(getattr(self.tokenizer, "eos_token_id", None))
-        )
-        if not self.eos_token_ids:
-            raise ValueError(
-                "neither generation_config nor the tokenizer has an eos_token_id, so answers would never end"
-            )
-        pads = (self.tokenizer.pad_token_id, generation_config.pad_token_id, self.tokenizer.eos_token_id)
-        self.pad_token_id: int = next(i for i in pads if i is not None)
+        self.eos_token_ids = end_ids(generation_config, self.tokenizer)
+        self.pad_token_id = padding_id(generation_config, self.tokenizer)
         specials = ("bos", "unk", "cls", "sep", "mask")
         special_ids = (getattr(self.tokenizer, f"{name}_token_id", None) for name in specials)
         self.unknown: int | None = getattr(self.tokenizer, "unk_token_id", None)
         self.skipped_ids = {self.pad_token_id, *(i for i in special_ids if i is not None)}
-        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
-        special = {*getattr(self.tokenizer, "all_special_tokens", ()), *(t.content for t in added if t.special)}
-        self.control_tokens: set[str] = special - {getattr(self.tokenizer, "unk_token", None), ""}
+        self.control_tokens = control_tokens(model, processor, self.tokenizer)
         self.max_length = None if max_length is None else check_count("max_length", max_length, or_none=True)
         self.positions: int = NO_LIMIT
         """Number of positions that the model has embeddings for; `setup` of a family reads it."""
         self.limit = max_length or NO_LIMIT
+        check_size(getattr(processor, "image_processor", None))
         self.setup(model)
+        used = {self.pad_token_id, *as_list(self.tokenizer.eos_token_id), *self.tokenize([self.question_text("7")])[0]}
+        self.embeddings = check_embeddings(model, self.tokenizer, used)
+        """Number of token embeddings of the model; `None` if it is not known."""
 
     def setup(self, model: nn.Module) -> None:
         """Read what this family needs from `model`; called once, at the end of `__init__`."""
@@ -369,7 +367,7 @@ class Adapter(TextSide, ABC):
         Raises:
             ValueError: The record has no image, or it cannot be decoded.
         """
-        image = example["image"]
+        image = example.get("image")
         if image is None:
             raise ValueError(f"{describe(example)} has no image")
         try:
@@ -382,8 +380,12 @@ class Adapter(TextSide, ABC):
                 f"{describe(example)}: the processor takes no image of {width} x {height} pixels with this question "
                 f"({error})"
             ) from error
-        except (OSError, SyntaxError, TypeError, ValueError) as error:
-            raise ValueError(f"{describe(example)}: the image cannot be decoded ({error})") from error
+        except Exception as error:  # decoders raise errors of many types
+            path = image.get("path") if isinstance(image, Mapping) else image
+            reason = f"{error}" or type(error).__name__
+            if isinstance(path, (str, Path)) and str(path) not in reason:
+                reason = f"{path}: {reason}"
+            raise ValueError(f"{describe(example)}: the image cannot be decoded ({reason})") from error
 
     @property
     def groups_charts(self) -> bool:

@@ -72,6 +72,13 @@ class Causal(Adapter):
             self.chat_template = None
         else:
             self.check_template()
+            frame = self.chat_text(_PROBE)
+            # Tokens that structure the conversation. Reasoning between <think> and </think> may be learned.
+            self.control_tokens |= {
+                token
+                for token in self.tokenizer.get_added_vocab()
+                if token in frame and token.strip()[:1] in "<[" and "think" not in token and token not in self.prompt
+            } - {""}
         opening, self.lead, self.eos = self.answer_frame()
         self.opening = self.tokenize([opening])[0] if opening else []
 
@@ -95,7 +102,7 @@ class Causal(Adapter):
                 f"the processor of this {self.model_type!r} model {wrong}, so it is not known how to format an image "
                 "and a question for it. Set processor.chat_template, or define an adapter (see "
                 f"chartqa_ft.adapters.Causal):\n@register_adapter({self.model_type!r})\n"
-                'class MyFamily(Causal):\n    raw_layout = "{image}{prompt}"'
+                'class MyFamily(Causal):\n    raw_layout = "{image}{prompt}"\n    pads_prompts = False'
             )
 
     def answer_frame(self) -> tuple[str, str, int]:
@@ -146,11 +153,14 @@ class Causal(Adapter):
 
     def answer_rows(self, examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
         """Return the ids of each answer, tokenized after its prompt, with one EOS at the end."""
+        return self.answers_after([self.prompt_text(example["question"]) for example in examples], examples)
+
+    def answers_after(self, prompts: Sequence[str], examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+        """Return `answer_rows` of records whose prompts are known."""
         after = self.raw_answer[0] if self.chat_template is None else ""
-        prompts = [self.prompt_text(example["question"]) + after for example in examples]
         answers = [self.lead + self.answer_text(example) for example in examples]
         opening = self.tokenizer.decode(self.opening)
-        prompts = [prompt + opening for prompt in prompts]
+        prompts = [prompt + after + opening for prompt in prompts]
         rows = []
         for example, prompt, full, answer in zip(
             examples,
@@ -163,6 +173,23 @@ class Causal(Adapter):
             ids = full[len(prompt) :] if full[: len(prompt)] == prompt else self.tokenize([answer])[0]
             rows.append(self.end(example, ids, self.eos))
         return rows
+
+    def check_texts(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> None:
+        super().check_texts(examples, with_answers=with_answers)
+        texts = [self.prompt_text(example["question"]) for example in examples]
+        prompts = self.tokenize(texts)
+        answers: list[list[int]] = [[] for _ in examples]
+        if with_answers:
+            answers = self.answered_rows(
+                examples, lambda rows: self.answers_after([texts[i] for i in rows], [examples[i] for i in rows])
+            )
+        self.check_ids(examples, prompts, answers)
+        for example, prompt, answer in zip(examples, prompts, answers, strict=True):
+            # A chart takes at least one token more than its placeholder, if it takes any.
+            length = len(prompt) + len(self.opening)
+            self.check_length(example, length, 0)
+            if length + len(answer) > self.limit:
+                self.cut_answer(example, answer, self.limit - length)
 
     # ------------------------------------------------------------------ batches
     def prompt_batch(self, examples: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 MARKERS = ("<chartqa>", "<s_answer>")
 """Tokens around the question in UniChart's ChartQA prompt."""
+
+TASK_TOKEN = re.compile(r"</?s_[^<>]+>")
+"""Tokens with which Donut marks tasks and fields."""
 
 
 class DecoderPrompt(RawCharts):
@@ -86,7 +90,11 @@ class DecoderPrompt(RawCharts):
         }
         self.skipped_ids |= {*markers.values(), *added.values()}
         self.control_tokens |= {*markers, *added}
-        self.end_of_prompt = markers.get(MARKERS[1])
+        marker = last_marker(self.prompt)
+        self.end_of_prompt = self.tokenizer.get_vocab().get(marker, markers.get(MARKERS[1]))
+        # Donut's own fine-tuned models write XML: `<s_answer>` of the prompt is closed after the answer.
+        self.closing = f"</{marker[1:]}" if marker else None
+        self.control_tokens |= {token for token in self.tokenizer.get_added_vocab() if TASK_TOKEN.fullmatch(token)}
         self.positions = getattr(config.decoder, "max_position_embeddings", None) or NO_LIMIT
         self.limit = min(self.max_length or self.positions, self.positions)
         self.legacy = compat.is_legacy(config)
@@ -149,6 +157,10 @@ class DecoderPrompt(RawCharts):
             if len(prompts[row]) + len(answers[row]) > self.limit:
                 answers[row] = self.cut_answer(example, answers[row], self.limit - len(prompts[row]))
         return prompts, answers
+
+    def check_texts(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> None:
+        super().check_texts(examples, with_answers=with_answers)
+        self.check_ids(examples, *self.rows(examples, with_answers))
 
     def prompt_ids(self, questions: list[str]) -> list[list[int]]:
         """Return the ids of the prompts of questions."""
@@ -309,6 +321,20 @@ class DecoderPrompt(RawCharts):
         # A second answer marker ends the answer, as in the official scorer.
         row = list(row)
         return super().answer_ids(row[: row.index(self.end_of_prompt)] if self.end_of_prompt in row else row)
+
+    def clean(self, text: str) -> str:
+        return super().clean(text if self.closing is None else text.partition(self.closing)[0])
+
+
+def last_marker(prompt: str) -> str | None:
+    """Return the marker that opens the answer at the end of a prompt, or `None`.
+
+    Example:
+        >>> last_marker("<s_docvqa><s_question>{question}</s_question><s_answer>")
+        '<s_answer>'
+    """
+    found = re.search(r"(<[^<>/\s][^<>]*>)\s*$", prompt.partition("{question}")[2])
+    return found[1] if found else None
 
 
 def chart_numbers(batch: Mapping[str, torch.Tensor]) -> torch.LongTensor:

@@ -85,17 +85,26 @@ class EncoderPrompt(Adapter):
 
     def answer_tensors(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return `decoder_input_ids` and `labels`; see the class."""
-        rows = self.answered_rows(examples, lambda rows: self.answer_rows([examples[row] for row in rows]))
-        room = self.limit - len(self.start)
-        rows = [
-            self.cut_answer(example, row, room) if len(row) > room else row
-            for example, row in zip(examples, rows, strict=True)
-        ]
+        rows = self.fitting_answers(examples)
         before = len(self.start) - 1
         return {
             "decoder_input_ids": pad_rows([[*self.start, *row[:-1]] for row in rows], self.pad_token_id),
             "labels": pad_rows([[IGNORE_INDEX] * before + (row or [IGNORE_INDEX]) for row in rows], IGNORE_INDEX),
         }
+
+    def fitting_answers(self, examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+        """Return the ids of each answer, truncated if need be (see `cut_answer`); none for an empty answer."""
+        rows = self.answered_rows(examples, lambda rows: self.answer_rows([examples[row] for row in rows]))
+        room = self.limit - len(self.start)
+        return [
+            self.cut_answer(example, row, room) if len(row) > room else row
+            for example, row in zip(examples, rows, strict=True)
+        ]
+
+    def check_texts(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> None:
+        super().check_texts(examples, with_answers=with_answers)
+        questions = self.tokenize([self.question_text(example["question"]) for example in examples])
+        self.check_ids(examples, questions, self.fitting_answers(examples) if with_answers else [])
 
     def answer_rows(self, examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
         """Return the ids of each answer, with one EOS at the end."""

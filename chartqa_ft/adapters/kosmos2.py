@@ -22,6 +22,8 @@ class Kosmos2(Causal):
         # The processor does not store this number, and its default may differ from the model's.
         self.chart_length: int = base_model(model).config.latent_query_num
         super().setup(model)
+        # Phrases may come with their positions in the image, which are not part of an answer.
+        self.skipped_ids |= self.control_ids - self.eos_token_ids
 
     def prompt_batch(self, examples: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> Mapping[str, Any]:
         return self.processor(
@@ -34,7 +36,3 @@ class Kosmos2(Causal):
 
     def image_mask(self, batch: Mapping[str, torch.Tensor]) -> torch.BoolTensor:
         return batch["image_embeds_position_mask"].bool()
-
-    def clean(self, text: str) -> str:
-        # Phrases may come with their positions in the image, which are not part of an answer.
-        return self.processor.post_process_generation(text)[0].strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ logger = logging.getLogger(__name__)
 
 IGNORE_INDEX = -100
 """Label of a position that is ignored by the loss (the default of `torch.nn.CrossEntropyLoss`)."""
+
+
+class AnswerTooLong(ValueError):
+    """An answer has more tokens than the model has positions for it."""
 
 
 class TextSide:
@@ -34,8 +39,11 @@ class TextSide:
     """Id of the unknown token."""
     skipped_ids: set[int]
     """Ids that are not part of the text of an answer."""
+    embeddings: int | None
     control_tokens: set[str]
-    """Tokens that a question must not contain."""
+    """Tokens that questions and answers must not contain."""
+    _control_pattern: tuple[int, re.Pattern[str]] | None = None
+    _control_ids: tuple[int, set[int]] | None = None
 
     def question_text(self, question: str) -> str:
         """Fill a question into the prompt template. Braces in the question are kept.
@@ -48,17 +56,75 @@ class TextSide:
         return self.prompt.replace("{question}", encodable(question))
 
     def check_question(self, example: Mapping[str, Any]) -> None:
-        """Check that a question contains no control token, which would end the prompt or stand for a chart.
+        """Check that a question is text without control tokens, which would end the prompt or stand for a chart.
 
         Raises:
-            ValueError: It contains one; the message names the record.
+            ValueError: It is not; the message names the record.
         """
-        found = [token for token in self.control_tokens if token in example["question"]]
+        if "question" not in example:
+            columns = ", ".join(repr(name) for name in example)
+            raise ValueError(
+                f"a record has no 'question', but the columns {columns}: load the data with load_chartqa, or rename "
+                "the column of questions to 'question'"
+            )
+        if not isinstance(example.get("question"), str):
+            raise ValueError(
+                f"{describe(example)}: the question is {example.get('question')!r}, not a str: correct or drop the "
+                "record"
+            )
+        found = self.control_token_in(example["question"])
         if found:
             raise ValueError(
-                f"{describe(example)}: the question holds {found[0]!r}, which is a control token of this model: "
+                f"{describe(example)}: the question holds {found!r}, which is a control token of this model: "
                 "correct or drop the record"
             )
+
+    def control_token_in(self, text: str) -> str | None:
+        """Return the first control token that a text contains, or `None`.
+
+        Example:
+            >>> from chartqa_ft import adapter_for, tiny_unichart
+            >>> adapter_for(*tiny_unichart("test")).control_token_in("What does <s_answer> mean?")
+            '<s_answer>'
+        """
+        if self._control_pattern is None or self._control_pattern[0] != len(self.control_tokens):
+            longest_first = sorted(self.control_tokens - {""}, key=len, reverse=True)
+            pattern = "|".join(re.escape(token) for token in longest_first) or "(?!)"
+            self._control_pattern = len(self.control_tokens), re.compile(pattern)
+        found = self._control_pattern[1].search(text)
+        return found[0] if found else None
+
+    def check_texts(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> None:
+        """Check all of the texts of records that can be checked without their images, as `encode` does.
+
+        A subclass that encodes answers in its own way extends it. Answers that are empty are not checked.
+
+        Raises:
+            ValueError: A record could not be encoded; the message names it.
+        """
+        for example in examples:
+            self.check_question(example)
+            if with_answers and example.get("answer") != "":
+                self.answer_text(example)
+
+    def check_ids(
+        self, examples: Sequence[Mapping[str, Any]], prompts: Sequence[list[int]], answers: Sequence[list[int]]
+    ) -> None:
+        """Check that the model has an embedding for every token of some texts.
+
+        Raises:
+            ValueError: A token was added to the tokenizer only; the message names the record.
+        """
+        if self.embeddings is None:
+            return
+        for row, example in enumerate(examples):
+            ids = [*prompts[row], *(answers[row] if answers else [])]
+            if ids and max(ids) >= self.embeddings:
+                token = self.tokenizer.convert_ids_to_tokens(max(ids))
+                raise ValueError(
+                    f"{describe(example)} holds the token {token!r}, and the model has no embedding for it: call "
+                    "chartqa_ft.adapters.vocabulary.grow_vocabulary(model, processor) before training"
+                )
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of texts, without special tokens around them."""
@@ -68,17 +134,21 @@ class TextSide:
         """Return the answer of a record as text.
 
         Raises:
-            ValueError: The record has no answer, or one that is not a text or a number.
+            ValueError: The record has no answer, or one that is not a text or a number, or that holds a control
+                token.
         """
-        if example.get("answer") is None:
+        answer = single_answer(example)
+        if answer is None:
             raise ValueError(f"{describe(example)} has no answer to learn")
-        if isinstance(example["answer"], (list, tuple, set, frozenset, dict, bytes, bytearray)):
-            kind = type(example["answer"]).__name__
+        text = encodable(str(answer))
+        unknown = getattr(self.tokenizer, "unk_token", None)
+        found = unknown if unknown and unknown in text else self.control_token_in(text)
+        if found:
             raise ValueError(
-                f"{describe(example)}: the answer {example['answer']!r} is a {kind}, which would be learned with its "
-                "brackets and quotes: give one text, as load_chartqa does"
+                f"{describe(example)}: the answer {text!r} holds {found!r}, which no answer can hold because it is a "
+                "control token of this model: correct or drop the record"
             )
-        return encodable(str(example["answer"]))
+        return text
 
     def answered_rows(
         self, examples: Sequence[Mapping[str, Any]], make: Callable[[list[int]], list[list[int]]]
@@ -105,7 +175,8 @@ class TextSide:
             ids, eos = ids[:-1], ids[-1]
         elif eos is None:
             eos = self.tokenizer.eos_token_id
-        found = [token for token in ids if token in self.eos_token_ids or token in self.skipped_ids - {self.unknown}]
+        forbidden = self.eos_token_ids | (self.skipped_ids - {self.unknown}) | self.control_ids
+        found = [token for token in ids if token in forbidden]
         if found:
             raise ValueError(
                 f"{describe(example)}: the answer {example['answer']!r} holds {self.tokenizer.decode(found[:1])!r}, "
@@ -113,17 +184,26 @@ class TextSide:
             )
         return [*ids, eos]
 
+    @property
+    def control_ids(self) -> set[int]:
+        """The ids of `control_tokens`."""
+        if self._control_ids is None or self._control_ids[0] != len(self.control_tokens):
+            vocabulary = self.tokenizer.get_vocab()
+            ids = {vocabulary[token] for token in self.control_tokens if token in vocabulary}
+            self._control_ids = len(self.control_tokens), ids
+        return self._control_ids[1]
+
     def cut_answer(self, example: Mapping[str, Any], answer: list[int], room: int) -> list[int]:
         """Return the first `room` tokens of an answer that is too long, if `on_long_answer` is `"warn"`.
 
         Raises:
-            ValueError: `on_long_answer` is `"raise"`, or there is no room at all.
+            AnswerTooLong: `on_long_answer` is `"raise"`, or there is no room at all.
         """
         message = (
             f"{describe(example)}: the answer takes {len(answer)} tokens, {room} are left of max_length={self.limit}"
         )
         if self.on_long_answer == "raise" or room < 1:
-            raise ValueError(
+            raise AnswerTooLong(
                 f"{message}. Raise max_length, drop the record, or pass on_long_answer='warn' to truncate it."
             )
         self.cut_answers += 1
@@ -181,14 +261,41 @@ def encodable(text: str) -> str:
     return text
 
 
+def single_answer(example: Mapping[str, Any]) -> Any:
+    """Return the answer of a record; the only item of a list stands for the list.
+
+    Raises:
+        ValueError: The answer is a list of several items, a dict, a set or bytes; the message names the record.
+
+    Example:
+        >>> single_answer({"answer": ["7"]}), single_answer({"answer": "7"}), single_answer({"answer": []})
+        ('7', '7', None)
+    """
+    answer: Any = _plain(example.get("answer"))
+    if isinstance(answer, (list, tuple)) and len(answer) < 2:
+        answer = _plain(answer[0]) if answer else None
+    if isinstance(answer, str):
+        return answer.strip()  # as `decode` returns it
+    if isinstance(answer, (list, tuple, set, frozenset, Mapping, bytes, bytearray)):
+        raise ValueError(
+            f"{describe(example)}: the answer {example['answer']!r} is a {type(answer).__name__}, which would be "
+            "learned with its brackets and quotes: give one text, as load_chartqa does"
+        )
+    return answer
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value  # of numpy and torch
+
+
 def has_answer(example: Mapping[str, Any]) -> bool:
     """Return whether a record has an answer: not None, NaN (a missing value of pandas), or an empty or blank text.
 
     Example:
-        >>> has_answer({"answer": 0}), has_answer({"answer": " "}), has_answer({})
-        (True, False, False)
+        >>> has_answer({"answer": 0}), has_answer({"answer": " "}), has_answer({}), has_answer({"answer": ["7"]})
+        (True, False, False, True)
     """
-    answer = example.get("answer")
+    answer = single_answer(example)
     if isinstance(answer, str):
         return bool(answer.strip())
     return answer is not None and not (isinstance(answer, float) and math.isnan(answer))

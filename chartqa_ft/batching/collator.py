@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ from torch.utils.data import get_worker_info
 from ..adapters import IGNORE_INDEX, Adapter, compat
 from ..adapters.argument_checks import check_count, check_records, check_switch
 from ..adapters.pixels import RawCharts, makes_raw_charts, unchanged
-from ..adapters.text import describe, has_answer
+from ..adapters.text import AnswerTooLong, describe, has_answer, single_answer
 from ..data.chart_groups import check_chart_id, digest, has_chart
 from ..images.cache import ChartCache
 from ..images.opening import stored_bytes
 from .rows import CHART_KEY, ROW_KEY
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -128,7 +131,7 @@ class ChartQACollator:
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the batch of some records, with the labels of filler rows ignored."""
         check_records(examples)
-        batch = self.encode(self.answerable(examples) if self.with_answers else examples)
+        batch = self.encode_answerable(examples) if self.with_answers else self.encode(examples)
         if "labels" in batch:
             for row, example in enumerate(examples):
                 if ROW_KEY in example and not example[ROW_KEY].counts:
@@ -138,6 +141,27 @@ class ChartQACollator:
         if self.keep_rows:
             batch["rows"] = [row_texts(example) for example in examples]
         return batch
+
+    def encode_answerable(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the tensors of some records with answers. In an evaluation, an answer that is longer than the model
+        can hold has no labels, as one that is missing: its question is asked all the same."""
+        taken = self.answerable(examples)
+        try:
+            return self.encode(taken)
+        except AnswerTooLong:
+            if not self.allow_unanswered:
+                raise
+        short = [example if self.fits(example) else {**example, "answer": ""} for example in taken]
+        return self.encode(short)
+
+    def fits(self, example: Mapping[str, Any]) -> bool:
+        """Return whether the model has room for the answer of a record."""
+        try:
+            self.adapter.encode([example])
+        except AnswerTooLong as error:
+            logger.warning("%s. It is left out of the loss of this evaluation.", str(error).partition(". Raise ")[0])
+            return False
+        return True
 
     def answerable(self, examples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Return the records as adapters take them, with "" for an answer that is missing.
@@ -150,7 +174,7 @@ class ChartQACollator:
             # Filler rows count nowhere. In an evaluation they are prompts alone, so that none outgrows the model.
             filler = self.allow_unanswered and ROW_KEY in example and not example[ROW_KEY].counts
             if has_answer(example) and not filler:
-                taken.append(example)
+                taken.append({**example, "answer": single_answer(example)})
             elif self.allow_unanswered:
                 taken.append({**example, "answer": ""})
             else:
@@ -242,5 +266,6 @@ def row_texts(example: Mapping[str, Any]) -> dict[str, Any]:
     """
     key = example.get(ROW_KEY)
     texts = {name: example.get(name) for name in ("chart_id", "question", "answer", "source")}
+    texts["answer"] = single_answer(example)
     pro = {name: example[name] for name in ("question_type", "year_flags") if name in example}
     return {"index": key.row if key is not None and key.counts else -1, **texts, **pro}

@@ -7,14 +7,14 @@ transform, PyTorch data sets and streams behave alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import datasets
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 
-from ..adapters.text import has_answer
+from ..adapters.text import describe, has_answer
 from ..data.chart_groups import chart_ids
 from ..data.columns import LayoutError, find_columns
 from ..images.opening import snapshot
@@ -267,8 +267,59 @@ def first_records(data: Any, number: int) -> list[Mapping[str, Any]]:
     """
     records = as_records(data)
     if isinstance(records, RecordStream):
-        return list(islice(records, number))
-    return [records[row] for row in range(min(number, len(records)))]
+        return list(islice(readable(records), number))
+    return [read_row(records, row) for row in range(min(number, len(records)))]
+
+
+def read_row(records: Any, row: int) -> Any:
+    """Return a record of a map-style data set.
+
+    Raises:
+        ValueError: It cannot be read, because its image is damaged, for instance; the message names the record.
+    """
+    try:
+        return records[row]
+    except Exception as error:  # decoders and users' transforms may raise anything
+        raise unreadable(records, row, error) from error
+
+
+def readable(stream: Iterable[Any]) -> Iterator[Any]:
+    """Yield the records of a stream.
+
+    Raises:
+        ValueError: One cannot be read; the message says after which record.
+    """
+    records = iter(stream)
+    last: Any = None
+    for number in count():
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except Exception as error:
+            place = "the first record" if last is None else f"record {number}, after {describe(last)},"
+            raise ValueError(f"{place} of the stream cannot be read ({type(error).__name__}: {error})") from error
+        last = record
+        yield record
+
+
+def unreadable(records: Any, row: int, error: Exception) -> ValueError:
+    """Return an error that names the record which cannot be read."""
+    texts, file = {}, None
+    try:  # what can be read without its image
+        if hasattr(records, "remove_columns"):
+            stored = records.with_format("arrow")[row : row + 1]
+            image = stored["image"][0].as_py() if "image" in stored.column_names else None
+            file = image.get("path") if isinstance(image, dict) else None
+            texts = stored.select([c for c in ("chart_id", "question") if c in stored.column_names]).to_pylist()[0]
+    except Exception:
+        texts = {}
+    name = f"row {row}, {describe(texts)}" if texts else f"row {row}"
+    at = f", image {file!r}" if file else ""
+    return ValueError(
+        f"{name}{at}, cannot be read ({type(error).__name__}: {error}): correct or drop the record. "
+        "load_chartqa(..., on_error='skip') leaves out files that are damaged"
+    )
 
 
 def hinted_chart_ids(data: Any) -> Sequence[Any] | None:

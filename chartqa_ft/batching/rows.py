@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import datasets
 from torch.utils.data import Dataset, IterableDataset
 
-from .records import as_records
+from .records import as_records, readable, unreadable
 
 ROW_KEY = "chartqa_ft.row"
 """The key under which a record from our loaders carries its `RowKey`; no user's column has this name."""
@@ -59,7 +59,7 @@ class KeyedRows(Dataset):
         return len(self.records)
 
     def __getitem__(self, key: RowKey) -> dict[str, Any]:
-        return self.opened({**self.records[key.row], **self.keys(key)})
+        return {**self.read(key.row), **self.keys(key)}
 
     def __getitems__(self, keys: list[RowKey]) -> list[dict[str, Any]]:
         if self.texts is None or self.groups is None:
@@ -71,11 +71,22 @@ class KeyedRows(Dataset):
             group = self.groups[key.row]
             image = images.get(group) if group is not None else None
             if image is None:
-                image = self.opened(self.records[key.row])["image"]
+                image = self.read(key.row)["image"]
             if group is not None:
                 images[group] = image
             records.append({**dict(zip(columns, values, strict=True)), "image": image, **self.keys(key)})
         return records
+
+    def read(self, row: int) -> dict[str, Any]:
+        """Return a record.
+
+        Raises:
+            ValueError: It cannot be read, because its image is damaged, for instance; the message names the record.
+        """
+        try:
+            return self.opened({**self.records[row]})
+        except Exception as error:  # decoders and users' transforms may raise anything
+            raise unreadable(self.records, row, error) from error
 
     def opened(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return a record with its image decoded if it is stored elsewhere (`https://`, `zip://`)."""
@@ -109,7 +120,7 @@ class KeyedStream(IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         epoch, number = self.epoch, 0
         first: dict[str, Any] = {}
-        for number, record in enumerate(self.records, start=1):
+        for number, record in enumerate(readable(self.records), start=1):
             first = first or record
             yield {**record, ROW_KEY: RowKey(number - 1, epoch, True)}
         for _ in range(-number % self.round_size):

@@ -98,7 +98,7 @@ def answer_questions(
     def example(row: int) -> dict[str, Any]:
         if _is_plain(images):
             return {"image": images[row], "question": questions[row], CHART_KEY: _chart(images[row])}
-        return {"image": snapshot(images[row]), "question": questions[row]}
+        return {"image": snapshot(_read(images, row, questions[row])), "question": questions[row]}
 
     def answered() -> Iterator[tuple[int, str]]:
         for rows in _batches(images, batch_size, whole=queue.waits):
@@ -153,6 +153,16 @@ def _batches(images: Sequence[Any], batch_size: int, *, whole: bool) -> Iterator
 def _is_plain(images: Sequence[Any]) -> bool:
     """Return whether no code runs when an image is read, so that one object or path is one picture in a batch."""
     return type(images) in (list, tuple)
+
+
+def _read(images: Sequence[Any], row: int, question: str) -> Any:
+    """Return one of the images; a sequence such as a column of a data set decodes it now."""
+    try:
+        return images[row]
+    except Exception as error:  # decoders raise errors of many types
+        raise ValueError(
+            f"images[{row}], for the question {question!r}, cannot be read ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _chart(image: Any) -> str | int:

@@ -155,8 +155,46 @@ def canvas_of(image_processor: Any) -> tuple[int, int] | None:
         >>> canvas_of(tiny_unichart("test")[1].image_processor)
         (96, 96)
     """
+    check_size(image_processor)
     size = dict(image_processor.size)
     return (size["height"], size["width"]) if {"height", "width"} <= set(size) else None
+
+
+def check_size(image_processor: Any) -> None:
+    """Check that the sizes of an image processor name their sides.
+
+    A pair is (width, height) to some processors of transformers and (height, width) to others, and a number is the
+    side of a square or the shortest edge.
+
+    Raises:
+        ValueError: `size` or `crop_size` is a list, a tuple, a number or text, or `resample` is text.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> image_processor = tiny_unichart("test")[1].image_processor
+        >>> image_processor.size = [192, 96]
+        >>> check_size(image_processor)
+        Traceback (most recent call last):
+        ...
+        ValueError: image_processor.size is [192, 96], which does not name its sides: set it to a dict such as \
+{"height": 192, "width": 96}, or call chartqa_ft.set_image_cost(model, processor, image_size=...)
+    """
+    for name in ("size", "crop_size", "pad_size"):
+        size = getattr(image_processor, name, None)
+        if isinstance(size, (int, float, str, list, tuple)):
+            sides = list(size) if isinstance(size, (list, tuple)) and size else [size]
+            height, width = sides[0], sides[-1]
+            raise ValueError(
+                f"image_processor.{name} is {size!r}, which does not name its sides: set it to a dict such as "
+                f'{{"height": {height}, "width": {width}}}, or call chartqa_ft.set_image_cost(model, processor, '
+                "image_size=...)"
+            )
+    resample = getattr(image_processor, "resample", None)
+    if isinstance(resample, str):
+        raise ValueError(
+            f"image_processor.resample is {resample!r}: set it to a member of PIL.Image.Resampling, such as "
+            "PIL.Image.Resampling.BICUBIC"
+        )
 
 
 def _value_table(image_processor: Any) -> torch.Tensor:

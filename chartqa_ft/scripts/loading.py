@@ -68,7 +68,8 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
 
     Args:
         script: Which data set to read, and which splits.
-        args: `seed` decides which records `max_train_samples` and `max_eval_samples` draw.
+        args: `seed` decides which records `max_train_samples` and `max_eval_samples` draw. With `on_error="skip"` of
+            `script`, `on_bad_text` becomes "skip" too.
 
     Raises:
         ValueError: See `load_chartqa`, which raises errors of other types too.
@@ -87,6 +88,8 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
         >>> len(evaluation)
         2
     """
+    if script.on_error == "skip":
+        args.on_bad_text = "skip"
     with args.main_process_first(desc="loading data"):
         train = load_split(script, script.train_split, max_samples=script.max_train_samples, seed=args.seed)
         evaluation = load_split(script, script.eval_split, max_samples=script.max_eval_samples, seed=args.seed)

@@ -92,6 +92,7 @@ RANGES: dict[str, Range] = {
 """Argument -> the values that it may have. Unset arguments (`None`) are not checked."""
 
 ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
+    "on_bad_text": (("raise", "skip"), "is not known: use raise or skip"),
     "remove_unused_columns": ((False,), "would drop the chart and its question: leave it False"),
     "generation_max_length": (
         (None,),

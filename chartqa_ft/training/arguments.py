@@ -172,6 +172,17 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     )
     """Intervals of relaxed accuracy: `"wilson"`, `"bootstrap"`, or `"clustered"` for questions that share charts."""
 
+    on_bad_text: str = field(
+        default="raise",
+        metadata={
+            "help": "What to do with records whose question or answer the model cannot take (control tokens, too "
+            "long, not text): raise, or skip to leave them out and log how many."
+        },
+    )
+    """What to do with records whose question or answer the model cannot take, because it holds control tokens, is too
+    long or is no text: `"raise"`, or `"skip"` to leave them out and log how many. They are found before the first
+    step. `predict` always raises, since it owes an answer to every record."""
+
     eval_subset: float | None = field(
         default=None,
         metadata={

@@ -13,6 +13,7 @@ from transformers.trainer_utils import number_of_arguments
 
 from ..adapters import Adapter, adapter_for, base_model
 from ..adapters.registry import SETTINGS_KEY
+from ..images.resizing import check_size
 from ..models.activation_checkpointing import checkpoint_blocks
 from ..models.load import load_checkpoint
 from ..models.lora import add_peft
@@ -75,6 +76,7 @@ def prepare_model(
             "a loaded model needs its processor: pass processing_class=AutoProcessor.from_pretrained(...)"
         )
     adapter = adapter_for(model, processor) if adapter is None else adapter
+    check_size(getattr(adapter.processor, "image_processor", None))
     setattr(base_model(model).config, SETTINGS_KEY, adapter.settings())
     if peft_config is not None:
         set_seed(args.seed)  # the Trainer does so too late for weights that are drawn here

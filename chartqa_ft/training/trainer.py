@@ -51,6 +51,7 @@ from .saving import CheckpointSaver, checkpoint_folder
 from .schedule_checks import as_choice, settle_warmup
 from .search import check_trial, search_objective
 from .signals import StopOnSignal
+from .text_scan import TextScan
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +146,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         counts = not self.own_loss or uses_argument(type(self).compute_loss, "num_items_in_batch")
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = counts
         self._said: set[Finding] = set()
+        self.texts = TextScan(self.adapter, args)
         self.answer_loss = AnswerLoss(self.adapter, args)
         self.running_loss = RunningLoss(self.accelerator)
         self.evaluator = Evaluator(self.adapter, args, self.accelerator, self.answer_loss, settings)
@@ -310,7 +312,8 @@ class ChartQATrainer(Seq2SeqTrainer):
 
         Raises:
             ValueError: there is no complete checkpoint to resume from, it is damaged or lacks a state of the run (see
-                `allow_inexact_resume`), or no weight is trainable.
+                `allow_inexact_resume`), no weight is trainable, or a record cannot be
+                encoded (see `on_bad_text`).
             DivergedError: the loss or the gradients are NaN or infinite (see `max_bad_steps`).
         """
         if resume_from_checkpoint is None and not (args or kwargs.get("trial")):
@@ -339,6 +342,15 @@ class ChartQATrainer(Seq2SeqTrainer):
         self._checked("train")
         settle_warmup(self.args, self.train_dataset, self.args.world_size)
         check_trainable(self.model)
+        self._check_texts()
+
+    def _check_texts(self) -> None:
+        """Scan the texts of all data sets of a training; with `on_bad_text="skip"`, leave out the bad ones."""
+        self.train_dataset: Any = self.texts.usable(self.train_dataset, "train_dataset", training=True)
+        if self.args.eval_strategy != "no":
+            parts = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+            for name, part in parts.items():
+                self.texts.usable(part, f"eval_dataset[{name!r}]" if name else "eval_dataset")
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         # Returns the epochs, and the batches of the current epoch, that are done. Upstream assumes that one epoch of a
@@ -476,6 +488,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             for name, part in records.items():
                 metrics.update(self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}", **generation_settings))
             return metrics
+        records = self.texts.usable(records, "eval_dataset")
         with self.evaluator.using(generation_settings):
             with self.evaluator.subset(records, training=self.is_in_train) as chosen:
                 metrics = super().evaluate(chosen, ignore_keys, metric_key_prefix)
@@ -498,6 +511,7 @@ class ChartQATrainer(Seq2SeqTrainer):
     ) -> PredictionOutput:
         """Answer a data set, with or without answers of its own; `predictions` and `label_ids` are arrays of str."""
         self._checked("predict", test_dataset)
+        self.texts.usable(test_dataset, "test_dataset", keep_all=True)
         with self.evaluator.using(generation_settings):
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 

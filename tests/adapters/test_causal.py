@@ -221,7 +221,7 @@ def test_the_lines_of_the_error_make_an_unknown_model_without_a_template_work(re
     with pytest.raises(ValueError, match="has no chat template") as error:
         adapter_for(model, processor)
     lines = str(error.value).split("Causal):\n", 1)[1]
-    assert len(lines.splitlines()) == 3
+    assert len(lines.splitlines()) == 4
     exec(lines, {"register_adapter": adapter_registry.register_adapter, "Causal": Causal})
     adapter = adapter_for(model, processor)
     batch = adapter.encode([{**records(1)[0], "question": "How tall?", "answer": "7"}])
@@ -251,7 +251,10 @@ def test_the_own_family_of_the_readme_works(registry):
 def test_kosmos_loses_the_grounding_of_an_answer():
     model, processor = build("kosmos2")
     adapter = adapter_for(model, processor)
-    assert adapter.clean(" <phrase>7</phrase><object><patch_index_0001><patch_index_0009></object>") == "7"
+    written = adapter.tokenize([" <phrase>7</phrase><object><patch_index_0001><patch_index_0009></object></s> 8"])
+    assert adapter.decode(written) == ["7"]
+    for text in ("a <b> c", "3 < 5 > 4", "<5%", "<phrases>"):
+        assert adapter.decode(adapter.encode([{**records(1)[0], "answer": text}])["labels"]) == [text]
 
 
 def test_generation_settings_that_would_change_what_is_returned_are_refused():

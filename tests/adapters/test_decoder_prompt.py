@@ -126,6 +126,12 @@ class WithoutMarkers:
     def __getattr__(self, name):
         return getattr(self._tokenizer, name)
 
+    def __call__(self, *args, **kwargs):
+        return self._tokenizer(*args, **kwargs)
+
+    def __len__(self):
+        return len(self._tokenizer)
+
     def get_vocab(self):
         return {k: v for k, v in self._tokenizer.get_vocab().items() if k not in ("<chartqa>", "<s_answer>")}
 

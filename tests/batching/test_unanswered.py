@@ -65,11 +65,13 @@ def test_training_refuses_such_a_record_by_name(answer):
     assert rows[0]["answer"] is answer
 
 
-@pytest.mark.parametrize("answer", [["7"], ("7",), {"a": "7"}, b"7", {"7"}])
+@pytest.mark.parametrize("answer", [["7", "8"], ("7", "seven"), [["7", "8"]], {"a": "7"}, b"7", {"7"}, [b"7"]])
 def test_answers_that_are_no_text_are_refused_by_name(answer):
     _, adapter = ready("unichart")
     row = {**records()[0], "answer": answer, "question": "How much is red?"}
-    with pytest.raises(ValueError, match=r"How much is red\?'\): the answer .* is a " + type(answer).__name__):
+    with pytest.raises(
+        ValueError, match=r"How much is red\?'\): the answer .* is a (list|tuple|dict|bytes|set), which"
+    ):
         ChartQACollator(adapter)([row])
 
 

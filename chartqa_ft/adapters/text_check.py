@@ -1,0 +1,153 @@
+"""One scan of the texts of a data set: which records an adapter could not encode, found without opening an image."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from .base import Adapter
+from .pixels import unchanged
+from .text import AnswerTooLong, describe, encodable, has_answer, single_answer
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS = ("question", "answer", "chart_id")
+_ROWS_PER_READ = 512
+_MADE_BY_CODE = 4
+"""Number of records that are read where reading one runs a user's code and opens its image."""
+_ENCODING = ("encode", "encode_text", "answer_rows", "answer_text", "question_text", "check_question")
+
+
+@dataclass(frozen=True)
+class BadText:
+    """A record whose texts an adapter cannot encode."""
+
+    row: int
+    """Its number in the data set."""
+    message: str
+    """What is wrong with it; names the record."""
+
+
+def find_bad_texts(adapter: Adapter, records: Any, *, training: bool, progress: bool = True) -> list[BadText]:
+    """Return the records whose question or answer cannot be encoded.
+
+    These are texts with control tokens or placeholders of images, answers that are no text, prompts and answers that
+    do not fit into the model, and tokens without an embedding. Only texts are read; where a transform makes the
+    records, the first four. A stream is not read at all: its records are checked when they are encoded.
+
+    Args:
+        adapter: The adapter of the model. One that encodes texts in its own way is not asked.
+        records: A `datasets.Dataset`, a list of records, or another data set with a length.
+        training: Whether every record needs an answer that the model can learn. An evaluation asks questions without
+            an answer too, and leaves answers that are too long out of its loss.
+        progress: Whether to show a progress bar if the scan takes more than three seconds.
+
+    Example:
+        >>> from chartqa_ft import adapter_for, tiny_unichart
+        >>> adapter = adapter_for(*tiny_unichart("test"))
+        >>> records = [{"question": "How much?", "answer": "7"}, {"question": "What is </s>?", "answer": "7"}]
+        >>> [bad.row for bad in find_bad_texts(adapter, records, training=True)]
+        [1]
+    """
+    if not hasattr(records, "__len__") or not unchanged(adapter, _ENCODING):
+        return []
+    adapter = _quiet(adapter)
+    bad: list[BadText] = []
+    unreadable: dict[Any, tuple[Mapping[str, Any], str]] = {}
+    with tqdm(total=len(records), desc="Checking texts", unit="record", delay=3, disable=not progress) as bar:
+        for start, examples in _texts(records):
+            bad += _bad_of(adapter, start, examples, training)
+            _read_back(adapter, examples, unreadable)
+            bar.update(len(examples))
+    if unreadable:
+        example, read = next(iter(unreadable.values()))
+        logger.warning(
+            "%d different answers have characters that this tokenizer cannot write, so no generated answer can equal "
+            "them: %s with the answer %r is read back as %r",
+            len(unreadable),
+            describe(example),
+            example["answer"],
+            read,
+        )
+    return bad
+
+
+def _texts(records: Any) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Yield (number of the first row, the texts of some rows)."""
+    columns = getattr(records, "column_names", None)
+    if isinstance(columns, list) and hasattr(records, "select_columns") and records.format["type"] != "custom":
+        if "question" not in columns:
+            return
+        texts = records.with_format(None).select_columns([name for name in _COLUMNS if name in columns])
+        for start in range(0, len(texts), _ROWS_PER_READ):
+            rows = texts[start : start + _ROWS_PER_READ]
+            yield start, [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
+        return
+    stop = len(records) if isinstance(records, (list, tuple)) else min(len(records), _MADE_BY_CODE)
+    for start in range(0, stop, _ROWS_PER_READ):
+        rows = [records[row] for row in range(start, min(start + _ROWS_PER_READ, stop))]
+        if not all(isinstance(row, Mapping) and "question" in row for row in rows):
+            return
+        yield start, [{name: row[name] for name in _COLUMNS if name in row} for row in rows]
+
+
+def _bad_of(adapter: Adapter, start: int, examples: Sequence[dict[str, Any]], training: bool) -> list[BadText]:
+    """Return the bad ones of some records."""
+    try:
+        adapter.check_texts([_learned(example, training) for example in examples])
+        return []
+    except Exception:  # find out which one it is
+        bad = []
+        for row, example in enumerate(examples, start=start):
+            try:
+                adapter.check_texts([_learned(example, training)])
+            except AnswerTooLong as error:
+                bad += [BadText(row, str(error))] if training else []
+            except ValueError as error:
+                bad.append(BadText(row, str(error)))
+            except Exception as error:
+                message = f"{describe(example)} cannot be encoded ({type(error).__name__}: {error})"
+                bad.append(BadText(row, message))
+        return bad
+
+
+def _learned(example: dict[str, Any], training: bool) -> dict[str, Any]:
+    """Return a record as the collator passes it to the adapter."""
+    if isinstance(example["question"], str) and not example["question"].strip():
+        raise ValueError(f"{describe(example)} has an empty question: give it one, or drop the record")
+    if has_answer(example):
+        return {**example, "answer": single_answer(example)}
+    if training:
+        raise ValueError(
+            f"{describe(example)} has no answer ({example.get('answer')!r}): give it one, or leave the record out of "
+            "the training data"
+        )
+    return {**example, "answer": ""}
+
+
+def _read_back(adapter: Adapter, examples: Sequence[Mapping[str, Any]], found: dict[Any, Any]) -> None:
+    """Add the answers that the tokenizer does not give back to `found`, with what it gives."""
+    texts = {encodable(e["answer"]): e for e in examples if isinstance(e.get("answer"), str) and e["answer"]}
+    for text, ids in zip(texts, adapter.tokenize([f" {text}" for text in texts]) if texts else [], strict=True):
+        read = adapter.clean(adapter.tokenizer.decode(adapter.answer_ids(ids)))
+        if "".join(read.split()) != "".join(text.split()):
+            found.setdefault(text, (texts[text], read))
+
+
+def _quiet(adapter: Adapter) -> Adapter:
+    """Return a copy of an adapter that counts and logs no truncated answers."""
+    if adapter.on_long_answer == "raise":
+        return adapter
+    adapter = copy.copy(adapter)
+    cut = type(adapter).cut_answer
+
+    def cut_answer(example: Mapping[str, Any], answer: list[int], room: int) -> list[int]:
+        return answer[:room] if room > 0 else cut(adapter, example, answer, room)
+
+    adapter.cut_answer = cut_answer  # type: ignore[method-assign]
+    return adapter

@@ -1,0 +1,79 @@
+"""The scan of all texts before training and evaluation, and what becomes of the records that it finds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from ..adapters import Adapter
+from ..adapters.text_check import BadText, find_bad_texts
+from .arguments import ChartQATrainingArguments
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 3
+"""Number of bad records that a message names."""
+
+
+class TextScan:
+    """Finds the records of a trainer's data sets that its adapter cannot encode, each `datasets.Dataset` once.
+
+    Args:
+        adapter: the adapter of the trainer.
+        args: its arguments; `on_bad_text` says what becomes of bad records.
+    """
+
+    def __init__(self, adapter: Adapter, args: ChartQATrainingArguments) -> None:
+        self.adapter, self.args = adapter, args
+        self._found: dict[tuple[Any, ...], list[BadText]] = {}
+
+    def bad_texts(self, records: Any, *, training: bool) -> list[BadText]:
+        """Return what `find_bad_texts` finds, from memory if the data set, the prompt and the limits are the same."""
+        fingerprint = getattr(records, "_fingerprint", None)
+        key = (fingerprint, training, self.adapter.prompt, self.adapter.limit, self.adapter.on_long_answer)
+        if fingerprint is not None and key in self._found:
+            return self._found[key]
+        shown = self.args.process_index == 0 and not self.args.disable_tqdm
+        found = find_bad_texts(self.adapter, records, training=training, progress=shown)
+        if fingerprint is not None:
+            self._found[key] = found
+        return found
+
+    def usable(self, records: Any, name: str, *, training: bool = False, keep_all: bool = False) -> Any:
+        """Return the records that can be encoded: all of them, or with `on_bad_text="skip"` the good ones.
+
+        Args:
+            records: a data set.
+            name: what messages call it.
+            training: whether it is trained on.
+            keep_all: refuse bad records even with `on_bad_text="skip"`, because every record needs its answer.
+
+        Raises:
+            ValueError: there are bad records; the message names the first ones.
+        """
+        bad = [] if records is None else self.bad_texts(records, training=training)
+        if not bad:
+            return records
+        skips = self.args.on_bad_text == "skip" and not keep_all
+        if not skips or len(bad) == len(records):
+            raise ValueError(
+                f"{name}: {describe_bad(bad, len(records))}"
+                + ("" if keep_all else ". Correct them, or leave them out with on_bad_text='skip'.")
+            )
+        logger.warning("%s: %s. They are left out.", name, describe_bad(bad, len(records)))
+        left_out = {text.row for text in bad}
+        rows = [row for row in range(len(records)) if row not in left_out]
+        return records.select(rows) if hasattr(records, "select") else [records[row] for row in rows]
+
+
+def describe_bad(bad: Sequence[BadText], total: int) -> str:
+    """Return a message that says how many records are bad, and what is wrong with the first ones.
+
+    Example:
+        >>> describe_bad([BadText(4, "record 4 has no answer")], 10)
+        '1 of 10 records cannot be used: row 4: record 4 has no answer'
+    """
+    shown = "; ".join(f"row {text.row}: {text.message}" for text in bad[:_SHOWN])
+    more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+    return f"{len(bad)} of {total} records cannot be used: {shown}{more}"

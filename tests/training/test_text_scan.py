@@ -1,0 +1,136 @@
+"""Texts that a model cannot take stop a run before its first step, or are left out and counted."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from chartqa_ft import ChartQATrainer, adapter_for
+
+from ..support.common import arguments, drawn_charts, tiny, trainer
+
+LONG = "value " * 300
+
+
+def with_answers(answers, question=None):
+    rows = [dict(row) for row in drawn_charts().select(range(6))]
+    for row, answer in answers.items():
+        rows[row]["answer"] = answer
+    if question is not None:
+        rows[5]["question"] = question
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("answers", "question", "says"),
+    [
+        ({3: "a</s>b"}, None, "row 3: record .* holds '</s>'"),
+        ({3: LONG, 4: LONG}, None, "2 of 6 records cannot be used: row 3: .*the answer takes .*; row 4"),
+        ({2: None}, None, "row 2: .*no answer"),
+        ({2: {"a": 1}}, None, "row 2: .*is a dict"),
+        ({}, "What is <s_answer>?", "row 5: .*question holds '<s_answer>'"),
+    ],
+)
+def test_bad_records_stop_a_training_before_its_first_step(tmp_path, answers, question, says):
+    run = trainer(tmp_path, records=with_answers(answers, question))
+    with pytest.raises(ValueError, match=rf"train_dataset: .*{says}"):
+        run.train()
+    assert run.state.global_step == 0
+
+
+def test_bad_records_of_the_evaluation_stop_a_training_too(tmp_path):
+    parts = {"good": with_answers({}), "bad": with_answers({}, "What is </s>?")}
+    run = trainer(tmp_path, eval_dataset=parts, eval_strategy="steps", eval_steps=1)
+    with pytest.raises(ValueError, match=r"eval_dataset\['bad'\]: 1 of 6 records"):
+        run.train()
+    assert run.state.global_step == 0
+
+
+def test_bad_records_are_left_out_and_counted_if_asked(tmp_path, caplog):
+    records = drawn_charts().select(range(6))
+    answers = ["a</s>b", *records["answer"][1:]]
+    records = records.remove_columns("answer").add_column("answer", answers)
+    run = trainer(tmp_path, records=records, eval_dataset=records, on_bad_text="skip")
+    run.train()
+    assert run.state.global_step == 1
+    assert len(run.train_dataset) == 5
+    assert "train_dataset: 1 of 6 records cannot be used: row 0: record" in caplog.text
+    metrics = run.evaluate()
+    assert metrics["eval_n_human"] + metrics["eval_n_augmented"] == 5
+    with pytest.raises(ValueError, match="test_dataset: 1 of 6 records cannot be used"):
+        run.predict(records)  # owes an answer to every record
+
+
+def test_nothing_is_trained_if_no_record_is_left(tmp_path):
+    records = with_answers(dict.fromkeys(range(6), "a</s>b"))
+    with pytest.raises(ValueError, match=r"6 of 6 records cannot be used.*and 3 more"):
+        trainer(tmp_path, records=records, on_bad_text="skip").train()
+
+
+def test_a_label_longer_than_the_model_stops_no_evaluation(tmp_path, caplog):
+    records = with_answers({1: LONG, 4: LONG})
+    run = trainer(tmp_path, eval_dataset=records, per_device_eval_batch_size=3)
+    metrics = run.evaluate()
+    whole = run.evaluate([row for row in records if row["answer"] != LONG])
+    assert metrics["eval_loss"] == pytest.approx(whole["eval_loss"], rel=1e-5)
+    assert caplog.text.count("left out of the loss of this evaluation") == 2
+    output = run.predict(records)
+    assert len(output.predictions) == 6
+    assert output.metrics["test_loss"] == pytest.approx(whole["eval_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("answer", [["7"], ("7",), [7], "  7 "])
+def test_the_only_item_of_a_list_is_learned_and_right(tmp_path, answer):
+    records = with_answers(dict.fromkeys(range(6), answer))
+    run = trainer(tmp_path, records=records, eval_dataset=records)
+    labels = next(iter(run.get_train_dataloader()))["labels"]
+    assert set(run.adapter.decode(labels)) == {"7"}
+    assert set(map(str, run.predict(records).label_ids)) == {"7"}
+
+
+def test_a_data_set_is_scanned_once(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "chartqa_ft.training.text_scan.find_bad_texts", lambda *a, **k: calls.append(k["training"]) or []
+    )
+    records = drawn_charts().select(range(6))
+    run = trainer(tmp_path, records=records, eval_dataset=records, eval_strategy="steps", eval_steps=1)
+    run.train()
+    run.evaluate()
+    assert sorted(calls) == [False, True]
+    run.adapter.limit -= 1
+    run.evaluate()
+    assert len(calls) == 3
+
+
+def test_other_values_of_on_bad_text_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="on_bad_text='drop' is not known: use raise or skip"):
+        arguments(tmp_path, on_bad_text="drop")
+
+
+# ---------------------------------------------------------------------- sizes
+@pytest.mark.parametrize("size", [[192, 96], (192, 96), 96, "96", [96]])
+def test_a_size_that_does_not_name_its_sides_is_refused(tmp_path, size):
+    model, processor = tiny()
+    processor = copy.deepcopy(processor)
+    processor.image_processor.size = size
+    with pytest.raises(ValueError, match=r"image_processor\.size is .* set it to a dict such as .*\"height\""):
+        ChartQATrainer(model, arguments(tmp_path), train_dataset=drawn_charts(), processing_class=processor)
+
+
+def test_a_size_set_after_the_adapter_was_made_is_refused_too(tmp_path):
+    model, processor = tiny()
+    processor = copy.deepcopy(processor)
+    adapter = adapter_for(model, processor)
+    processor.image_processor.size = [192, 96]
+    with pytest.raises(ValueError, match=r"image_processor\.size is \[192, 96\]"):
+        ChartQATrainer(model, arguments(tmp_path), train_dataset=drawn_charts(), adapter=adapter)
+
+
+def test_a_resampling_that_is_text_is_refused(tmp_path):
+    model, processor = tiny()
+    processor = copy.deepcopy(processor)
+    processor.image_processor.resample = "bicubic"
+    with pytest.raises(ValueError, match=r"image_processor\.resample is 'bicubic': set it to .*PIL\.Image"):
+        ChartQATrainer(model, arguments(tmp_path), train_dataset=drawn_charts(), processing_class=processor)
