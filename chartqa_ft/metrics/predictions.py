@@ -97,7 +97,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _wrong_value(row: Mapping[str, Any]) -> str | None:
     """Return what is wrong with the values of a row, or None."""
-    if type(row["index"]) is not int or row["index"] < 0:
+    texts = type(row["answer"]) is type(row["prediction"]) is type(row["question"]) is type(row["chart_id"]) is str
+    index = type(row["index"]) is int and row["index"] >= 0
+    if index and texts and type(row["correct"]) is float and 0 <= row["correct"] <= 1 and type(row["source"]) is str:
+        return None  # as almost always
+    if not index:
         return f"index must be an integer of at least 0, and is {row['index']!r}"
     for key in ("chart_id", "question", "prediction", "source"):
         if type(row[key]) not in _SCALARS:

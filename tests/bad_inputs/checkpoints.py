@@ -125,6 +125,12 @@ BROKEN_JSON: dict[str, Callable[[str], Damage]] = {
 }
 
 
+def some(kinds: dict[str, Callable[[str], Damage]], number: int) -> dict[str, Callable[[str], Damage]]:
+    """The first kinds of damage, and a third of the others: file by file another third."""
+    names = list(kinds)
+    return {name: kinds[name] for name in (*names[:2], *names[2 + number % 3 :: 3])}
+
+
 def _add(
     source: Callable[[], Path], what: str, name: str, damage: Damage, *names: str, same: bool = False, **options: Any
 ) -> None:
@@ -139,7 +145,7 @@ def _add(
 
 def _models() -> None:
     optional = {"generation_config.json": False, "training_args.json": True, "chartqa_config.json": False}
-    for file in (
+    files = (
         "config.json",
         "chartqa_config.json",
         "generation_config.json",
@@ -147,8 +153,9 @@ def _models() -> None:
         "tokenizer.json",
         "processor_config.json",
         "training_args.json",
-    ):
-        for how, make in BROKEN_JSON.items():
+    )
+    for number, file in enumerate(files):
+        for how, make in (BROKEN_JSON if number == 0 else some(BROKEN_JSON, number)).items():
             _add(
                 _full,
                 "",
@@ -168,7 +175,7 @@ def _models() -> None:
     def drop(part: str) -> Callable[[dict[str, torch.Tensor]], None]:
         return lambda found: [found.pop(key) for key in [key for key in found if part in key][:1]] and None
 
-    for part in ("decoder", "encoder", "layers.0", "bias", "embed", "norm"):
+    for part in ("decoder", "encoder", "bias"):
         _add(_full, "weights without a tensor of ", part, tensors(weights, drop(part)), "weight", "tensor", "missing")
     first = lambda found: next(key for key in found if found[key].ndim == 2 and found[key].is_floating_point())  # noqa: E731
     _add(
@@ -227,11 +234,9 @@ def _models() -> None:
         {"model_type": ...},
         {"model_type": "nothing"},
         {"model_type": "bert"},
-        {"model_type": 5},
         {"architectures": ["Nothing"]},
         {"decoder": ...},
         {"encoder": {}},
-        {"decoder": None},
         {"pad_token_id": "x"},
         {"dtype": "nothing"},
     ):
@@ -252,17 +257,12 @@ def _models() -> None:
         {"eos_token_id": -1},
         {"num_beams": 0},
         {"num_beams": "x"},
-        {"max_length": -1},
         {"nothing": 1},
-        {"pad_token_id": 10**6},
-        {"temperature": -1.0},
     ):
         same = changes in (
             {"num_beams": 0},
             {"nothing": 1},
-            {"max_length": -1},
             {"num_beams": "x"},
-            {"temperature": -1.0},
         ) or changes == {"eos_token_id": ...}
         _add(
             _full,
@@ -275,23 +275,16 @@ def _models() -> None:
         )
     settings: tuple[dict[str, Any], ...] = (
         {"prompt": 5},
-        {"prompt": ["{question}"]},
         {"prompt": "no field"},
         {"prompt": ""},
         {"max_length": "x"},
-        {"max_length": -1},
         {"max_length": 0},
         {"max_length": 1.5},
-        {"max_length": True},
-        {"max_length": [5]},
         {"max_length": math.nan},
         {"adapter": "nothing"},
-        {"adapter": 5},
         {"adapter": "causal"},
         {"compat": "no"},
-        {"compat": 2},
         {"metric_variant": "nothing"},
-        {"metric_variant": 5},
         {"versions": "x"},
         {"image": "x"},
         {"nothing": 1},
@@ -314,7 +307,7 @@ def _models() -> None:
 
 
 def _peft_files() -> None:
-    for how, make in BROKEN_JSON.items():
+    for how, make in some(BROKEN_JSON, 1).items():
         _add(
             _peft,
             "",
@@ -337,23 +330,16 @@ def _peft_files() -> None:
     for changes in (
         {"base_model_name_or_path": ...},
         {"base_model_name_or_path": None},
-        {"base_model_name_or_path": ""},
         {"base_model_name_or_path": "/no/such/folder"},
-        {"base_model_name_or_path": 5},
         {"peft_type": ...},
         {"peft_type": "NOTHING"},
         {"peft_type": "IA3"},
-        {"peft_type": 5},
         {"r": 8},
-        {"r": 0},
         {"r": "x"},
         {"r": ...},
-        {"lora_alpha": "x"},
         {"lora_alpha": math.nan},
         {"target_modules": ["nothing"]},
-        {"target_modules": []},
         {"target_modules": ["q_proj"]},
-        {"target_modules": 5},
         {"use_dora": True},
         {"bias": "all"},
         {"modules_to_save": ["nothing"]},
@@ -493,7 +479,7 @@ def _arguments() -> None:
 
 def _resumes() -> None:
     """A resume that cannot be exact says so."""
-    for file in (
+    files = (
         "trainer_state.json",
         "optimizer.pt",
         "scheduler.pt",
@@ -502,8 +488,10 @@ def _resumes() -> None:
         "config.json",
         "chartqa_state.json",
         "training_args.json",
-    ):
-        for how, make in BROKEN.items():
+    )
+    for number, file in enumerate(files):
+        for how in (("missing", "cut"), ("empty", "zeros"))[number % 2]:
+            make = BROKEN[how]
             add(
                 GROUP,
                 f"resume: {file} {how}",
@@ -516,12 +504,9 @@ def _resumes() -> None:
             )
     for changes in (
         {"global_step": "x"},
-        {"global_step": -1},
         {"global_step": 10**6},
-        {"epoch": math.nan},
         {"log_history": "x"},
         {"max_steps": 5},
-        {"train_batch_size": 2},
     ):
         add(
             GROUP,

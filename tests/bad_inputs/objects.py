@@ -669,10 +669,10 @@ def _lora() -> None:
         )
 
     for argument, values in {
-        "r": (0, -1, 1.5, NAN, "8", None),
-        "lora_alpha": (NAN, "x", None, math.inf),
-        "lora_dropout": (1.5, -0.1, NAN, "x"),
-        "target_modules": ("nothing", ["nothing"], [], "[", ["q_proj", "nothing"], 5),
+        "r": (0, 1.5, "8", None),
+        "lora_alpha": (NAN, "x"),
+        "lora_dropout": (1.5, NAN),
+        "target_modules": ("nothing", [], "[", ["q_proj", "nothing"]),
         "modules_to_save": (["nothing"], "nothing"),
         "exclude_modules": (".*",),
         "bias": ("some", None),
@@ -681,7 +681,7 @@ def _lora() -> None:
         "layers_to_transform": ([99], "x"),
         "rank_pattern": ({"nothing": 4}, {"q_proj": 0}),
         "alpha_pattern": ({"nothing": 4},),
-        "new_tokens": ("<a>", ["<a>"], [10**6], [-1], [1.5], ["<s_answer>"]),
+        "new_tokens": ("<a>", ["<a>"], [10**6], [1.5]),
         "nothing": (1,),
         "vision": ("no",),
         "use_dora": ("no",),
