@@ -71,7 +71,9 @@ def make_collators(
             random_padding="seeded" if pad else None,
             seed=args.seed,
             keep_rows=own_loss,  # a step that fails names them
-            pack_questions=_packs_questions(adapter, args, model, grouped=group_train, own_loss=own_loss),
+            pack_questions=_packs_questions(
+                adapter, args, model, grouped=group_train, own_loss=own_loss and own_steps
+            ),
         ),
         "eval": make(keep_rows=True, group_by_chart=group_eval, allow_unanswered=True),
         "test": make(keep_rows=True, group_by_chart=group_eval, with_answers=False),
