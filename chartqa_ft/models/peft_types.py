@@ -8,8 +8,10 @@ refused by name.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from packaging.version import Version
 from torch import nn
 
 if TYPE_CHECKING:
@@ -174,6 +176,12 @@ def check_new_weights(config: PeftConfig) -> None:
         ValueError: peft_config: init_lora_weights='pissa_niter_4' changes the base model at random, and a saved \
 checkpoint would be loaded on other weights: use 'pissa'
     """
+    if getattr(config, "bias", None) == "lora_only" and Version(version("peft")) < Version("0.21"):
+        # PEFT 0.20 looks for the biases under the names that they had before, and saves none.
+        raise ValueError(
+            "peft_config: this version of PEFT does not save the weights of bias='lora_only': use bias='all' or "
+            "peft>=0.21"
+        )
     initial = getattr(config, "init_lora_weights", None)
     if not isinstance(initial, str):
         return

@@ -153,7 +153,6 @@ def refuse_packing(adapter: Adapter, args: ChartQATrainingArguments, model: nn.M
         model: the model, with its PEFT weights if it has any.
         grouped: whether questions on one chart share a batch.
     """
-    configs = getattr(model, "peft_config", {}).values()
     if not grouped:
         return "group_by_chart is off, and then no questions of a chart meet"
     if not adapter.packs_questions:
@@ -165,8 +164,6 @@ def refuse_packing(adapter: Adapter, args: ChartQATrainingArguments, model: nn.M
         return "torch_compile would compile again for other masks"
     if args.include_num_input_tokens_seen == "non_padding":
         return "include_num_input_tokens_seen='non_padding' would count pairs of tokens"
-    if any(getattr(config, "is_prompt_learning", False) for config in configs):
-        return "PEFT puts tokens of its own before every sequence, which the mask does not know"
     return None
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import peft
 import pytest
 import torch
+from packaging.version import Version
 from peft import LoraConfig, PeftConfig, PeftType, TaskType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -131,7 +133,6 @@ def test_a_method_that_does_not_work_is_refused_by_name(base, tmp_path, name):
         {"use_rslora": True},
         {"lora_bias": True},
         {"bias": "all"},
-        {"bias": "lora_only"},
         {"init_lora_weights": "pissa"},
         {"init_lora_weights": "olora"},
         {"init_lora_weights": "orthogonal"},
@@ -146,6 +147,15 @@ def test_a_method_that_does_not_work_is_refused_by_name(base, tmp_path, name):
 def test_an_option_of_lora_works_to_the_end(base, tmp_path, settings):
     run = run_of(base, tmp_path, LoraConfig(**{"r": 4, **LAYERS, **settings}))
     same_everywhere(run, base, tmp_path, can_merge=True)
+
+
+def test_biases_of_lora_only_are_saved_or_refused(base, tmp_path):
+    config = LoraConfig(r=4, **LAYERS, bias="lora_only")
+    if Version(version("peft")) < Version("0.21"):
+        with pytest.raises(ValueError, match=r"use bias='all' or peft>=0\.21"):
+            run_of(base, tmp_path, config)
+    else:
+        same_everywhere(run_of(base, tmp_path, config), base, tmp_path, can_merge=True)
 
 
 @pytest.mark.parametrize(

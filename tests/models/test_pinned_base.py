@@ -174,8 +174,8 @@ def test_an_adapter_on_a_merged_adapter_says_that_peft_alone_cannot_load_it(worl
     assert (stored["base_model_name_or_path"], stored["revision"]) == ("bob/first", commit)
     assert other.call(FLOWS + "answers", "alice/second") == sent
     card = world.hub.files("alice/second")["README.md"].decode()
-    assert "Its base model is stored as an adapter too" in card
+    assert "The base model is a PEFT checkpoint too" in card
     assert "PeftModel" not in card
     more = {"loading": {"trainable": True}, "hub_model_id": "alice/third"}
     world.call(FLOWS + "adapt_and_push", tmp_path / "third", "alice/second", **more)
-    assert "Its base model is stored as an adapter too" in world.hub.files("alice/third")["README.md"].decode()
+    assert "The base model is a PEFT checkpoint too" in world.hub.files("alice/third")["README.md"].decode()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig
+from peft import LoraConfig
 from PIL import Image
 
 from chartqa_ft.adapters import adapter_for
@@ -235,9 +235,6 @@ def test_packing_with_checkpointing_and_adapters(tmp_path, changes):
     assert relative_l2(packed, plain) <= 1e-5
 
 
-SOFT_PROMPT = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-
-
 @pytest.mark.parametrize(
     ("name", "changes", "reason"),
     [
@@ -246,11 +243,6 @@ SOFT_PROMPT = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
         ("llava", {"group_by_chart": False}, "group_by_chart is off"),
         ("llava", {"torch_compile": True, "torch_compile_backend": "aot_eager"}, "torch_compile would"),
         ("llava", {"include_num_input_tokens_seen": "non_padding"}, "would count pairs of tokens"),
-        (
-            "llava",
-            {"peft_config": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)},
-            "tokens of its own",
-        ),
     ],
 )
 def test_packing_is_refused_where_it_is_not_possible_and_off_where_nobody_asked(tmp_path, name, changes, reason):
