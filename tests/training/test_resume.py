@@ -219,7 +219,8 @@ def test_without_a_complete_checkpoint_the_script_says_so_and_starts(tmp_path, c
         "eval_split": "train",
         "output_dir": output,
     }
-    line = as_command_line({**settings, "max_steps": 1, "dataloader_num_workers": 0, "log_level": "info"})
+    one_step = {"max_steps": 1, "warmup_steps": 0, "eval_steps": 1, "dataloader_num_workers": 0, "log_level": "info"}
+    line = as_command_line({**settings, **one_step})
     example(FINETUNE).main([*line, "--resume_from_checkpoint", "last"])
     assert f"{output / 'checkpoint-8'} was not written to its end" in caplog.text
     assert f"{output} contains no complete checkpoint: training starts at step 0" in caplog.text
