@@ -135,7 +135,7 @@ def _read_back(adapter: Adapter, examples: Sequence[Mapping[str, Any]], found: d
     texts = {encodable(e["answer"]): e for e in examples if isinstance(e.get("answer"), str) and e["answer"]}
     for text, ids in zip(texts, adapter.tokenize([f" {text}" for text in texts]) if texts else [], strict=True):
         read = adapter.clean(adapter.tokenizer.decode(adapter.answer_ids(ids)))
-        if "".join(read.split()) != "".join(text.split()):
+        if "".join(read.split()) != "".join(text.split()) and adapter.control_token_in(text) is None:
             found.setdefault(text, (texts[text], read))
 
 

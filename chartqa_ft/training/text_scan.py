@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..adapters import Adapter
 from ..adapters.text_check import BadText, find_bad_texts
 from .arguments import ChartQATrainingArguments
+from .check import CheckContext, Finding, register_check
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 3
 """Number of bad records that a message names."""
+_ARGUMENTS = {"train": "train_dataset", "evaluate": "eval_dataset", "predict": "test_dataset"}
 
 
 class TextScan:
@@ -77,3 +79,19 @@ def describe_bad(bad: Sequence[BadText], total: int) -> str:
     shown = "; ".join(f"row {text.row}: {text.message}" for text in bad[:_SHOWN])
     more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
     return f"{len(bad)} of {total} records cannot be used: {shown}{more}"
+
+
+@register_check()
+def check_texts(context: CheckContext) -> Iterator[Finding]:
+    """Find the records of a call whose texts its model cannot take."""
+    trainer, name = context.trainer, _ARGUMENTS[context.call]
+    if trainer.args.on_bad_text == "skip" and context.call != "predict":
+        return  # they are left out and counted by the call itself
+    parts = context.records if isinstance(context.records, dict) else {"": context.records}
+    for part, records in parts.items():
+        bad = [] if records is None else trainer.texts.bad_texts(records, training=context.call == "train")
+        if bad:
+            where = f"{name}[{part!r}]" if part else name
+            message = f"{where}: {describe_bad(bad, len(records))}"
+            advice = "correct them" if context.call == "predict" else "correct them, or set on_bad_text='skip'"
+            yield Finding(name, "error", message, advice)
