@@ -87,7 +87,7 @@ def control_tokens(model: nn.Module, processor: Any, tokenizer: Any) -> set[str]
         >>> from chartqa_ft import tiny_unichart
         >>> model, processor = tiny_unichart("test")
         >>> sorted(control_tokens(model, processor, processor.tokenizer))
-        ['</s>', '<pad>', '<s>']
+        ['</s>', '<chartqa>', '<pad>', '<s>']
     """
     added = getattr(tokenizer, "added_tokens_decoder", {})
     found = {

@@ -13,8 +13,9 @@ from typing import Any
 from .record_errors import RecordProblem
 
 # Names of files are shorter, images are longer: 255 is the longest name on common file systems.
-_SHORTEST_BASE64 = 256
-_IMAGES_IN_BASE64 = ("iVBORw0K", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")  # PNG, JPEG, GIF, WebP, BMP, TIFF
+# How an image in base64 begins (PNG, GIF, WebP, JPEG, BMP, TIFF) -> its shortest length. Names of files may begin with
+# the short ones, but are not that long without a dot.
+_IMAGES_IN_BASE64 = {"iVBORw0K": 40, "R0lGOD": 40, "UklGR": 40, "/9j/": 256, "Qk": 256, "SUkq": 256, "TU0A": 256}
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
@@ -79,7 +80,9 @@ def from_base64(text: str) -> bytes | None:
     is_url = text[:5] == "data:" and ";base64," in text[:100]
     if is_url:
         text = text.partition(";base64,")[2]
-    elif len(text) < _SHORTEST_BASE64 or not text.startswith(_IMAGES_IN_BASE64) or not _BASE64.fullmatch(text):
+    elif not any(text.startswith(start) and len(text) >= least for start, least in _IMAGES_IN_BASE64.items()):
+        return None
+    elif not _BASE64.fullmatch(text):
         return None
     text = "".join(text.split())
     try:

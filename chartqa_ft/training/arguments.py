@@ -52,7 +52,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         >>> ChartQATrainingArguments(output_dir="out", use_cpu=True, generation_max_length=20)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        ValueError: generation_max_length counts the prompt, ...: use generation_max_new_tokens
+        ValueError: generation_max_length=20 counts the prompt, ...: use generation_max_new_tokens
     """
 
     num_train_epochs: float | None = field(

@@ -138,7 +138,7 @@ def refused_metrics(compute_metrics: Any) -> Iterator[str]:
         ...     labels = [[label for label in row if label != -100] for row in prediction.label_ids]
         ...     return {"rows": len(labels)}
         >>> next(refused_metrics(accuracy))[:70]
-        'compute_metrics gets the answers and references as lists of str (eval_p'
+        'compute_metrics gets the answers and references as lists of str (eval_'
     """
     if compute_metrics is None:
         return
