@@ -80,15 +80,17 @@ def from_base64(text: str) -> bytes | None:
     is_url = text[:5] == "data:" and ";base64," in text[:100]
     if is_url:
         text = text.partition(";base64,")[2]
-    elif not any(text.startswith(start) and len(text) >= least for start, least in _IMAGES_IN_BASE64.items()):
-        return None
-    elif not _BASE64.fullmatch(text):
+    elif not (_is_long_enough(text) and _BASE64.fullmatch(text)):
         return None
     text = "".join(text.split())
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         return b""
+
+
+def _is_long_enough(text: str) -> bool:
+    return any(text.startswith(start) and len(text) >= least for start, least in _IMAGES_IN_BASE64.items())
 
 
 def as_list(value: Any) -> list[Any]:
