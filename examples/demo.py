@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> float:
     trainer.save_model(str(output / "model"))
     trainer.evaluate(metric_key_prefix="final")
 
-    rows = read_predictions(output / "predictions" / f"final-step-{trainer.state.global_step}.jsonl")
+    rows = read_predictions(output / "predictions" / f"final-step-{trainer.weights_step}.jsonl")
     text, accuracy = table(held_out, [row["prediction"] for row in rows], majority_answers(train, held_out))
     print(f"\nRelaxed accuracy in percent on charts that the model has never seen:\n{text}\n")
     chosen = [rows[i] for i in range(0, len(rows), max(1, len(rows) // 12))][:12]

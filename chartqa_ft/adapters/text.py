@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class TextSide:
                 f"{describe(example)}: the question is {example.get('question')!r}, not a str: correct or drop the "
                 "record"
             )
-        found = self.control_token_in(example["question"])
+        found = self._reserved_in(example["question"])
         if found:
             raise ValueError(
                 f"{describe(example)}: the question holds {found!r}, which is a control token of this model: "
@@ -141,14 +142,20 @@ class TextSide:
         if answer is None:
             raise ValueError(f"{describe(example)} has no answer to learn")
         text = encodable(str(answer))
-        unknown = getattr(self.tokenizer, "unk_token", None)
-        found = unknown if unknown and unknown in text else self.control_token_in(text)
-        if found:
+        found = self._reserved_in(text)
+        closing = getattr(self, "closing", None)  # decoding cuts an answer there
+        if found or (closing and closing in text):
+            found = found or closing
             raise ValueError(
                 f"{describe(example)}: the answer {text!r} holds {found!r}, which no answer can hold because it is a "
                 "control token of this model: correct or drop the record"
             )
         return text
+
+    def _reserved_in(self, text: str) -> str | None:
+        """Return the unknown token's text or the first control token that a text contains, or `None`."""
+        unknown = getattr(self.tokenizer, "unk_token", None)
+        return unknown if unknown and unknown in text else self.control_token_in(text)
 
     def answered_rows(
         self, examples: Sequence[Mapping[str, Any]], make: Callable[[list[int]], list[list[int]]]
@@ -275,8 +282,8 @@ def single_answer(example: Mapping[str, Any]) -> Any:
     if isinstance(answer, (list, tuple)) and len(answer) < 2:
         answer = _plain(answer[0]) if answer else None
     if isinstance(answer, str):
-        return answer.strip()  # as `decode` returns it
-    if isinstance(answer, (list, tuple, set, frozenset, Mapping, bytes, bytearray)):
+        return encodable(answer).strip()  # as `decode` returns it
+    if isinstance(answer, (list, tuple, set, frozenset, Mapping, bytes, bytearray, complex)):
         raise ValueError(
             f"{describe(example)}: the answer {example['answer']!r} is a {type(answer).__name__}, which would be "
             "learned with its brackets and quotes: give one text, as load_chartqa does"
@@ -285,6 +292,8 @@ def single_answer(example: Mapping[str, Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, np.floating):
+        return float(str(value))  # 0.1 in 32 bits is 0.1, not 0.10000000149011612
     return value.tolist() if hasattr(value, "tolist") else value  # of numpy and torch
 
 

@@ -187,7 +187,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
     metrics = {key.replace("final_", "eval_", 1): value for key, value in final.items()}
     if trainer.is_world_process_zero():
         best = trainer.state.best_model_checkpoint
-        answers = f"final-step-{trainer.state.global_step}.jsonl" if args.write_predictions else None
+        answers = f"final-step-{trainer.weights_step}.jsonl" if args.write_predictions else None
         name = None if best is None else Path(best).name
         numbers = {**result.metrics, **metrics, "best_checkpoint": name, "num_processes": args.world_size}
         write_report(args.output_dir, script, numbers, answers)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from types import NoneType
 from typing import Any
 
 from ..metrics.accuracy import INTERVALS
@@ -51,6 +52,20 @@ class Range:
         above = value > self.low if self.low_open else value >= self.low
         return above and (value < self.high if self.high_open else value <= self.high)
 
+
+_SWITCHES = (
+    "bf16",
+    "fp16",
+    "activation_checkpointing",
+    "group_by_chart",
+    "pack_questions",
+    "random_padding",
+    "ddp_find_unused_parameters",
+    "hub_private_repo",
+    "greater_is_better",
+    "tf32",
+)
+"""Fields that may be `None` beside True and False. Fields whose default is True or False are found by that."""
 
 _COUNT = Range(1, whole=True)
 _FROM_ZERO = Range()
@@ -147,6 +162,13 @@ def refusals(args: Any) -> Iterator[str]:
         message = values.message(name, getattr(args, name, None))
         if message:
             yield message
+    for argument in fields(args):
+        value = getattr(args, argument.name)
+        if isinstance(argument.default, bool) or argument.name in _SWITCHES:
+            if not isinstance(value, (bool, NoneType)):
+                yield f"{argument.name} must be True or False, got {value!r}"
+        elif value is None and argument.name in RANGES and "None" not in str(argument.type):
+            yield f"{argument.name} must be a number, got None: leave it out for the default"
     yield from _steps(args)
     yield from _best(args)
     yield from _settings(args)

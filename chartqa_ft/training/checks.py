@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import nn
+from torch.optim import Optimizer
 from transformers import TrainerCallback
 
 from ..adapters import Adapter
@@ -22,7 +24,8 @@ from .hook_checks import refused_metrics
 logger = logging.getLogger(__name__)
 
 _OWN = ("loss", "relaxed_accuracy", "accuracy_lenient", "accuracy_strict_year")
-_FAMILIES = ("relaxed_accuracy_", "share_")
+_PARTS = re.compile(r"relaxed_accuracy_(human|augmented|mean_of_splits|(source|type)_\w+)(_ci_low|_ci_high)?")
+_SHARES = ["trailing_dot", "percent", "comma", "dollar", "empty", "unparsable_number", "decimal_comma", "extracted"]
 _REFUSED = {
     "compute_loss_func": "override compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None) "
     "in a subclass, where inputs hold labels and all that model(**inputs) needs",
@@ -111,6 +114,8 @@ def _check_optimizers(trainer_arguments: Mapping[str, Any]) -> None:
     optimizers = trainer_arguments.get("optimizers", (None, None))
     if not isinstance(optimizers, (tuple, list)) or len(optimizers) != 2:
         raise ValueError("optimizers must be a pair (optimizer, scheduler), where None lets the trainer create one")
+    if optimizers[0] is not None and not isinstance(getattr(optimizers[0], "optimizer", optimizers[0]), Optimizer):
+        raise TypeError(f"optimizers[0] is {optimizers[0]!r}, not an optimizer such as torch.optim.AdamW(...)")
     own = [name for name in ("optimizer_cls_and_kwargs", "model_init") if trainer_arguments.get(name) is not None]
     if any(part is not None for part in optimizers) and own:
         advice = {
@@ -139,9 +144,34 @@ def check_data_sets(train_dataset: Any, eval_dataset: Any) -> None:
     if train_dataset is not None:
         as_records(train_dataset, "train_dataset", answers=True)
     parts = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
+    if not parts:
+        raise ValueError("eval_dataset is an empty dict: pass data sets by name, or leave it out")
     for name, part in parts.items():
+        if part is None and name is not None:
+            raise ValueError(f"eval_dataset[{name!r}] is None: pass a data set, or leave the name out")
         if part is not None:
             as_records(part, "eval_dataset" if name is None else f"eval_dataset[{name!r}]")
+
+
+def named_part(eval_dataset: Any, name: str) -> Any:
+    """Return the evaluation data set of a name.
+
+    Raises:
+        ValueError: there is none; the message lists the names.
+
+    Example:
+        >>> named_part({"val": []}, "test")
+        Traceback (most recent call last):
+        ...
+        ValueError: there is no evaluation data set 'test', but val: pass one of these names, or records
+    """
+    parts = eval_dataset if isinstance(eval_dataset, dict) else {}
+    if name not in parts:
+        raise ValueError(
+            f"there is no evaluation data set {name!r}, but {', '.join(map(str, parts)) or 'none with a name'}: pass "
+            "one of these names, or records"
+        )
+    return parts[name]
 
 
 def refuse_packing(adapter: Adapter, args: ChartQATrainingArguments, model: nn.Module, *, grouped: bool) -> str | None:
@@ -225,4 +255,4 @@ def check_best_metric(name: str, eval_dataset: Any, own_metrics: bool) -> None:
 
 
 def _is_metric(name: str) -> bool:
-    return name in _OWN or name.startswith(_FAMILIES)
+    return name in _OWN or _PARTS.fullmatch(name) is not None or name.removeprefix("share_") in _SHARES

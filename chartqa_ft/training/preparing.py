@@ -65,6 +65,10 @@ def prepare_model(
         if processor is None and adapter is None:
             processor, adapter = loaded_processor, loaded_adapter
     if adapter is not None:
+        if not isinstance(adapter, Adapter):
+            raise TypeError(
+                f"adapter is {adapter!r}, not an Adapter: pass adapter_for(model, processing_class), or leave it out"
+            )
         if processor is not None and not same_processor(processor, adapter.processor):
             raise ValueError(
                 "processing_class is not the processor of adapter: the one would be saved and the other used. Leave "

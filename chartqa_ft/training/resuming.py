@@ -45,6 +45,10 @@ class CheckpointChooser:
             ValueError: there is no complete checkpoint, or the one that was asked for is damaged, or it lacks a state
                 without which the resumed run would differ from an unbroken one.
         """
+        if resume == "":
+            raise ValueError(
+                "resume_from_checkpoint is an empty text: pass a folder, or True for the newest checkpoint"
+            )
         if not resume:
             return None
         if resume is True:

@@ -34,7 +34,7 @@ from .batches import make_collators, make_loader
 from .callbacks import AfterSave, CheckUnusedLora, CountBatches, EndOfEpoch, FindBestCheckpoint, SetEpoch
 from .check import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
 from .checkpoints import begin_checkpoint
-from .checks import check_data_sets, check_trainable, check_trainer
+from .checks import check_data_sets, check_trainable, check_trainer, named_part
 from .copying import own_copy
 from .describing import describe_model
 from .evaluating import Evaluator
@@ -116,10 +116,11 @@ class ChartQATrainer(Seq2SeqTrainer):
         peft_config: Any = None,
         **kwargs: Any,
     ):
-        args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else own_copy(args)
+        args = ChartQATrainingArguments(output_dir="chartqa_out") if args is None else args
         check_trainer(args, model, train_dataset, eval_dataset, kwargs)
         check_data_sets(train_dataset, eval_dataset)
         raise_all(ignored_hooks(self))
+        args = own_copy(args)
         model_init, own_optimizer = kwargs.pop("model_init", None), kwargs.pop("optimizer_cls_and_kwargs", None)
         if model_init is not None:
             self.model_init, model = model_init, first_model(model_init, args)
@@ -268,7 +269,7 @@ class ChartQATrainer(Seq2SeqTrainer):
 
     def _eval_records(self, records: Any) -> Any:
         if isinstance(records, str):
-            return self.eval_dataset[records]
+            return named_part(self.eval_dataset, records)
         return self.eval_dataset if records is None else records
 
     # ------------------------------------------------------------------ loss
@@ -484,6 +485,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         if not self.is_in_train:
             self._checked("evaluate", records)
         if isinstance(records, dict):
+            check_data_sets(None, records)
             metrics: dict[str, float] = {}
             for name, part in records.items():
                 metrics.update(self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}", **generation_settings))
@@ -510,6 +512,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         **generation_settings: Any,
     ) -> PredictionOutput:
         """Answer a data set, with or without answers of its own; `predictions` and `label_ids` are arrays of str."""
+        if test_dataset is None:
+            raise ValueError("predict needs a test_dataset; to score the evaluation data, call evaluate()")
         self._checked("predict", test_dataset)
         self.texts.usable(test_dataset, "test_dataset", keep_all=True)
         with self.evaluator.using(generation_settings):

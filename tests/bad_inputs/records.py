@@ -136,8 +136,9 @@ def _answers() -> None:
 
 def scored_batch(rows: list[dict[str, Any]]) -> tuple[list[str], list[float]]:
     """Answers taught by the collator's batch and the score of a model that gives them."""
-    answers = adapter().decode(ChartQACollator(adapter())(rows)["labels"])
-    pairs = zip(answers, rows, strict=True)
+    batch = ChartQACollator(adapter(), keep_rows=True)(rows)  # `rows` holds what an evaluation scores
+    answers = adapter().decode(batch["labels"])
+    pairs = zip(answers, batch["rows"], strict=True)
     return answers, [relaxed_correctness(prediction=answer, target=row["answer"]) for answer, row in pairs]
 
 

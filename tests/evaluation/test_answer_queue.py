@@ -269,5 +269,5 @@ def test_a_window_is_at_least_one_batch(tmp_path):
     model, adapter = confident()
     with pytest.raises(ValueError, match="the window must be at least 1 batch, got 0"):
         AnswerQueue(adapter, rows_per_call=BATCH, window=0)
-    with pytest.raises(ValueError, match="eval_window must be at least 1 batch, got 0"):
+    with pytest.raises(ValueError, match="eval_window must be a whole number of at least 1, got 0"):
         run_of(tmp_path, model, adapter, records(2), eval_window=0)

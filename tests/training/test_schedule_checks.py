@@ -39,7 +39,6 @@ ROWS = len(drawn_charts())
         ({"callbacks": [EarlyStoppingCallback]}, "EarlyStoppingCallback needs evaluations"),
         ({"eval_on_start": True, "eval_dataset": None}, "need an eval_dataset"),
         ({"records": []}, "train_dataset is empty"),
-        ({"records": {"train": drawn_charts(), "val": drawn_charts()}}, r"dict of data sets \(train, val\)"),
         (
             {"eval_strategy": "epoch", "eval_dataset": {"val": drawn_charts(), "x": []}},
             "evaluation data set 'x' is empty",
