@@ -384,7 +384,7 @@ def test_the_folder_is_named_on_no_card_and_in_no_pushed_file(tmp_path):
 
 def test_arguments_that_make_no_sense_are_refused(tmp_path):
     with pytest.raises(
-        ValueError, match="chart_cache_gb must be above 0, got 0: to keep no charts, use chart_cache='off'"
+        ValueError, match="chart_cache_gb must be a number above 0, got 0: to keep no charts, use chart_cache='off'"
     ):
         trainer(tmp_path, chart_cache_gb=0)
     with pytest.raises(ValueError, match="chart_cache must be a folder, 'auto' or 'off'"):

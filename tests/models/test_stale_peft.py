@@ -94,7 +94,7 @@ def test_a_folder_with_two_models_is_not_pushed(tmp_path, base, trained):
     (tmp_path / "config.json").write_text("{}")
     assert "config.json" not in files_of_model(tmp_path)
     (tmp_path / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match=r"holds both a PEFT adapter .* and a full model"):
+    with pytest.raises(ValueError, match=r"contains both PEFT weights .* and a full model"):
         files_of_model(tmp_path)
 
 
