@@ -122,9 +122,10 @@ def main(arguments: list[str] | None = None) -> float:
     model, processor = tiny_unichart("demo")
     rows_per_step = round(DEMO_CHARTS_PER_STEP * len(train) / options.charts)
     print(f"{len(train):,} questions; a model with {model.num_parameters() / 1e6:.1f} million parameters, untrained")
+    warmup_steps = min(DEMO_TRAINING["warmup_steps"], options.steps // 10)
     args = ChartQATrainingArguments(
         output_dir=str(output),
-        **{**DEMO_TRAINING, "max_steps": options.steps},
+        **{**DEMO_TRAINING, "max_steps": options.steps, "warmup_steps": warmup_steps},
         per_device_train_batch_size=rows_per_step,
         per_device_eval_batch_size=250,
         generation_num_beams=1,

@@ -67,6 +67,26 @@ _SWITCHES = (
 )
 """Fields that may be `None` beside True and False. Fields whose default is True or False are found by that."""
 
+_NEEDED = (
+    "learning_rate",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "label_smoothing_factor",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "eval_delay",
+    "seed",
+    "dataloader_num_workers",
+    "generation_max_new_tokens",
+    "eval_window",
+    "chart_cache_gb",
+)
+"""Numbers that may not be `None`."""
+
 _COUNT = Range(1, whole=True)
 _FROM_ZERO = Range()
 
@@ -167,7 +187,7 @@ def refusals(args: Any) -> Iterator[str]:
         if isinstance(argument.default, bool) or argument.name in _SWITCHES:
             if not isinstance(value, (bool, NoneType)):
                 yield f"{argument.name} must be True or False, got {value!r}"
-        elif value is None and argument.name in RANGES and "None" not in str(argument.type):
+        elif value is None and argument.name in _NEEDED:
             yield f"{argument.name} must be a number, got None: leave it out for the default"
     yield from _steps(args)
     yield from _best(args)

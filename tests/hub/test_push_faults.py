@@ -13,7 +13,10 @@ from .world import ALWAYS, COMMIT, UPLOAD, World, expected, world_of
 
 @pytest.fixture(scope="module")
 def lfs(tmp_path_factory) -> Iterator[World]:
-    yield from world_of(tmp_path_factory.mktemp("lfs"), xet=False)
+    for world in world_of(tmp_path_factory.mktemp("lfs"), xet=False):
+        # The picture is the same in all folders: once it is stored, the faults of the tests meet the weights.
+        world.push(save(tmp_path_factory.mktemp("first") / "model", 0), "alice/first")
+        yield world
 
 
 @pytest.fixture(scope="module")

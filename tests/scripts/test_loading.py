@@ -118,5 +118,5 @@ def test_columns_images_and_bad_records_are_read_as_the_arguments_say(tmp_path):
     with pytest.raises(RecordError, match="nowhere"):
         load_split(DatasetArguments(**settings), "train")
     assert list(load_split(DatasetArguments(**settings, on_error="skip"), "train")["question"]) == ["Why?"]
-    with pytest.raises(ValueError, match="revision='v1' is for data sets on the Hub"):
+    with pytest.raises(ValueError, match="revision='v1' is for datasets on the Hub"):
         load_split(DatasetArguments(**settings, dataset_revision="v1"), "train")

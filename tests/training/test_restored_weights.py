@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from chartqa_ft.adapters import base_model
+from chartqa_ft.files import read_json
+from chartqa_ft.training.checkpoints import STATE_NAME, mark_checkpoint
 
 from ..support.families import records
 from ..support.family_cases import ALL, ready, run_of
@@ -75,6 +77,9 @@ def test_a_checkpoint_that_lacks_weights_is_not_resumed(tmp_path, family):
     del stored[gone]
     save_file(stored, file, metadata={"format": "pt"})
     run = run_in(tmp_path, family, max_steps=2)
+    with pytest.raises(ValueError, match=r"checkpoint-1 is damaged: model\.safetensors has"):
+        run.train(resume_from_checkpoint=str(file.parent))
+    mark_checkpoint(file.parent, read_json(file.parent / STATE_NAME))  # as if it had been saved like that
     with pytest.raises(ValueError, match=r"checkpoint-1 lacks 1 weight of the model.*fc1\.weight"):
         run.train(resume_from_checkpoint=str(file.parent))
     assert run.state.global_step == 0

@@ -23,11 +23,6 @@ ROWS = len(drawn_charts())
             "dataloader_drop_last=True leaves no",
         ),
         (
-            {"eval_strategy": "steps", "eval_steps": 11, "max_steps": 10},
-            "eval_steps=11 evaluates nothing within the 10",
-        ),
-        ({"eval_strategy": "steps", "logging_steps": 50, "max_steps": 10}, "eval_steps=50 evaluates nothing"),
-        (
             {"eval_strategy": "steps", "eval_steps": 4, "eval_delay": 9, "max_steps": 10},
             "eval_delay=9 .*after 8 steps",
         ),
@@ -55,11 +50,17 @@ def test_a_schedule_that_cannot_be_is_refused(tmp_path, changes, message):
 
 def test_all_errors_come_at_once(tmp_path):
     learning = trainer(
-        tmp_path, eval_dataset=drawn_charts(), eval_strategy="steps", eval_steps=5, warmup_steps=9, max_steps=4
+        tmp_path,
+        eval_dataset=drawn_charts(),
+        eval_strategy="steps",
+        eval_steps=1,
+        eval_delay=9,
+        warmup_steps=9,
+        max_steps=4,
     )
-    with pytest.raises(ValueError, match=r"2 things to change:\n- warmup_steps=9 .*\n- eval_strategy='steps'"):
+    with pytest.raises(ValueError, match=r"2 things to change:\n- warmup_steps=9 .*\n- eval_delay=9"):
         learning.train()
-    assert [finding.name for finding in learning.check().errors] == ["warmup_steps", "eval_steps"]
+    assert [finding.name for finding in learning.check().errors] == ["warmup_steps", "eval_delay"]
 
 
 @pytest.mark.parametrize(
@@ -123,3 +124,10 @@ def test_ignore_data_skip_also_holds_for_streams(tmp_path):
         resumed._init_training_state = lambda *a, _=original, **k: places.append(_(*a, **k)) or places[-1]
         resumed.train(str(tmp_path / "checkpoint-2"))
     assert places == [(0, 2), (0, 0)]
+
+
+@pytest.mark.parametrize("changes", [{"eval_steps": 11}, {"logging_steps": 50}], ids=str)
+def test_a_run_that_is_too_short_for_an_evaluation_says_so(tmp_path, changes):
+    short = trainer(tmp_path, eval_dataset=drawn_charts(), eval_strategy="steps", max_steps=10, **changes)
+    (finding,) = [finding for finding in short.check("train").warnings if finding.name == "eval_steps"]
+    assert "evaluates nothing within the 10 steps" in finding.message
