@@ -41,9 +41,8 @@ def _tiny(sizes: tuple):
 
 
 def tiny(**sizes: Any):
-    """A fresh copy of the tiny test model, and its processor. Small weights keep float32 rounding small."""
-    model, processor = _tiny(tuple(sorted({"init_std": 0.02, **sizes}.items())))
-    return copy.deepcopy(model), processor
+    """Fresh copies of the tiny test model and its processor. Small weights keep float32 rounding small."""
+    return copy.deepcopy(_tiny(tuple(sorted({"init_std": 0.02, **sizes}.items()))))
 
 
 def arguments(folder: Path | str, **changes: Any) -> ChartQATrainingArguments:
