@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from peft import LilyConfig, LoraConfig, PrefixTuningConfig, get_peft_model
+from peft import LilyConfig, LoraConfig, PrefixTuningConfig, get_peft_model, inject_adapter_in_model
 
 from chartqa_ft import ChartQATrainer, answer_questions, default_lora_config, load_checkpoint
 from chartqa_ft.adapters import adapter_for, base_model
@@ -141,7 +141,12 @@ def test_merged_weights_are_refused(base, tmp_path):
 
 def test_weights_that_transformers_added_are_refused(base, tmp_path):
     model, processor, adapter = load_checkpoint(base)
-    model.add_adapter(LoraConfig(**LAYERS))
+    try:
+        model.add_adapter(LoraConfig(**LAYERS))
+    except ValueError as error:  # transformers 5.24 wants a later PEFT for it: leave the model as it would
+        assert "please use a version" in str(error)
+        model = inject_adapter_in_model(LoraConfig(**LAYERS), model)
+        model._hf_peft_config_loaded = True
     refused("added by model.add_adapter.*peft_config=", model, processor, adapter, tmp_path)
 
 
