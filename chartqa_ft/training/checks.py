@@ -114,8 +114,6 @@ def _check_optimizers(trainer_arguments: Mapping[str, Any]) -> None:
     optimizers = trainer_arguments.get("optimizers", (None, None))
     if not isinstance(optimizers, (tuple, list)) or len(optimizers) != 2:
         raise ValueError("optimizers must be a pair (optimizer, scheduler), where None lets the trainer create one")
-    if optimizers[0] is not None and not isinstance(getattr(optimizers[0], "optimizer", optimizers[0]), Optimizer):
-        raise TypeError(f"optimizers[0] is {optimizers[0]!r}, not an optimizer such as torch.optim.AdamW(...)")
     own = [name for name in ("optimizer_cls_and_kwargs", "model_init") if trainer_arguments.get(name) is not None]
     if any(part is not None for part in optimizers) and own:
         advice = {
@@ -123,6 +121,8 @@ def _check_optimizers(trainer_arguments: Mapping[str, Any]) -> None:
             "model_init": "the weights of model_init do not exist yet: use optimizer_cls_and_kwargs",
         }
         raise ValueError(f"optimizers and {own[0]} exclude each other: {advice[own[0]]}")
+    if optimizers[0] is not None and not isinstance(getattr(optimizers[0], "optimizer", optimizers[0]), Optimizer):
+        raise TypeError(f"optimizers[0] is {optimizers[0]!r}, not an optimizer such as torch.optim.AdamW(...)")
     chosen = trainer_arguments.get("optimizer_cls_and_kwargs")
     if chosen is not None and not (
         isinstance(chosen, (tuple, list)) and len(chosen) == 2 and callable(chosen[0]) and isinstance(chosen[1], dict)
