@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -86,8 +87,9 @@ LINES = {
 @pytest.fixture
 def _fresh(monkeypatch):
     """Without the variables of this test run, which accelerate would pass on."""
-    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):  # transformers sets some of them too, for good
+        if name.startswith(("ACCELERATE_", "FSDP_")) or name in ("TORCHELASTIC_RUN_ID", "WORLD_SIZE"):
+            monkeypatch.delenv(name)
 
 
 @pytest.mark.usefixtures("_fresh")
