@@ -1,9 +1,9 @@
-"""Check what an adapter is created with and what it is asked to encode, with messages that say what to pass."""
+"""Check models, processors, prompts, counts, switches and records that are given to this room or to those above it."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 from torch import nn
@@ -27,7 +27,7 @@ def check_model(model: Any) -> None:
 with AutoModelForImageTextToText.from_pretrained
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a loaded model, got {_named(model)}: {_LOAD}")
+        raise TypeError(f"model must be a loaded model, got {shown(model)}: {_LOAD}")
     inner = base_model(model)
     kind = type(inner).__name__
     if getattr(getattr(inner, "config", None), "model_type", None) is None:
@@ -64,7 +64,7 @@ and an image_processor
         if has_images or hasattr(processor, "image_mean"):
             what = "has no tokenizer" if has_images else "is an image processor"
             raise TypeError(f"processor {what} ({type(processor).__name__}): {advice}")
-    raise TypeError(f"processor must be the processor of the model, got {_named(processor)}: {advice}")
+    raise TypeError(f"processor must be the processor of the model, got {shown(processor)}: {advice}")
 
 
 def check_prompt(prompt: Any) -> str:
@@ -88,7 +88,7 @@ def check_prompt(prompt: Any) -> str:
 
 
 def check_count(name: str, value: Any, *, least: int = 1, or_none: bool = False) -> int:
-    """Return a number of tokens, beams and the like as an `int`, after checking it.
+    """Return a number of tokens, beams and the like as an `int`, after checking it. Other libraries' integers count.
 
     Args:
         name: Name of the argument, for the error message.
@@ -107,11 +107,15 @@ def check_count(name: str, value: Any, *, least: int = 1, or_none: bool = False)
         TypeError: num_beams must be an int of at least 1, got 1.5
     """
     expected = f"{name} must be an int of at least {least}{' or None' if or_none else ''}, got {value!r}"
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(expected)
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return int(value)
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(expected) from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
 
 
 def check_switch(name: str, value: Any, *, or_none: bool = False) -> None:
@@ -152,18 +156,23 @@ for one record, and [dataset[i] for i in rows] for rows of a data set
         )
     is_sequence = isinstance(examples, Sequence) or (hasattr(examples, "__len__") and hasattr(examples, "__getitem__"))
     if not is_sequence or isinstance(examples, (str, bytes)):
-        raise TypeError(f"examples must be a list of records, got {_named(examples)}")
+        raise TypeError(f"examples must be a list of records, got {shown(examples)}")
     if len(examples) == 0:
         raise ValueError("examples is an empty batch: pass at least one record")
     for position, example in enumerate(examples):
         if not isinstance(example, Mapping):
             raise TypeError(
-                f"examples[{position}] must be a record, a dict with image and question, got {_named(example)}"
+                f"examples[{position}] must be a record, a dict with image and question, got {shown(example)}"
             )
 
 
-def _named(value: Any) -> str:
-    """Return a value for an error message: a class by its name, a large object by its type."""
+def shown(value: Any) -> str:
+    """Return a value for an error message: a class by its name, a large object by its type.
+
+    Example:
+        >>> shown(None), shown(dict), shown({"image": None})
+        ('None', 'the class dict', 'a dict')
+    """
     if isinstance(value, type):
         return f"the class {value.__name__}"
     is_short = value is None or (isinstance(value, (str, int, float)) and len(repr(value)) < 100)

@@ -109,6 +109,7 @@ class Adapter(TextSide, ABC):
             raise ValueError(f"on_long_answer must be 'raise' or 'warn', got {on_long_answer!r}")
         check_model(model)
         check_processor(processor)
+        self.model_type: str = base_model(model).config.model_type
         self.processor = processor
         self.tokenizer = processor.tokenizer
         if prompt is None:

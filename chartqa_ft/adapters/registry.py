@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from .argument_checks import check_model
+from .argument_checks import check_model, shown
 from .base import Adapter
 from .causal import Causal
 from .decoder_prompt import DecoderPrompt
@@ -105,3 +105,32 @@ def adapter_for(
     if prompt is not None:
         settings["prompt"] = prompt
     return adapter(model, processor, **settings)
+
+
+def check_adapter(adapter: Any, model: nn.Module | None = None) -> None:
+    """Check that `adapter` is an adapter, and that of a model if there is one.
+
+    Args:
+        adapter: The object to check.
+        model: A loaded model, PEFT-wrapped or not.
+
+    Raises:
+        TypeError: It is something else; the message says what to pass.
+        ValueError: It was created for a model of another family.
+
+    Example:
+        >>> check_adapter("decoder-prompt")
+        Traceback (most recent call last):
+        ...
+        TypeError: adapter must be an Adapter, got 'decoder-prompt': pass adapter_for(model, processor)
+    """
+    if not isinstance(adapter, Adapter):
+        raise TypeError(f"adapter must be an Adapter, got {shown(adapter)}: pass adapter_for(model, processor)")
+    family, wanted = getattr(adapter, "model_type", None), None
+    if model is not None:
+        wanted = base_model(model).config.model_type
+    if family is not None and wanted is not None and family != wanted:
+        raise ValueError(
+            f"adapter was created for a model of the family {family}, and this model is of {wanted}: pass "
+            "adapter_for(model, processor)"
+        )

@@ -16,6 +16,7 @@ from torch.utils.data import get_worker_info
 from ..adapters import IGNORE_INDEX, Adapter, compat
 from ..adapters.argument_checks import check_count, check_records, check_switch
 from ..adapters.pixels import RawCharts, makes_raw_charts, unchanged
+from ..adapters.registry import check_adapter
 from ..adapters.text import AnswerTooLong, describe, has_answer, single_answer
 from ..data.chart_groups import check_chart_id, digest, has_chart
 from ..images.cache import ChartCache
@@ -117,10 +118,7 @@ class ChartQACollator:
 
     def check_types(self) -> None:
         """Check the types of the fields: a text such as "no" would count as True."""
-        if not isinstance(self.adapter, Adapter):
-            is_class = isinstance(self.adapter, type)
-            got = f"the class {self.adapter.__name__}" if is_class else f"a {type(self.adapter).__name__}"
-            raise TypeError(f"adapter must be an Adapter, got {got}: pass adapter_for(model, processor)")
+        check_adapter(self.adapter)
         for name in ("with_answers", "keep_rows", "raw_charts", "pack_questions", "allow_unanswered"):
             check_switch(name, getattr(self, name))
         check_switch("group_by_chart", self.group_by_chart, or_none=True)

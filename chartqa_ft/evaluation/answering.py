@@ -11,6 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..adapters import Adapter, adapter_for, base_model
+from ..adapters.argument_checks import check_count
 from ..adapters.generation_settings import split_settings
 from ..adapters.pixels import makes_raw_charts
 from ..adapters.wrappers import without_autocast
@@ -21,7 +22,7 @@ from ..images.opening import snapshot
 from ..models.peft_types import check_active_methods
 from ..models.swin import chunked_swin_blocks
 from .answer_queue import WINDOW, AnswerQueue
-from .arguments import check_objects, checked_images, checked_questions, whole_number
+from .arguments import check_objects, checked_images, checked_questions
 
 
 def answer_questions(
@@ -79,8 +80,8 @@ def answer_questions(
     check_objects(model, processor, adapter, prompt)
     questions = checked_questions(questions)
     images = checked_images(images, len(questions))
-    batch_size = whole_number("batch_size", batch_size)
-    num_beams, max_new_tokens = whole_number("num_beams", num_beams), whole_number("max_new_tokens", max_new_tokens)
+    batch_size = check_count("batch_size", batch_size)
+    num_beams, max_new_tokens = check_count("num_beams", num_beams), check_count("max_new_tokens", max_new_tokens)
     check_active_methods(model)
     if adapter is None:
         adapter = adapter_for(model, processor, prompt=prompt)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import nn
 
-from ..adapters import Adapter
+from ..adapters.argument_checks import check_model, check_processor, check_prompt, shown
+from ..adapters.registry import check_adapter
 from ..images.opening import snapshot
 
 
@@ -20,20 +19,16 @@ def check_objects(model: Any, processor: Any, adapter: Any, prompt: Any) -> None
 
     Raises:
         TypeError: one of them is something else.
-        ValueError: both a prompt and an adapter are given.
+        ValueError: the adapter is that of another family, the prompt has no field `{question}`, or both a prompt and
+            an adapter are given.
     """
-    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
-        raise TypeError(f"model must be a loaded model of transformers, and is {_named(model)}: use load_checkpoint")
-    if adapter is not None and not isinstance(adapter, Adapter):
-        raise TypeError(f"adapter must come from adapter_for(model, processor), and is {_named(adapter)}")
-    missing = [part for part in ("tokenizer", "image_processor") if getattr(processor, part, None) is None]
-    if adapter is None and (isinstance(processor, type) or missing):
-        raise TypeError(
-            f"processor must be the processor of the model, with tokenizer and image_processor, and is "
-            f"{_named(processor)}"
-        )
-    if prompt is not None and not isinstance(prompt, str):
-        raise TypeError(f"prompt must be a str with the field {{question}}, and is {prompt!r}")
+    check_model(model)
+    if adapter is None:
+        check_processor(processor)
+    else:
+        check_adapter(adapter, model)
+    if prompt is not None:
+        check_prompt(prompt)
     if prompt is not None and adapter is not None:
         raise ValueError("prompt= would be ignored with adapter=: pass adapter_for(model, processor, prompt=...)")
 
@@ -52,7 +47,7 @@ def checked_questions(questions: Any) -> list[str]:
     if isinstance(questions, str):
         raise ValueError("questions is a single str: pass a list of questions, [question] for one")
     if isinstance(questions, (bytes, Mapping, Set)) or not isinstance(questions, Iterable):
-        raise TypeError(f"questions must be a list of str, and is {_named(questions)}")
+        raise TypeError(f"questions must be a list of str, and is {shown(questions)}")
     questions = list(questions)
     for position, question in enumerate(questions):
         if not isinstance(question, str):
@@ -72,7 +67,7 @@ def checked_images(images: Any, count: int) -> Sequence[Any]:
     # A column or a stack of arrays is a collection with indices, though not always a Sequence.
     refused = isinstance(images, (bytes, Mapping, Set, type)) or not isinstance(images, (Iterable, Sequence))
     if refused or (isinstance(images, np.ndarray) and images.ndim == 0):
-        raise TypeError(f"images must be an image, a path or a list of them, and is {_named(images)}")
+        raise TypeError(f"images must be an image, a path or a list of them, and is {shown(images)}")
     if not isinstance(images, Sequence):
         # The iterator may change the image that it has given before, or its file.
         images = [snapshot(image) for image in images]
@@ -84,29 +79,3 @@ def checked_images(images: Any, count: int) -> Sequence[Any]:
 def is_single(images: Any) -> bool:
     """Return whether this is a single image. An array of two or three dimensions is one; four are a stack."""
     return isinstance(images, (Image.Image, str, Path)) or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
-
-
-def whole_number(name: str, value: Any) -> int:
-    """Return a positive integer of any library as Python's.
-
-    Raises:
-        TypeError: it is not an integer.
-        ValueError: it is below 1.
-
-    Example:
-        >>> whole_number("batch_size", np.int64(8))
-        8
-    """
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer of at least 1, and is {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
-    return number
-
-
-def _named(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else f"{repr(value)[:60]} ({type(value).__name__})"

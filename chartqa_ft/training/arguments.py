@@ -16,8 +16,8 @@ from ..evaluation.answer_queue import WINDOW
 from ..files import write_whole
 from ..hub.public import as_json, public_values
 from ..metrics.extraction import extract_name
-from .argument_values import refusals
-from .check import raise_all
+from .checks.argument_values import refusals
+from .checks.findings import raise_all
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from ..adapters.sharing.packing import PROVEN
 from ..batching.collator import ChartQACollator
 from ..batching.loader import chart_loader
 from .arguments import ChartQATrainingArguments
-from .checks import refuse_packing
 from .signals import outlive_signals
 
 
@@ -80,10 +79,35 @@ def make_collators(
     }
 
 
+def _refuse_packing(
+    adapter: Adapter, args: ChartQATrainingArguments, model: nn.Module, *, grouped: bool
+) -> str | None:
+    """Return why the questions of a chart cannot be trained as one sequence, or `None` if they can.
+
+    Args:
+        adapter: the adapter of the model's family.
+        args: the arguments of the training.
+        model: the model, with its PEFT weights if it has any.
+        grouped: whether questions on one chart share a batch.
+    """
+    if not grouped:
+        return "group_by_chart is off, and then no questions of a chart meet"
+    if not adapter.packs_questions:
+        return (
+            f"the adapter {adapter.name!r} cannot for this model, which must be decoder-only, with causal sdpa or "
+            "eager attention to all tokens and rotary positions of one dimension"
+        )
+    if args.torch_compile:
+        return "torch_compile would compile again for other masks"
+    if args.include_num_input_tokens_seen == "non_padding":
+        return "include_num_input_tokens_seen='non_padding' would count pairs of tokens"
+    return None
+
+
 def _packs_questions(
     adapter: Adapter, args: ChartQATrainingArguments, model: nn.Module, *, grouped: bool, own_loss: bool
 ) -> bool:
-    reason = refuse_packing(adapter, args, model, grouped=grouped)
+    reason = _refuse_packing(adapter, args, model, grouped=grouped)
     if args.pack_questions and reason:
         raise ValueError(f"pack_questions=True is not possible: {reason}. Leave it unset")
     wanted = args.pack_questions

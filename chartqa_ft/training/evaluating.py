@@ -24,7 +24,7 @@ from ..evaluation.scoring import each_row_once, score_rows
 from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
 from .arguments import ChartQATrainingArguments
-from .hook_checks import explained
+from .checks.metric_function import explained
 from .losses import AnswerLoss, sum_by_row
 
 SHOWN = 3

@@ -12,7 +12,8 @@ from transformers import set_seed
 from transformers.trainer_utils import number_of_arguments
 
 from ..adapters import Adapter, adapter_for, base_model
-from ..adapters.registry import SETTINGS_KEY
+from ..adapters.argument_checks import check_model
+from ..adapters.registry import SETTINGS_KEY, check_adapter
 from ..images.resizing import check_size
 from ..models.activation_checkpointing import checkpoint_blocks
 from ..models.load import load_checkpoint
@@ -20,8 +21,8 @@ from ..models.lora import add_peft
 from ..models.saving import check_saveable
 from ..models.swin import chunk_swin_blocks
 from .arguments import ChartQATrainingArguments
+from .checks.model import check_training_model
 from .copying import same_processor
-from .model_checks import check_model
 from .saving import refuse_base_folder
 
 
@@ -55,8 +56,9 @@ def prepare_model(
     copy: an unset `ddp_find_unused_parameters` is chosen here.
 
     Raises:
-        ValueError: a loaded model without its processor, an adapter of another processor, or a model that could not be
-            saved.
+        TypeError: the model or the adapter is something else.
+        ValueError: a loaded model without its processor, an adapter of another processor or family, or a model that
+            could not be saved.
     """
     if isinstance(model, (str, Path)):
         model, loaded_processor, loaded_adapter = load_checkpoint(model, trainable=True, token=args.hub_token)
@@ -64,11 +66,9 @@ def prepare_model(
             model.float()  # in 16 bits most updates would be rounded away; mixed precision does the rest
         if processor is None and adapter is None:
             processor, adapter = loaded_processor, loaded_adapter
+    check_model(model)
     if adapter is not None:
-        if not isinstance(adapter, Adapter):
-            raise TypeError(
-                f"adapter is {adapter!r}, not an Adapter: pass adapter_for(model, processing_class), or leave it out"
-            )
+        check_adapter(adapter, model)
         if processor is not None and not same_processor(processor, adapter.processor):
             raise ValueError(
                 "processing_class is not the processor of adapter: the one would be saved and the other used. Leave "
@@ -85,7 +85,7 @@ def prepare_model(
     if peft_config is not None:
         set_seed(args.seed)  # the Trainer does so too late for weights that are drawn here
         model = add_peft(model, copy.deepcopy(peft_config))  # PEFT writes into it
-    check_model(model, args)
+    check_training_model(model, args)
     check_saveable(model)
     refuse_base_folder(model, args.output_dir)
     adapter.attach(model)

@@ -133,3 +133,14 @@ def naming_checkpoint(folder: str | Path | None) -> Iterator[None]:
             f"the states of the optimizer in {folder} cannot be loaded: they are damaged, or of another model or "
             f"optimizer ({type(error).__name__}: {error}). Resume from another checkpoint"
         ) from error
+
+
+def as_choice(resume: str | bool | None) -> str | bool | None:
+    """Return the argument `resume_from_checkpoint` as `train` takes it: from a command line, "True" is a str.
+
+    Example:
+        >>> as_choice("last"), as_choice("false"), as_choice("out/checkpoint-8")
+        (True, None, 'out/checkpoint-8')
+    """
+    words = {"true": True, "last": True, "false": None, "none": None, "": None}
+    return words.get(resume.lower(), resume) if isinstance(resume, str) else resume

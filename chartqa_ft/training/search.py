@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .argument_values import refusals
 from .arguments import ChartQATrainingArguments
-from .check import raise_all
+from .checks.argument_values import refusals
+from .checks.findings import raise_all
 
 _FIXED = ("output_dir", "bf16", "fp16", "use_cpu", "accelerator_config", "generation_config", "report_to")
 """Arguments that are read when the trainer or its arguments are created."""

@@ -9,7 +9,7 @@ from typing import Any
 from ..adapters import Adapter
 from ..adapters.text_check import BadText, find_bad_texts
 from .arguments import ChartQATrainingArguments
-from .check import CheckContext, Finding, register_check
+from .checks.findings import CheckContext, Finding, register_check
 
 logger = logging.getLogger(__name__)
 

@@ -27,28 +27,31 @@ from ..batching.records import as_records, has_answers, is_stream
 from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult, write_scores
 from ..models.restoring import restore_weights
-from . import family_checks, schedule_checks  # noqa: F401  (they register checks)
 from .arguments import ChartQATrainingArguments
 from .bad_steps import BadSteps, never_best
 from .batches import make_collators, make_loader
 from .callbacks import AfterSave, CheckUnusedLora, CountBatches, EndOfEpoch, FindBestCheckpoint, SetEpoch
-from .check import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
 from .checkpoints import begin_checkpoint
-from .checks import check_data_sets, check_trainable, check_trainer, named_part
+from .checks import schedule, text_arguments  # noqa: F401  (they register checks)
+from .checks.data_sets import check_data_sets, named_part
+from .checks.findings import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
+from .checks.function_code import uses_argument
+from .checks.hooks import CONSTRUCTED_HOOKS, ignored_hooks, replaces_loss, replaces_step
+from .checks.model import check_trainable
+from .checks.optimizer import optimizer_findings
+from .checks.trainer_arguments import check_trainer
 from .copying import own_copy
 from .describing import describe_model
 from .evaluating import Evaluator
 from .generation import chosen_settings, merged_config
-from .hook_checks import CONSTRUCTED_HOOKS, ignored_hooks, replaces_loss, replaces_step, uses_argument
 from .losses import AnswerLoss, loss_of_batch
-from .optimizer_checks import optimizer_findings
 from .preparing import first_model, prepare_model
 from .progress import SHORT, chart_cost
 from .pushing import HubPusher
-from .resuming import CheckpointChooser, naming_checkpoint
+from .resuming import CheckpointChooser, as_choice, naming_checkpoint
 from .running_loss import RunningLoss
 from .saving import CheckpointSaver, checkpoint_folder
-from .schedule_checks import as_choice, settle_warmup
+from .schedule import settle_warmup
 from .search import check_trial, search_objective
 from .signals import StopOnSignal
 from .text_scan import TextScan

@@ -70,7 +70,7 @@ def test_settings_of_other_types(parts):
         ({"max_length": "512"}, TypeError, "max_length must be an int of at least 1 or None, got '512'"),
         ({"max_length": math.inf}, TypeError, "max_length"),
         ({"max_length": True}, TypeError, "max_length"),
-        ({"max_length": torch.tensor(5)}, TypeError, "max_length"),
+        ({"max_length": torch.tensor(5.0)}, TypeError, "max_length"),
         ({"max_lenght": 5}, TypeError, "max_lenght"),
     ]:
         with pytest.raises(kind, match=words):
@@ -80,6 +80,7 @@ def test_settings_of_other_types(parts):
 
 def test_counts_and_switches():
     assert check_count("n", np.int32(3)) == 3
+    assert check_count("n", torch.tensor(3)) == 3
     assert type(check_count("n", np.int32(3))) is int
     for wrong in (2.0, "2", None, False, [2]):
         with pytest.raises(TypeError, match="n must be an int"):

@@ -91,7 +91,7 @@ def test_answer_questions_names_its_arguments(world):
         ({"images": 5}, "images must be an image, a path or a list"),
         ({"questions": 5}, "questions must be a list of str"),
         ({"questions": str}, "questions must be a list of str"),
-        ({"adapter": adapter.processor}, "adapter must come from adapter_for"),
+        ({"adapter": adapter.processor}, "adapter must be an Adapter, got a DonutProcessor: pass adapter_for"),
     ]:
         given = {"images": chart, "questions": ["How much?"], **settings}
         with pytest.raises(TypeError, match=words):

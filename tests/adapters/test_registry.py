@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from chartqa_ft.adapters import DecoderPrompt, adapter_for, register_adapter
+from chartqa_ft.adapters.registry import check_adapter
 
 from ..support.common import tiny
+from ..support.families import build
 
 
 def test_unknown_decoder_only_models_say_what_to_write():
@@ -27,3 +30,16 @@ def test_register_adapter_adds_a_family():
     model, processor = tiny()
     model.config.model_type = "my-own-family"
     assert isinstance(adapter_for(model, processor), Own)
+
+
+def test_an_adapter_of_another_family_or_another_object_is_refused():
+    model, processor = tiny()
+    adapter = adapter_for(model, processor)
+    check_adapter(adapter, model)
+    check_adapter(adapter, torch.nn.DataParallel(model))
+    for wrong, words in {"causal": "got 'causal'", type(adapter): "got the class DecoderPrompt", None: "None"}.items():
+        with pytest.raises(TypeError, match=f"adapter must be an Adapter, .*{words}: pass adapter_for"):
+            check_adapter(wrong, model)
+    for family in ("llava", "pix2struct", "florence2"):
+        with pytest.raises(ValueError, match="of the family vision-encoder-decoder, and this model is of"):
+            check_adapter(adapter, build(family)[0])

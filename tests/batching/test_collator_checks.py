@@ -27,8 +27,8 @@ def test_adapters_that_are_something_else(adapter):
     for wrong, words in [
         (adapter.processor, "got a DonutProcessor"),
         (type(adapter), "got the class DecoderPrompt"),
-        ("decoder-prompt", "got a str"),
-        (None, "got a NoneType"),
+        ("decoder-prompt", "got 'decoder-prompt'"),
+        (None, "got None"),
     ]:
         with pytest.raises(TypeError, match=rf"adapter must be an Adapter, {words}: pass adapter_for"):
             ChartQACollator(wrong)

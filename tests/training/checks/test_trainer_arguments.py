@@ -6,7 +6,7 @@ import pytest
 
 from chartqa_ft import ChartQATrainer
 
-from ..support.common import arguments, drawn_charts, tiny, trainer
+from ...support.common import arguments, drawn_charts, tiny, trainer
 
 BEST = {
     "eval_strategy": "steps",

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any
 
-from ..metrics.accuracy import INTERVALS
-from ..metrics.correctness import variant_name
-from ..metrics.extraction import extractor_of
+from ...metrics.accuracy import INTERVALS
+from ...metrics.correctness import variant_name
+from ...metrics.extraction import extractor_of
 
 
 @dataclass(frozen=True)

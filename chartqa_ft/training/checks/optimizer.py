@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .check import CheckContext, Finding, register_check
+from .findings import CheckContext, Finding, register_check
 
 _NEW_OPTIMIZER = (
     "pass optimizer_cls_and_kwargs=(torch.optim.AdamW, {'lr': 1e-4}) in place of optimizers, or add the PEFT weights "

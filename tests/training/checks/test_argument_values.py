@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from transformers import GenerationConfig, Seq2SeqTrainingArguments
 
-from ..support.common import arguments
+from ...support.common import arguments
 
 UPSTREAM = [
     "output_dir",
@@ -177,7 +177,7 @@ def test_a_refused_value_names_the_argument(tmp_path, name, value):
 
 
 def test_a_field_that_is_used_by_this_package_has_a_test():
-    tests = Path(__file__).resolve().parents[1]
+    tests = Path(__file__).resolve().parents[2]
     text = "\n".join(path.read_text(encoding="utf-8") for path in tests.rglob("test_*.py") if path != Path(__file__))
     text += "\n".join(path.read_text(encoding="utf-8") for path in (tests / "support").glob("*.py"))
     assert [name for name, (_, words) in OURS.items() if words not in text] == []

@@ -1,16 +1,13 @@
-"""Checks of the methods that a subclass of `ChartQATrainer` overrides, and of the functions that it is given."""
+"""Methods that a subclass of `ChartQATrainer` overrides, and parts that are replaced after it was created."""
 
 from __future__ import annotations
 
-import dis
-from collections.abc import Callable, Iterator
-from inspect import CO_VARARGS, CO_VARKEYWORDS
-from types import CodeType
+from collections.abc import Iterator
 from typing import Any
 
-from transformers import EvalPrediction
-
-from .check import CheckContext, Finding, register_check
+from .findings import CheckContext, Finding, register_check
+from .function_code import names_in, own_code
+from .metric_function import refused_metrics
 
 IGNORED_HOOKS = {
     "_get_train_sampler": "get_train_dataloader",
@@ -29,77 +26,15 @@ DELEGATING_HOOKS = ("prediction_step", "evaluation_loop", "get_eval_dataloader",
 CONSTRUCTED_HOOKS = ("compute_loss", "prediction_step")
 """Methods that decide about the collators, which are made when the trainer is created."""
 
-COMPUTE_METRICS = (
-    "compute_metrics gets the answers and references as lists of str (eval_prediction.predictions and .label_ids, "
-    "without questions that have no answer), not as arrays of ids or logits"
-)
-COMPUTE_METRICS_LINE = "write answers, references = eval_prediction, and compare the texts without decoding them"
-
-
-def own_code(function: Any) -> CodeType | None:
-    """Return the code of a Python function, behind bound methods and decorators; `None` if there is none."""
-    function = getattr(function, "__func__", function)
-    function = getattr(function, "__wrapped__", function)
-    if not hasattr(function, "__code__"):  # an object with __call__
-        function = getattr(type(function).__call__, "__func__", type(function).__call__)
-    return getattr(function, "__code__", None)
-
-
-def names_in(code: CodeType | None) -> set[str]:
-    """Return the names of functions, methods and attributes that a piece of code uses, inner functions included.
-
-    Example:
-        >>> names_in((lambda model: model.generate()).__code__)
-        {'generate'}
-    """
-    if code is None:
-        return set()
-    inner = [names_in(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
-    return set(code.co_names).union(*inner)
-
-
-def constants_in(code: CodeType | None) -> set[Any]:
-    """Return the numbers and strings in a piece of code, inner functions included."""
-    if code is None:
-        return set()
-    found: set[Any] = set()
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            found |= constants_in(constant)
-        elif isinstance(constant, (int, float, str)):
-            found.add(constant)
-    return found
-
-
-def uses_argument(function: Any, name: str) -> bool:
-    """Return whether a function reads one of its arguments by name, or by passing all of them on.
-
-    Example:
-        >>> def loss(model, inputs, num_items_in_batch=None):
-        ...     return model(**inputs).loss
-        >>> uses_argument(loss, "num_items_in_batch"), uses_argument(loss, "model")
-        (False, True)
-    """
-    code = own_code(function)
-    if code is None:
-        return True
-    count = code.co_argcount + code.co_kwonlyargcount
-    named, rest = code.co_varnames[:count], code.co_varnames[count:]
-    packed = rest[: bool(code.co_flags & CO_VARARGS) + bool(code.co_flags & CO_VARKEYWORDS)]
-    passing = {name} & set(named) or set(packed)
-    read: set[str] = set(code.co_cellvars)
-    for step in dis.get_instructions(code):
-        if step.opname.startswith("LOAD"):
-            read |= set(step.argval) if isinstance(step.argval, tuple) else {step.argval}
-    return bool(passing & read)
-
 
 def overridden(trainer: Any, name: str) -> Any:
     """Return the method of a subclass or of the instance that replaces one of the trainer's own, or `None`."""
     if name in vars(trainer):
         return vars(trainer)[name]
     # Found by its module, which imports this one.
-    own = next(kind for kind in type(trainer).__mro__ if kind.__module__ == f"{__package__}.trainer")
+    own = next(
+        kind for kind in type(trainer).__mro__ if kind.__module__ == f"{__package__.rpartition('.')[0]}.trainer"
+    )
     method = getattr(type(trainer), name, None)
     return None if method is getattr(own, name, None) else method
 
@@ -128,45 +63,6 @@ def ignored_hooks(trainer: Any) -> Iterator[str]:
                 f"an own {name} must call super().{name}(...), which numbers, collects and scores the rows: change "
                 "its inputs or its result, or override evaluate"
             )
-
-
-def refused_metrics(compute_metrics: Any) -> Iterator[str]:
-    """Yield why a `compute_metrics` is refused: it is written for ids, as it is usual with `Seq2SeqTrainer`.
-
-    Example:
-        >>> def accuracy(prediction):
-        ...     labels = [[label for label in row if label != -100] for row in prediction.label_ids]
-        ...     return {"rows": len(labels)}
-        >>> next(refused_metrics(accuracy))[:70]
-        'compute_metrics gets the answers and references as lists of str (eval_'
-    """
-    if compute_metrics is None:
-        return
-    if not callable(compute_metrics):
-        yield f"compute_metrics must be a function, got {type(compute_metrics).__name__}"
-        return
-    code = own_code(compute_metrics)
-    if names_in(code) & {"batch_decode", "argmax"} or -100 in constants_in(code):
-        yield f"{COMPUTE_METRICS}: {COMPUTE_METRICS_LINE}"
-
-
-def explained(compute_metrics: Callable | None) -> Callable | None:
-    """Return a `compute_metrics` whose errors say what it gets."""
-    if compute_metrics is None:
-        return None
-
-    def call(prediction: EvalPrediction) -> dict[str, Any]:
-        try:
-            metrics = compute_metrics(prediction)
-        except Exception as error:
-            raise ValueError(
-                f"compute_metrics failed ({type(error).__name__}: {error}). {COMPUTE_METRICS}: {COMPUTE_METRICS_LINE}"
-            ) from error
-        if not isinstance(metrics, dict):
-            raise ValueError(f"compute_metrics must return a dict of numbers, got {type(metrics).__name__}")
-        return metrics
-
-    return call
 
 
 @register_check()

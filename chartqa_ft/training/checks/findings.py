@@ -2,7 +2,7 @@
 
 Every check is a function of a `CheckContext` that yields `Finding`s. Register it with `@register_check("train")` in a
 module that `training/trainer.py` imports. Checks that need only the arguments of the trainer run when it is created
-(`checks.py`, `argument_values.py`).
+(`trainer_arguments.py`, `argument_values.py`).
 """
 
 from __future__ import annotations

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..adapters import base_model
-from ..models.peft_state import check_mergeable, check_peft_state
-from .arguments import ChartQATrainingArguments
+from ...adapters import base_model
+from ...models.peft_state import check_mergeable, check_peft_state
+from ..arguments import ChartQATrainingArguments
+
+logger = logging.getLogger(__name__)
 
 _NOT_IN_FLOAT64 = ("kosmos-2",)
 """Families whose masks are made in float32 from the smallest number of the model's dtype."""
 
 
-def check_model(model: nn.Module, args: ChartQATrainingArguments) -> None:
+def check_training_model(model: nn.Module, args: ChartQATrainingArguments) -> None:
     """Refuse a model of which not all would be trained, saved or evaluated.
 
     Args:
@@ -85,3 +88,26 @@ def _configs(config: Any, name: str = "config") -> Iterator[tuple[str, Any]]:
         inner = getattr(config, part, None)
         if hasattr(inner, "sub_configs"):
             yield from _configs(inner, f"{name}.{part}")
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Refuse PEFT weights that were loaded for inference, and warn of weights that would be trained in 16 bits.
+
+    Raises:
+        ValueError: no PEFT weight is trainable, so that the first backward pass would fail.
+
+    Example:
+        >>> check_trainable(nn.Linear(2, 2))
+    """
+    narrow = {p.dtype for p in model.parameters() if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16)}
+    if narrow:
+        logger.warning(
+            "weights are trained in %s, where most updates of a fine-tuning are rounded away: load the model with "
+            "dtype=torch.float32 and leave the 16 bits to mixed precision",
+            " and ".join(str(dtype).removeprefix("torch.") for dtype in narrow),
+        )
+    if hasattr(model, "peft_config") and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            "none of the PEFT weights is trainable: load them with load_checkpoint(..., trainable=True), or with "
+            "merge=True and a new peft_config"
+        )

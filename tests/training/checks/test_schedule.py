@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from transformers import EarlyStoppingCallback
 
-from chartqa_ft.training.schedule_checks import as_choice, steps_of_run
+from chartqa_ft.training.resuming import as_choice
+from chartqa_ft.training.schedule import steps_of_run
 
-from ..support.common import arguments, drawn_charts, trainer
+from ...support.common import arguments, drawn_charts, trainer
 
 ROWS = len(drawn_charts())
 

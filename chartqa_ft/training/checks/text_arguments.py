@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from ..adapters import base_model
-from .check import CheckContext, Finding, register_check
+from ...adapters import base_model
+from .findings import CheckContext, Finding, register_check
 
 
 @register_check("train")

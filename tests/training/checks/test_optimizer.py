@@ -7,7 +7,7 @@ import torch
 
 from chartqa_ft import ChartQATrainer, default_lora_config
 
-from ..support.common import arguments, drawn_charts, tiny
+from ...support.common import arguments, drawn_charts, tiny
 
 
 def start(folder, model, processor, **own):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pytest
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction
 
 from chartqa_ft import ChartQATrainer
-from chartqa_ft.training.hook_checks import explained, refused_metrics, uses_argument
 
-from ..support.common import Gradients, arguments, drawn_charts, relative_l2, tiny, trainer
+from ...support.common import Gradients, arguments, drawn_charts, relative_l2, tiny, trainer
 
 
 def subclass_trainer(kind, folder, **changes):
@@ -114,56 +111,3 @@ def test_a_part_that_is_replaced_later_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=name):
         learning.train()
     assert learning.state.global_step == 0
-
-
-def ids_metrics(prediction):
-    ids, labels = prediction
-    labels = np.where(labels != -100, labels, 0)
-    return {"match": float((ids == labels).mean())}
-
-
-def logits_metrics(prediction):
-    return {"match": float(prediction.predictions.argmax(-1).mean())}
-
-
-def decoding_metrics(prediction, tokenizer=None):
-    return {"n": len([text.strip() for text in tokenizer.batch_decode(prediction.predictions)])}
-
-
-@pytest.mark.parametrize("function", [ids_metrics, logits_metrics, decoding_metrics])
-def test_metrics_of_ids_are_refused_with_the_line_to_write(tmp_path, function):
-    with pytest.raises(ValueError, match=r"the answers and references as lists of str.*write answers, references ="):
-        trainer(tmp_path, compute_metrics=function)
-
-
-def test_metrics_of_texts_work_and_their_errors_say_what_they_get(tmp_path):
-    def words(prediction):
-        answers, references = prediction
-        return {"words": len(answers[0].split()) * 0 + len(references)}
-
-    assert list(refused_metrics(words)) == []
-    assert (
-        trainer(tmp_path, eval_dataset=drawn_charts().select(range(3)), compute_metrics=words).evaluate()["eval_words"]
-        == 3
-    )
-    with pytest.raises(ValueError, match=r"failed \(AttributeError: .*gets the answers and references as lists"):
-        explained(lambda prediction: prediction.predictions.shape)(EvalPrediction(["1"], ["1"]))
-    with pytest.raises(ValueError, match="must return a dict of numbers, got float"):
-        explained(lambda prediction: 0.5)(None)
-
-
-def test_whether_a_function_uses_an_argument():
-    def named(num_items_in_batch=None, **kwargs):
-        return num_items_in_batch
-
-    def forwarded(**kwargs):
-        return named(**kwargs)
-
-    def swallowed(num_items=None, **kwargs):
-        return num_items
-
-    def unused(num_items_in_batch=None):
-        return None
-
-    used = [uses_argument(function, "num_items_in_batch") for function in (named, forwarded, swallowed, unused, print)]
-    assert used == [True, True, False, False, True]

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from chartqa_ft import answer_questions, load_checkpoint
-from chartqa_ft.training.model_checks import check_dtypes
+from chartqa_ft.training.checks.model import check_dtypes
 
-from ..support.common import drawn_charts, tiny, trainer
-from ..support.families import records
-from ..support.family_cases import ready, run_of
+from ...support.common import drawn_charts, tiny, trainer
+from ...support.families import records
+from ...support.family_cases import ready, run_of
 
 KINDS = [torch.bfloat16, torch.float64, torch.float16]
 
