@@ -23,7 +23,7 @@ from .renamed import RenamedAttribute, translates_argument, update_subclass
 from .sharing.encoded_rows import EncodedRow
 from .sharing.vision import share_vision, sharing_vision
 from .text import IGNORE_INDEX, TextSide, describe
-from .token_ids import check_embeddings, control_tokens, end_ids, padding_id
+from .token_ids import check_embeddings, check_end, control_tokens, end_ids, padding_id
 from .token_rows import as_list
 from .wrappers import base_model
 
@@ -131,6 +131,7 @@ class Adapter(TextSide, ABC):
         self.limit = max_length or NO_LIMIT
         check_size(getattr(processor, "image_processor", None))
         self.setup(model)
+        check_end(self.tokenizer, getattr(self, "eos", None), self.eos_token_ids)
         used = {self.pad_token_id, *as_list(self.tokenizer.eos_token_id), *self.tokenize([self.question_text("7")])[0]}
         self.embeddings = check_embeddings(model, self.tokenizer, used)
         """Number of token embeddings of the model; `None` if it is not known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -44,6 +45,36 @@ def end_ids(generation_config: Any, tokenizer: Any) -> frozenset[int]:
             "bos_token_id and decoder_start_token_id"
         )
     return frozenset(stored + own)
+
+
+def check_end(tokenizer: Any, eos: int | None, ends: Iterable[int]) -> None:
+    """Check that there is a token to learn as the end of an answer.
+
+    Args:
+        tokenizer: The tokenizer, whose EOS ends answers.
+        eos: The token that the family puts after answers instead, if there is one.
+        ends: The ids that end a generated answer.
+
+    Raises:
+        ValueError: There is none. It is what a tokenizer without its `tokenizer_config.json` looks like.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> tokenizer = tiny_unichart("test")[1].tokenizer
+        >>> tokenizer.eos_token = None
+        >>> check_end(tokenizer, None, {2})
+        Traceback (most recent call last):
+        ...
+        ValueError: the tokenizer has no eos_token to learn as the end of answers: its tokenizer_config.json is \
+missing or incomplete. Fetch or save the processor again, or set processor.tokenizer.eos_token, here perhaps to '</s>'
+    """
+    if eos is None and getattr(tokenizer, "eos_token_id", None) is None:
+        ids = sorted(index for index in ends if 0 <= index < len(tokenizer))
+        hint = f", here perhaps to {tokenizer.convert_ids_to_tokens(ids[0])!r}" if ids else ""
+        raise ValueError(
+            "the tokenizer has no eos_token to learn as the end of answers: its tokenizer_config.json is missing or "
+            f"incomplete. Fetch or save the processor again, or set processor.tokenizer.eos_token{hint}"
+        )
 
 
 def padding_id(generation_config: Any, tokenizer: Any) -> int:

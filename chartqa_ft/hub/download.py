@@ -25,6 +25,7 @@ _OTHER_FORMATS = ("consolidated",)
 # The only folder that a processor reads.
 _FOLDERS = ("additional_chat_templates",)
 _ADVICE = "download or save the checkpoint again"
+_SHOWN = 5
 
 
 def fetch_checkpoint(
@@ -66,19 +67,42 @@ def fetch_checkpoint(
         >>> fetch_checkpoint("./no-such-folder")
         Traceback (most recent call last):
         ...
-        FileNotFoundError: there is no folder ./no-such-folder
+        FileNotFoundError: there is no folder ./no-such-folder: check the path
     """
     folder = Path(path_or_repo)
     if folder.is_dir():
-        if not any((folder / name).is_file() for name in _CONFIGS):
-            raise FileNotFoundError(f"{folder} has no config.json or adapter_config.json: it is not a checkpoint")
+        if not _is_checkpoint(folder):
+            raise FileNotFoundError(
+                f"{folder} has no config.json or adapter_config.json: it is not a checkpoint. {_advice_on(folder)}"
+            )
         _indexed(folder)
         return folder
     repo = str(path_or_repo)
-    if isinstance(path_or_repo, Path) or repo.startswith((".", "/", "~")) or repo.count("/") > 1:
-        raise FileNotFoundError(f"there is no folder {path_or_repo}")
+    if folder.is_file():
+        raise FileNotFoundError(f"{folder} is a file: pass the folder of the checkpoint")
+    if isinstance(path_or_repo, Path) or _is_path(repo):
+        raise FileNotFoundError(f"there is no folder {path_or_repo}: check the path")
     with explained("load", repo, revision=revision, token=token):
         return _from_hub(repo, revision, token, trust_remote_code)
+
+
+def _is_path(name: str) -> bool:
+    """Return whether a text can only be a path, of this system or of Windows: no name on the Hub looks like it."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or name[1:2] == ":"
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _CONFIGS)
+
+
+def _advice_on(folder: Path) -> str:
+    """Return what to pass instead of a folder that is no checkpoint."""
+    inner = sorted(path.name for path in folder.iterdir() if path.is_dir() and _is_checkpoint(path))
+    if inner:
+        shown = ", ".join(inner[:_SHOWN]) + (" and others" if len(inner) > _SHOWN else "")
+        return f"Pass the path of one of its subfolders that are: {shown}"
+    held = "it is empty" if not any(folder.iterdir()) else "it holds other files"
+    return f"Check the path ({held}): pass the folder that save_model or save_pretrained wrote"
 
 
 def _from_hub(repo: str, revision: str | None, token: str | bool | None, code: bool) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from ..adapters import Adapter
 from ..adapters.image_cost import image_settings
 from ..files import read_json, write_json
+from ..metrics.correctness import VARIANTS, variant_name
 
 SETTINGS_NAME = "chartqa_config.json"
 _PACKAGES = ("chartqa_ft", "transformers", "torch", "peft", "tokenizers", "pillow")
@@ -75,14 +76,32 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def _is_variant(value: Any) -> bool:
+    try:
+        return bool(variant_name(value))
+    except ValueError:
+        return False
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prompt": (_is_text, "text"),
     "max_length": (_is_count, "an integer of at least 1, or null"),
     "adapter": (_is_text, "the name of an adapter"),
     "compat": (lambda value: isinstance(value, bool), "true or false"),
-    "metric_variant": (_is_text, "the name of a variant of relaxed accuracy"),
+    "metric_variant": (_is_variant, f"one of the variants of relaxed accuracy ({', '.join(VARIANTS)}), or null"),
+    "image": (_is_object, "an object"),
+    "versions": (_is_object, "an object of packages and versions"),
 }
 """Key -> whether its value is right, and what it must be."""
+
+
+def known_settings() -> tuple[str, ...]:
+    """Return the keys of `chartqa_config.json` that every adapter has; an adapter may add others."""
+    return tuple(_EXPECTED)
 
 
 def package_versions() -> dict[str, str]:

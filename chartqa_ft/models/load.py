@@ -31,8 +31,9 @@ from .load_checks import (
     naming_config,
 )
 from .merging import merge_peft
-from .missing_weights import check_all_loaded, load_peft_weights
+from .missing_weights import check_all_loaded
 from .origin import Origin, revision_of, set_origin
+from .peft_loading import load_peft_weights
 from .peft_types import check_can_merge, check_peft_config
 from .peft_values import check_peft_names, check_peft_values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from ..adapters import Adapter
 from ..adapters.argument_checks import check_prompt, check_switch
 from ..adapters.token_rows import as_list
 from ..files import read_json
+from .chartqa_config import known_settings
+
+logger = logging.getLogger(__name__)
 
 JSON_FILES = ("config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json")
 """Files of a checkpoint that must hold a JSON object, if they exist."""
@@ -73,7 +77,7 @@ def check_json_files(folder: Path) -> None:
 
 
 def check_saved_adapter(folder: Path, saved: Mapping[str, Any], adapter: Adapter) -> None:
-    """Check that a checkpoint is loaded with the adapter that it was trained with.
+    """Check that a checkpoint is loaded with the adapter that it was trained with, and uses all of its settings.
 
     Raises:
         ValueError: It was saved with another adapter, whose prompts and tensors differ.
@@ -83,6 +87,13 @@ def check_saved_adapter(folder: Path, saved: Mapping[str, Any], adapter: Adapter
         raise ValueError(
             f"{folder}/chartqa_config.json says that the checkpoint was trained with the adapter {name!r}, and its "
             f"model gets {adapter.name!r}: register the adapter first (register_adapter), or correct the file"
+        )
+    unknown = sorted(set(saved) - set(known_settings()) - set(adapter.settings()))
+    if unknown:
+        logger.warning(
+            "%s/chartqa_config.json has settings that are not used: %s. Correct their names, or update chartqa_ft",
+            folder,
+            ", ".join(unknown),
         )
 
 

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from safetensors import safe_open
-from torch import nn
-
-if TYPE_CHECKING:
-    from peft import PeftModel
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 6
 _UNUSED = re.compile(r"^encoder\.pooler\.dense\.(weight|bias)$")
 """Weights of a `VisionEncoderDecoderModel` that take no part in its answers; TrOCR's checkpoints lack them."""
-_PEFT_MISMATCH = re.compile(r"size mismatch for (\S+):")
-_PEFT_WARNING = re.compile(r"Found missing adapter keys while loading the checkpoint: \[(.*?)\]", re.DOTALL)
-"""PEFT's warning, the only place where `PeftModel.from_pretrained` says what was missing."""
 
 
 def check_all_loaded(folder: str | Path, info: Mapping[str, Any], *, allow_mismatched: bool = False) -> None:
@@ -59,83 +49,6 @@ checkpoint again; the names may also be those of another version of the model's 
         logger.warning("%s has %s that the model does not use: %s", folder, _count(unexpected), _listed(unexpected))
 
 
-def load_peft_weights(base: nn.Module, folder: str | Path, *, trainable: bool) -> PeftModel:
-    """Wrap a base model with the PEFT weights of a checkpoint, all of which must be there and fit.
-
-    Args:
-        base: The base model.
-        folder: The PEFT checkpoint.
-        trainable: Whether the weights are loaded for training.
-
-    Raises:
-        ValueError: Weights are missing or have another shape; the message names them.
-    """
-    from peft import PeftModel
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
-        except KeyError as error:  # of modules_to_save
-            raise ValueError(
-                f"{folder} lacks {error.args[0]}, a weight of its adapter_config.json: fetch or save the PEFT "
-                "checkpoint again"
-            ) from error
-        except RuntimeError as error:
-            mismatched = _PEFT_MISMATCH.findall(str(error))
-            if not mismatched:
-                raise
-            raise ValueError(
-                f"{folder}: {_count(mismatched)} of another shape than adapter_config.json and the base model say: "
-                f"{_listed(mismatched)}. Load the base model that they were trained on, or save the PEFT checkpoint "
-                "again"
-            ) from error
-    missing: list[str] = []
-    for warning in caught:
-        match = _PEFT_WARNING.search(str(warning.message))
-        if match is None:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        else:
-            missing += re.findall(r"'([^']+)'", match.group(1))
-    if missing := _not_shared(model, missing):
-        raise ValueError(
-            f"{folder} lacks {_count(missing)} of its adapter_config.json, which would be untrained: "
-            f"{_listed(missing)}. Fetch or save the PEFT checkpoint again"
-        )
-    _report_unused(folder, model)
-    return model
-
-
-def _not_shared(model: nn.Module, names: list[str]) -> list[str]:
-    """Return the names of weights that the model does not have under another name too."""
-    weights = dict(model.named_parameters(remove_duplicate=False))
-    found = {id(weight) for name, weight in weights.items() if name not in names}
-    return [name for name in names if id(weights.get(name)) not in found]
-
-
-def _report_unused(folder: str | Path, model: nn.Module) -> None:
-    """Log a warning if a PEFT checkpoint has weights that its model does not use.
-
-    Args:
-        folder: The PEFT checkpoint.
-        model: The `PeftModel` that was loaded from it.
-    """
-    from peft import get_peft_model_state_dict
-
-    file = Path(folder) / "adapter_model.safetensors"
-    if not file.is_file():
-        return
-    with safe_open(file, framework="pt") as tensors:
-        stored = set(tensors.keys())
-    used = set(get_peft_model_state_dict(model, save_embedding_layers=False))
-    unused = sorted(stored - used)
-    base = {re.sub(r"\.(base_layer|original_module|token_adapter)(?=\.)", "", name) for name in model.state_dict()}
-    unused = [name for name in unused if re.sub(r"\.base_layer(?=\.)", "", name) not in base]
-    # With other names for the same weights, which PEFT knows and translates, none of them is unused.
-    if unused and used <= stored:
-        logger.warning("%s has %s that the model does not use: %s", folder, _count(unused), _listed(unused))
-
-
 def _with_shapes(key: Any) -> str:
     """Return an entry of transformers' `mismatched_keys`, a name with two shapes, as text."""
     if isinstance(key, str):
@@ -148,14 +61,14 @@ def _count(names: Collection[str]) -> str:
     return f"{len(names)} weight{'s' if len(names) != 1 else ''}"
 
 
-def listed_weights(names: list[str]) -> str:
-    """Return the number of some weights and the first of their names.
+def listed_weights(names: list[str], what: str = "") -> str:
+    """Return the number of some weights, what they are, and the first of their names.
 
     Example:
-        >>> listed_weights(["lm_head.weight", "lm_head.bias"])
-        '2 weights: lm_head.weight, lm_head.bias'
+        >>> listed_weights(["lm_head.weight", "lm_head.bias"], "that the model does not use")
+        '2 weights that the model does not use: lm_head.weight, lm_head.bias'
     """
-    return f"{_count(names)}: {_listed(names)}"
+    return f"{_count(names)}{' ' if what else ''}{what}: {_listed(names)}"
 
 
 def _listed(names: list[str]) -> str:

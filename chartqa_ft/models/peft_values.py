@@ -103,8 +103,9 @@ def check_peft_names(model: nn.Module, config: Any, *, where: str = "peft_config
         model: The base model, not yet wrapped by PEFT.
         config: A `peft.PeftConfig` that passed `check_peft_values`.
         where: What the message calls it.
-        strict: Whether names without a match are an error. Otherwise a warning is logged: a checkpoint that was saved
-            with them has no weights for them.
+        strict: Whether names without a match are an error. Otherwise, for those of layers to adapt, a warning is
+            logged: many published checkpoints list layers of several families. Whole modules (`modules_to_save`) are
+            always an error.
 
     Raises:
         ValueError: A name matches nothing, or there is no such token.
@@ -140,7 +141,7 @@ correct the name or leave it out. Names that match are full names or their ends,
             f"the name or leave it out. Names that match are full names or their ends, such as "
             f"{', '.join(sorted({name.rpartition('.')[2] for name in linear})[:_SHOWN])}"
         )
-        if strict:
+        if strict or setting == "modules_to_save":
             raise ValueError(message)
         logger.warning("%s.", message)
     _check_token_rows(model, getattr(config, "trainable_token_indices", None), where)

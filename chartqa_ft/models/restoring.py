@@ -12,6 +12,7 @@ from torch import nn
 
 from ..adapters import base_model
 from .missing_weights import check_all_loaded, listed_weights
+from .peft_loading import embedding_names
 from .peft_state import active_name
 
 _INDEX = "model.safetensors.index.json"
@@ -54,7 +55,10 @@ def restore_weights(model: nn.Module, folder: str | Path) -> None:
 
 
 def _check_peft(model: nn.Module, folder: Path) -> None:
-    """Check that a checkpoint has all PEFT weights of a model; both are named by the same version of PEFT."""
+    """Check that a checkpoint has the PEFT weights of a model and no others, except embeddings of its base model.
+
+    Both are named by the same version of PEFT.
+    """
     from peft import get_peft_model_state_dict
 
     file = folder / "adapter_model.safetensors"
@@ -62,11 +66,19 @@ def _check_peft(model: nn.Module, folder: Path) -> None:
         return
     wanted = get_peft_model_state_dict(model, adapter_name=active_name(model), save_embedding_layers=False)
     with safe_open(file, framework="pt") as tensors:
-        missing = sorted(set(wanted) - set(tensors.keys()))
+        stored = set(tensors.keys())
+    missing, unused = sorted(set(wanted) - stored), sorted(stored - set(wanted))
     if missing:
         raise ValueError(
             f"{folder} lacks {listed_weights(missing)}, which this model trains: resume with the peft_config of the "
             "checkpoint, or from another checkpoint"
+        )
+    embeddings = tuple(f"{name}." for name in embedding_names(model))
+    plain = [name for name in unused if not name.startswith(embeddings)]
+    if plain:
+        raise ValueError(
+            f"{folder} has {listed_weights(plain, 'that this model does not train')}: resume with the peft_config of "
+            "the checkpoint, or from another checkpoint"
         )
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from chartqa_ft import answer_questions, default_lora_config, load_checkpoint
 
-from .case import QUESTION, Steps, adapter, add, new_trainer, picture, record, train
+from .case import QUESTION, Call, Steps, adapter, add, new_trainer, picture, record, train
 from .objects import _based
 
 GROUP = "configurations"
@@ -285,6 +285,11 @@ def _models() -> None:
         {"adapter": "causal"},
         {"compat": "no"},
         {"metric_variant": "nothing"},
+        {"metric_variant": "Lenient"},
+        {"metric_variant": ["lenient"]},
+        {"metric_variant": "relaxed"},
+        {"image": []},
+        {"font_path": "/no/such/font.ttf"},
         {"versions": "x"},
         {"image": "x"},
         {"nothing": 1},
@@ -295,7 +300,7 @@ def _models() -> None:
     )
     for changes in settings:
         key, value = next(iter(changes.items()))
-        same = value in (..., None) or key in ("versions", "image", "nothing")
+        same = value in (..., None, "relaxed") or key in ("font_path", "nothing")
         _add(
             _full,
             "chartqa_config.json with ",
@@ -340,9 +345,15 @@ def _peft_files() -> None:
         {"lora_alpha": math.nan},
         {"target_modules": ["nothing"]},
         {"target_modules": ["q_proj"]},
+        {"target_modules": ["q_proj", "v_proj"], "exclude_modules": ["v_proj"]},
+        {"layers_to_transform": [0], "layers_pattern": "layers"},
         {"use_dora": True},
+        {"lora_bias": True},
         {"bias": "all"},
+        {"bias": "lora_only"},
         {"modules_to_save": ["nothing"]},
+        {"modules_to_save": ["layernorm_embedding"]},
+        {"trainable_token_indices": [1, 2]},
         {"rank_pattern": {"q_proj": 2}},
         {"nothing": 1},
         {"revision": 5},
@@ -419,6 +430,25 @@ def _peft_files() -> None:
         "weight",
     )
 
+    def beside(old: str, new: str) -> Callable[[dict[str, torch.Tensor]], None]:
+        def change(found: dict[str, torch.Tensor]) -> None:
+            name = next(name for name in found if "q_proj.lora_A" in name)
+            found[name.replace(old, new)] = found[name].clone()
+
+        return change
+
+    for old, new, what in (
+        ("q_proj", "nothing", "of a module that does not exist"),
+        ("lora_A", "lora_C", "of another method"),
+        ("layers.0", "layers.7", "of a layer that does not exist"),
+        ("q_proj.lora_A", "q_proj", "of the base model"),
+    ):
+        _add(_peft, "PEFT weights with ", f"a tensor {what}", tensors(weights, beside(old, new)), "place", "shape")
+    for folder_of in (_full, _peft):
+        for file, key in (("tokenizer_config.json", "eos_token"), ("processor_config.json", "image_processor")):
+            where = "PEFT: " if folder_of is _peft else ""
+            _add(folder_of, where, f"{file} without {key}", edit(file, **{key: ...}), file, same=False)
+
 
 def _arguments() -> None:
     for options in (
@@ -456,6 +486,9 @@ def _arguments() -> None:
         "a file": __file__,
         "a missing folder": "/no/such/model",
         "a path of Windows": "C:\\models\\a",
+        "a path of Windows with slashes": "C:/models/a",
+        "a path of Windows without a drive": "models\\a",
+        "a path of a network share": "\\\\server\\models",
         "a folder without files": "",
         "a list": ["a"],
         "blanks": "  ",
@@ -474,7 +507,24 @@ def _arguments() -> None:
             "folder" if name == "None" else "path_or_repo",
             "no name of a model",
             __file__,
+            "bad_",
         )
+
+    def holding(*names: str) -> Call:
+        def call(folder: Path) -> Any:
+            for name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text("{}")
+            return load_checkpoint(folder)
+
+        return call
+
+    for what, files, said in (
+        ("weights without a configuration", ["model.safetensors"], "pass the folder"),
+        ("checkpoints of a run", ["checkpoint-5/config.json", "checkpoint-10/config.json"], "checkpoint-10"),
+        ("a folder of PEFT weights", ["chart/adapter_config.json"], "chart"),
+    ):
+        add(GROUP, f"load_checkpoint: a folder with {what} as the path", holding(*files), said)
 
 
 def _resumes() -> None:

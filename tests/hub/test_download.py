@@ -345,6 +345,30 @@ def test_local_folders(folders, tmp_path):
     assert fetch_checkpoint(str(folders["adapter"])) == folders["adapter"]
     with pytest.raises(FileNotFoundError, match=r"has no config\.json or adapter_config\.json"):
         fetch_checkpoint(tmp_path)
-    for missing in (tmp_path / "none", "./none", "~/none", "a/b/c"):
-        with pytest.raises(FileNotFoundError, match="there is no folder"):
+    for missing in (
+        tmp_path / "none",
+        "./none",
+        "~/none",
+        "a/b/c",
+        "C:\\out",
+        "C:/out",
+        "runs\\out",
+        "\\\\server\\out",
+    ):
+        with pytest.raises(FileNotFoundError, match="there is no folder .*: check the path"):
             fetch_checkpoint(missing)
+
+
+def test_folders_that_are_no_checkpoints_say_what_to_pass(folders, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"not a checkpoint\. Check the path \(it is empty\): pass the folder"):
+        fetch_checkpoint(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"config\.json is a file: pass the folder of the checkpoint"):
+        fetch_checkpoint(folders["base"] / "config.json")
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(FileNotFoundError, match="it holds other files"):
+        fetch_checkpoint(tmp_path)
+    for name in ("checkpoint-5", "checkpoint-10"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"subfolders that are: checkpoint-10, checkpoint-5$"):
+        fetch_checkpoint(tmp_path)

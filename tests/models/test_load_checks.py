@@ -76,7 +76,8 @@ def test_files_that_hold_no_json_object(folder, file, content):
 @pytest.mark.parametrize(
     "changes",
     [{"max_length": value} for value in ("x", 0, -1, 1.5, True, [5])]
-    + [{"adapter": 5}, {"metric_variant": 5}, {"metric_variant": ["lenient"]}, {"compat": 1}, {"prompt": 5}],
+    + [{"metric_variant": value} for value in (5, ["lenient"], "nothing", "Lenient", "")]
+    + [{"adapter": 5}, {"compat": 1}, {"prompt": 5}, {"image": []}, {"versions": "5.0"}],
 )
 def test_settings_of_the_checkpoint(tmp_path, changes):
     (tmp_path / "chartqa_config.json").write_text(json.dumps(changes))
@@ -88,6 +89,31 @@ def test_settings_that_are_null_or_unknown(tmp_path):
     settings = {"max_length": None, "adapter": None, "metric_variant": None, "compat": None, "more": 1}
     (tmp_path / "chartqa_config.json").write_text(json.dumps(settings))
     assert read_settings(tmp_path) == settings
+
+
+@pytest.mark.parametrize("variant", ["pix2struct", "relaxed", "detect_decimal_comma", None])
+def test_variants_that_are_known(tmp_path, variant):
+    (tmp_path / "chartqa_config.json").write_text(json.dumps({"metric_variant": variant}))
+    assert read_settings(tmp_path) == {"metric_variant": variant}
+
+
+def test_settings_that_nothing_reads_are_named(folder, caplog):
+    settings = {"prompt": "Q: {question}", "max_length": 64, "image": {}, "promt": "Q: {question}", "font": "a.ttf"}
+    (folder / "chartqa_config.json").write_text(json.dumps(settings))
+    assert load_checkpoint(folder)[2].prompt == "Q: {question}"
+    assert "chartqa_config.json has settings that are not used: font, promt. Correct their names" in caplog.text
+    caplog.clear()
+    (folder / "chartqa_config.json").write_text(json.dumps({"prompt": "Q: {question}", "compat": False}))
+    load_checkpoint(folder)
+    assert "not used" not in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"pad_token": "<pad>"}'])
+def test_a_tokenizer_without_the_token_that_ends_answers(folder, content):
+    file = folder / "tokenizer_config.json"
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(ValueError, match=r"no eos_token .*tokenizer_config\.json is missing .* perhaps to '</s>'"):
+        load_checkpoint(folder)
 
 
 def test_a_checkpoint_of_another_adapter(folder):

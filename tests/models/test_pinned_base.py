@@ -146,7 +146,9 @@ def test_an_adapter_on_a_folder_warns_who_pushes_it_and_tells_who_pulls_it(world
     with pytest.raises(ClientError) as caught:
         other.call(FLOWS + "answers", "alice/on-folder")
     assert caught.value.kind == "FileNotFoundError"
-    whose = f"there is no folder {local}. {local} is the base model of the PEFT checkpoint alice/on-folder"
+    whose = (
+        f"there is no folder {local}: check the path. {local} is the base model of the PEFT checkpoint alice/on-folder"
+    )
     assert caught.value.message.startswith(whose)
 
 
