@@ -23,7 +23,7 @@ from .renamed import RenamedAttribute, translates_argument, update_subclass
 from .sharing.encoded_rows import EncodedRow
 from .sharing.vision import share_vision, sharing_vision
 from .text import IGNORE_INDEX, TextSide, describe
-from .token_ids import check_embeddings, check_end, control_tokens, end_ids, padding_id
+from .token_ids import check_embeddings, check_end, control_tokens, end_ids, padding_id, reads_places
 from .token_rows import as_list
 from .wrappers import base_model
 
@@ -125,6 +125,7 @@ class Adapter(TextSide, ABC):
         self.unknown: int | None = getattr(self.tokenizer, "unk_token_id", None)
         self.skipped_ids = {self.pad_token_id, *(i for i in special_ids if i is not None)}
         self.control_tokens = control_tokens(model, processor, self.tokenizer)
+        self.reads_places = reads_places(processor, self.tokenizer)
         self.max_length = None if max_length is None else check_count("max_length", max_length, or_none=True)
         self.positions: int = NO_LIMIT
         """Number of positions that the model has embeddings for; `setup` of a family reads it."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
+
+from .token_ids import LOCATION
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +48,8 @@ class TextSide:
     embeddings: int | None
     control_tokens: set[str]
     """Tokens that questions and answers must not contain."""
+    reads_places: bool = False
+    """Whether they must not contain anything like `<loc_1>` either (`token_ids.LOCATION`)."""
     _control_pattern: tuple[int, re.Pattern[str]] | None = None
     _control_ids: tuple[int, set[int]] | None = None
 
@@ -70,8 +77,8 @@ class TextSide:
             )
         if not isinstance(example.get("question"), str):
             raise ValueError(
-                f"{describe(example)}: the question is {example.get('question')!r}, not a str: correct or drop the "
-                "record"
+                f"{describe(example)}: the question is {shown(example.get('question'))}, not a str: correct or drop "
+                "the record"
             )
         found = self._reserved_in(example["question"])
         if found:
@@ -90,7 +97,8 @@ class TextSide:
         """
         if self._control_pattern is None or self._control_pattern[0] != len(self.control_tokens):
             longest_first = sorted(self.control_tokens - {""}, key=len, reverse=True)
-            pattern = "|".join(re.escape(token) for token in longest_first) or "(?!)"
+            places = [LOCATION.pattern] if self.reads_places else []
+            pattern = "|".join([*(re.escape(token) for token in longest_first), *places]) or "(?!)"
             self._control_pattern = len(self.control_tokens), re.compile(pattern)
         found = self._control_pattern[1].search(text)
         return found[0] if found else None
@@ -269,13 +277,16 @@ def encodable(text: str) -> str:
 
 
 def single_answer(example: Mapping[str, Any]) -> Any:
-    """Return the answer of a record; the only item of a list stands for the list.
+    """Return the answer of a record: a text, a number or a date; `None` if it is missing.
+
+    The only item of a list stands for the list. NaN and the missing values of pandas are missing answers.
 
     Raises:
-        ValueError: The answer is a list of several items, a dict, a set or bytes; the message names the record.
+        ValueError: The answer is a list of several items, bytes, infinite, an int with more digits than Python prints,
+            or another object; the message names the record.
 
     Example:
-        >>> single_answer({"answer": ["7"]}), single_answer({"answer": "7"}), single_answer({"answer": []})
+        >>> single_answer({"answer": ["7"]}), single_answer({"answer": " 7"}), single_answer({"answer": float("nan")})
         ('7', '7', None)
     """
     answer: Any = _plain(example.get("answer"))
@@ -283,10 +294,20 @@ def single_answer(example: Mapping[str, Any]) -> Any:
         answer = _plain(answer[0]) if answer else None
     if isinstance(answer, str):
         return encodable(answer).strip()  # as `decode` returns it
-    if isinstance(answer, (list, tuple, set, frozenset, Mapping, bytes, bytearray, complex)):
+    if _is_missing(answer):
+        return None
+    if isinstance(answer, (list, tuple, set, frozenset)):
         raise ValueError(
-            f"{describe(example)}: the answer {example['answer']!r} is a {type(answer).__name__}, which would be "
-            "learned with its brackets and quotes: give one text, as load_chartqa does"
+            f"{describe(example)}: the answer {shown(example['answer'])} is a {type(answer).__name__}, which would be "
+            "learned with its brackets and quotes: give one text. If each item is right, train on one record per "
+            "item, and score with relaxed_accuracy, whose references may be lists"
+        )
+    if isinstance(answer, (Real, Decimal)):
+        return _printable(example, answer)
+    if not hasattr(answer, "isoformat"):  # neither a date nor a time
+        raise ValueError(
+            f"{describe(example)}: the answer {shown(example['answer'])} is a {type(answer).__name__}: give it as "
+            "text, or as a number"
         )
     return answer
 
@@ -294,20 +315,45 @@ def single_answer(example: Mapping[str, Any]) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.floating):
         return float(str(value))  # 0.1 in 32 bits is 0.1, not 0.10000000149011612
-    return value.tolist() if hasattr(value, "tolist") else value  # of numpy and torch
+    if isinstance(value, (np.datetime64, np.timedelta64)):  # their `tolist` may count nanoseconds
+        return None if np.isnat(value) else str(value)
+    # Of numpy, torch and pandas; a memory view gives the numbers of its bytes.
+    return value.tolist() if hasattr(value, "tolist") and not isinstance(value, memoryview) else value
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a value is `None`, NaN of any type, or what pandas has for a missing value or time."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return value.is_nan() if isinstance(value, Decimal) else isinstance(value, float) and math.isnan(value)
+
+
+def _printable(example: Mapping[str, Any], answer: Any) -> Any:
+    """Return a number that is finite and has a form as text."""
+    if isinstance(answer, (float, Decimal)) and not math.isfinite(answer):
+        raise ValueError(
+            f"{describe(example)}: the answer {answer} is not finite, and no prediction equals it: correct or drop "
+            "the record"
+        )
+    try:
+        str(answer)
+    except ValueError as error:  # an int, or a fraction of such
+        raise ValueError(
+            f"{describe(example)}: the answer is a number of more than {sys.get_int_max_str_digits()} digits, which "
+            "Python does not print: correct or drop the record"
+        ) from error
+    return answer
 
 
 def has_answer(example: Mapping[str, Any]) -> bool:
-    """Return whether a record has an answer: not None, NaN (a missing value of pandas), or an empty or blank text.
+    """Return whether a record has an answer: not None, NaN, a missing value of pandas, or an empty or blank text.
 
     Example:
         >>> has_answer({"answer": 0}), has_answer({"answer": " "}), has_answer({}), has_answer({"answer": ["7"]})
         (True, False, False, True)
     """
     answer = single_answer(example)
-    if isinstance(answer, str):
-        return bool(answer.strip())
-    return answer is not None and not (isinstance(answer, float) and math.isnan(answer))
+    return answer is not None and answer != ""
 
 
 def describe(example: Mapping[str, Any]) -> str:
@@ -317,4 +363,17 @@ def describe(example: Mapping[str, Any]) -> str:
         >>> describe({"chart_id": "17.png", "question": "How much is red?"})
         "record (chart_id='17.png', question='How much is red?')"
     """
-    return f"record (chart_id={example.get('chart_id')!r}, question={example.get('question')!r})"
+    return f"record (chart_id={shown(example.get('chart_id'))}, question={shown(example.get('question'))})"
+
+
+def shown(value: Any) -> str:
+    """Return the `repr` of a value for a message; of its type where Python or the value's class refuses one.
+
+    Example:
+        >>> shown("a"), shown(10**5000)
+        ("'a'", '<int>')
+    """
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from .base import Adapter
 from .pixels import unchanged
-from .text import AnswerTooLong, describe, encodable, has_answer, single_answer
+from .text import AnswerTooLong, describe, encodable, shown, single_answer
 
 logger = logging.getLogger(__name__)
 
@@ -120,12 +120,13 @@ def _learned(example: dict[str, Any], training: bool) -> dict[str, Any]:
     """Return a record as the collator passes it to the adapter."""
     if isinstance(example["question"], str) and not example["question"].strip():
         raise ValueError(f"{describe(example)} has an empty question: give it one, or drop the record")
-    if has_answer(example):
-        return {**example, "answer": single_answer(example)}
+    answer = single_answer(example)
+    if answer is not None and answer != "":
+        return {**example, "answer": answer}
     if training:
         raise ValueError(
-            f"{describe(example)} has no answer ({example.get('answer')!r}): give it one, or leave the record out of "
-            "the training data"
+            f"{describe(example)} has no answer ({shown(example.get('answer'))}): give it one, or leave the record "
+            "out of the training data"
         )
     return {**example, "answer": ""}
 

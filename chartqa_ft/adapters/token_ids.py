@@ -11,8 +11,8 @@ from torch import nn
 from .token_rows import as_list
 from .wrappers import base_model
 
-LOCATION = re.compile(r"<(loc|seg|patch_index_|bin_)\d+>")
-"""Tokens for places in an image: PaliGemma, KOSMOS-2, Florence-2."""
+LOCATION = re.compile(r"<(?:loc_?|seg|patch_index_|bin_)\d+>")
+"""Tokens for places in an image: PaliGemma, Florence-2, KOSMOS-2."""
 _MARKUP = re.compile(r"[<\[].+[>\]]", re.DOTALL)
 # Ids in configs that the tokenizer names too, or that stand for no text.
 _PLAIN_IDS = ("eos", "pad", "bos", "unk", "sep", "start", "vocab")
@@ -110,9 +110,9 @@ def is_ordinary(tokenizer: Any, token_id: int) -> bool:
 def control_tokens(model: nn.Module, processor: Any, tokenizer: Any) -> set[str]:
     """Return the tokens that neither a question nor an answer may contain.
 
-    These are the special tokens, the placeholders of the processor (such as `processor.image_token`), the tokens that
-    the config of the model names (such as `config.vision_start_token_id`), and those for places in an image. Other
-    added tokens, such as `<think>` or those of `add_tokens`, are text.
+    These are the special tokens, the placeholders of the processor (such as `processor.image_token`) and the task
+    tokens that it replaces, the tokens that the config of the model names (such as `config.vision_start_token_id`),
+    and those for places in an image. Other added tokens, such as `<think>` or those of `add_tokens`, are text.
 
     Example:
         >>> from chartqa_ft import tiny_unichart
@@ -128,10 +128,30 @@ def control_tokens(model: nn.Module, processor: Any, tokenizer: Any) -> set[str]
     for name, value in vars(processor).items():
         if name.endswith(("_token", "_tag")) and isinstance(value, str) and _MARKUP.fullmatch(value):
             found.add(value)
+    found |= _task_tokens(processor)
     contents = {index: token.content for index, token in added.items()}
     found |= {contents[index] for index in _named_ids(base_model(model).config) if index in contents}
     found |= set(filter(LOCATION.fullmatch, contents.values()))
     return {token for token in found - {getattr(tokenizer, "unk_token", None)} if token.strip()}
+
+
+def reads_places(processor: Any, tokenizer: Any) -> bool:
+    """Return whether a model takes every text like `<loc_1>` (see `LOCATION`) for a place in an image.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> _, processor = tiny_unichart("test")
+        >>> reads_places(processor, processor.tokenizer)
+        False
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    return bool(_task_tokens(processor)) or any(LOCATION.fullmatch(token.content) for token in added)
+
+
+def _task_tokens(processor: Any) -> set[str]:
+    """Return the task tokens of Florence-2, which its processor replaces by prompts, some with places."""
+    tables = (value for name, value in vars(processor).items() if name.startswith("task_prompts"))
+    return {token for table in tables if isinstance(table, dict) for token in table}
 
 
 def _named_ids(config: Any) -> set[int]:

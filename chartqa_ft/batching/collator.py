@@ -17,7 +17,7 @@ from ..adapters import IGNORE_INDEX, Adapter, compat
 from ..adapters.argument_checks import check_count, check_records, check_switch
 from ..adapters.pixels import RawCharts, makes_raw_charts, unchanged
 from ..adapters.registry import check_adapter
-from ..adapters.text import AnswerTooLong, describe, has_answer, single_answer
+from ..adapters.text import AnswerTooLong, describe, shown, single_answer
 from ..data.chart_groups import check_chart_id, digest, has_chart
 from ..images.cache import ChartCache
 from ..images.opening import stored_bytes
@@ -171,14 +171,15 @@ class ChartQACollator:
         for example in examples:
             # Filler rows count nowhere. In an evaluation they are prompts alone, so that none outgrows the model.
             filler = self.allow_unanswered and ROW_KEY in example and not example[ROW_KEY].counts
-            if has_answer(example) and not filler:
-                taken.append({**example, "answer": single_answer(example)})
+            answer = None if filler else single_answer(example)
+            if answer is not None and answer != "":
+                taken.append({**example, "answer": answer})
             elif self.allow_unanswered:
                 taken.append({**example, "answer": ""})
             else:
                 raise ValueError(
-                    f"{describe(example)} has no answer ({example.get('answer')!r}): give it one, or leave the record "
-                    "out of the training data"
+                    f"{describe(example)} has no answer ({shown(example.get('answer'))}): give it one, or leave the "
+                    "record out of the training data"
                 )
         return taken
 

@@ -236,13 +236,21 @@ def has_answers(data: Any) -> bool:
     """
     records = as_records(data)
     if isinstance(records, datasets.Dataset):
-        return "answer" in records.column_names and any(has_answer({"answer": a}) for a in records["answer"])
+        return "answer" in records.column_names and any(_may_have_answer({"answer": a}) for a in records["answer"])
     columns = getattr(getattr(records, "data", None), "column_names", None)
     if isinstance(records, RecordStream) and columns is not None:
         return "answer" in columns
     if isinstance(records, Records):  # without their pictures, which are copied
-        return any(has_answer(records.data[row]) for row in range(len(records)))
-    return any(has_answer(record) for record in records)
+        return any(_may_have_answer(records.data[row]) for row in range(len(records)))
+    return any(_may_have_answer(record) for record in records)
+
+
+def _may_have_answer(record: Mapping[str, Any]) -> bool:
+    """Return whether a record has an answer, be it one that is refused by name when it is used."""
+    try:
+        return has_answer(record)
+    except ValueError:
+        return True
 
 
 def column(data: Any, name: str) -> list[Any]:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import fractions
+
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from chartqa_ft.adapters import adapter_for
+from chartqa_ft.adapters.text import describe, has_answer, single_answer
 
 from ..support.common import tiny
 from ..support.encoding import example, ids
@@ -40,3 +48,66 @@ def test_answers_that_spell_special_tokens_are_refused(adapter, answer):
         ValueError, match=r"record \(chart_id='w'.*the answer '.*' holds '<.*correct or drop the record"
     ):
         adapter.encode([example(), example(answer=answer)])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(None, [], float("nan"), np.float16("nan"), np.datetime64("NaT"), pd.NA, pd.NaT, [pd.NA]),
+        *(np.array([np.nan]), decimal.Decimal("NaN"), decimal.Decimal("sNaN"), torch.tensor(float("nan"))),
+    ],
+)
+def test_missing_answers_of_every_library_are_missing(answer):
+    assert single_answer({"answer": answer}) is None
+    assert not has_answer({"answer": answer})
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (float("inf"), "answer inf is not finite"),
+        (-float("inf"), "answer -inf is not finite"),
+        (np.float32("inf"), "answer inf is not finite"),
+        (decimal.Decimal("-Infinity"), "answer -Infinity is not finite"),
+        ([float("inf")], "answer inf is not finite"),
+        (10**5000, "a number of more than 4300 digits"),
+        (-(10**5000), "a number of more than 4300 digits"),
+        (fractions.Fraction(10**5000, 3), "a number of more than 4300 digits"),
+        (["7", "8"], r"answer \['7', '8'\] is a list.*one record per item.*relaxed_accuracy"),
+        (("7", "8"), r"answer \('7', '8'\) is a tuple.*one record per item"),
+        ({"7", "8"}, "is a set.*one record per item"),
+        ({"text": "7"}, "is a dict: give it as text"),
+        (b"7", "is a bytes: give it as text"),
+        (memoryview(b"7"), "is a memoryview: give it as text"),
+        (len, "is a builtin_function_or_method: give it as text"),
+        (7j, "is a complex: give it as text"),
+        (ValueError("7"), "is a ValueError: give it as text"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,  # not every int has a str
+)
+def test_answers_that_are_refused_name_their_record(answer, says):
+    with pytest.raises(ValueError, match=rf"record \(chart_id='9.png', question=None\): the .*{says}"):
+        single_answer({"answer": answer, "chart_id": "9.png"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (10**30, str(10**30)),
+        (fractions.Fraction(1, 2), "1/2"),
+        (decimal.Decimal("7.50"), "7.50"),
+        (datetime.date(2020, 5, 1), "2020-05-01"),
+        (np.datetime64("2020-05-01"), "2020-05-01"),
+        (np.float32(0.1), "0.1"),
+        (False, "False"),
+    ],
+)
+def test_numbers_and_dates_are_answers(answer, text):
+    assert str(single_answer({"answer": answer})) == text
+    assert has_answer({"answer": answer})
+
+
+def test_a_record_is_described_whatever_it_holds():
+    assert describe({"chart_id": 10**5000, "question": "How?"}) == "record (chart_id=<int>, question='How?')"
+    with pytest.raises(ValueError, match=r"question=<int>\): the question is <int>, not a str"):
+        adapter_for(*tiny()).encode([{**example(), "question": 10**5000}])

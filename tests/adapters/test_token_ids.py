@@ -77,13 +77,17 @@ def test_a_token_in_an_answer_without_an_embedding_names_the_record():
         ("internvl", "</img>"),
         ("llava", "<image>"),
         ("florence2", "</s>"),
+        ("florence2", "<loc_1>"),
+        ("florence2", "<OCR>"),
+        ("paligemma", "<seg001>"),
+        ("qwen2_5_vl", "<|im_start|>"),
     ],
 )
 @pytest.mark.parametrize("column", ["question", "answer"])
 def test_control_tokens_are_refused_in_questions_and_answers(name, text, column):
     model, processor = build(name)
     adapter = adapter_for(model, processor)
-    if text not in processor.tokenizer.get_vocab():
+    if name != "florence2" and text not in processor.tokenizer.get_vocab():  # whose processor reads its text itself
         pytest.fail(f"{name} has no {text}")
     row = {**records(1)[0], "chart_id": "c7"}
     row[column] = f"a{text}b"
@@ -93,8 +97,34 @@ def test_control_tokens_are_refused_in_questions_and_answers(name, text, column)
         assert text in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["<b>5</b>", "[image]", "< 5 >", "<imag>", "<|im|>", "</p>", "image_pad"])
-@pytest.mark.parametrize("name", ["qwen2_5_vl", "kosmos2", "idefics3", "unichart"])
+@pytest.mark.parametrize("text", ["<extra_id_0>", "<s_total>", "<loc_7>", "<|box_start|>"])
+@pytest.mark.parametrize("name", ["pix2struct", "nougat", "llava", "qwen2_5_vl"])
+def test_special_tokens_of_a_tokenizer_are_refused_whatever_they_look_like(name, text):
+    model, processor = build(name)
+    row = {**records(1)[0], "answer": f"7 {text}"}
+    adapter_for(model, processor).check_texts([row])  # no token yet
+    add_tokens(model, processor, [text], special=True)
+    with pytest.raises(ValueError, match=r"the answer .* holds") as error:
+        adapter_for(model, processor).check_texts([row])
+    assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("florence2", "<loc_999>"), ("paligemma", "<loc9999>"), ("kosmos2", "<patch_index_9999>")]
+)
+def test_places_that_the_vocabulary_lacks_are_refused_where_a_model_reads_places(name, text):
+    model, processor = build(name)
+    assert text not in processor.tokenizer.get_vocab()
+    row = {**records(1)[0], "question": f"What is at {text}?"}
+    with pytest.raises(ValueError, match=f"the question holds '{text}'"):
+        adapter_for(model, processor).check_texts([row])
+    adapter_for(*build("llava")).check_texts([row])
+
+
+@pytest.mark.parametrize(
+    "text", ["<b>5</b>", "[image]", "< 5 >", "<imag>", "<|im|>", "</p>", "image_pad", "<5", "<loc"]
+)
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "kosmos2", "idefics3", "unichart", "florence2", "paligemma"])
 def test_other_markup_is_text_that_is_read_back(name, text):
     model, processor = build(name)
     adapter = adapter_for(model, processor)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import fractions
 import math
 from collections.abc import Callable
 from functools import cache
@@ -48,6 +49,20 @@ NOT_STORED = (
     "a class of its own",
     "a huge int",
     "an int that Python does not print",
+    "a negative int that Python does not print",
+    "a fraction",
+    "a fraction that Python does not print",
+    "a list of a missing value of pandas",
+    "a list of infinity",
+    "NaN of Decimal",
+    "signaling NaN of Decimal",
+    "infinity of Decimal",
+    "a missing time of numpy",
+    "a time of numpy",
+    "a frozenset of two",
+    "a memory view",
+    "an exception",
+    "a path",
 )
 """Answers that no `datasets.Dataset` can hold."""
 
@@ -57,6 +72,16 @@ ANSWERS: dict[str, tuple[Any, tuple[str, ...] | None]] = {
     "None": (None, REFUSE),
     "NaN": (math.nan, REFUSE),
     "infinity": (math.inf, REFUSE),
+    "minus infinity": (-math.inf, REFUSE),
+    "infinity of numpy in 32 bits": (np.float32("inf"), REFUSE),
+    "infinity of Decimal": (decimal.Decimal("Infinity"), REFUSE),
+    "NaN of Decimal": (decimal.Decimal("NaN"), REFUSE),
+    "signaling NaN of Decimal": (decimal.Decimal("sNaN"), REFUSE),
+    "NaN of numpy in 16 bits": (np.float16("nan"), REFUSE),
+    "a missing time of numpy": (np.datetime64("NaT"), REFUSE),
+    "a time of numpy": (np.datetime64("2020-05-01", "ns"), ("2020-05-01T00:00:00.000000000",)),
+    "a list of a missing value of pandas": ([pd.NA], REFUSE),
+    "a list of infinity": ([math.inf], REFUSE),
     "an empty text": ("", REFUSE),
     "blanks": ("  \t ", REFUSE),
     "a no-break space": ("\u00a0", REFUSE),
@@ -99,6 +124,13 @@ ANSWERS: dict[str, tuple[Any, tuple[str, ...] | None]] = {
     "a class of its own": (object(), REFUSE),
     "a huge int": (10**30, (str(10**30),)),
     "an int that Python does not print": (10**5000, REFUSE),
+    "a negative int that Python does not print": (-(10**5000), REFUSE),
+    "a fraction that Python does not print": (fractions.Fraction(10**5000, 3), REFUSE),
+    "a fraction": (fractions.Fraction(1, 2), ("1/2",)),
+    "a frozenset of two": (frozenset(("7", "8")), REFUSE),
+    "a memory view": (memoryview(b"7"), REFUSE),
+    "an exception": (ValueError("7"), REFUSE),
+    "a path": (Path("charts/7"), REFUSE),
 }
 
 
@@ -301,9 +333,9 @@ MARKERS = {
         "<|im_start|>",
         "<|endoftext|>",
     ),
-    "florence2": ("<s>", "</s>", "<pad>", "<loc_1>", "<DocVQA>"),
+    "florence2": ("<s>", "</s>", "<pad>", "<image>", "<loc_1>", "<loc_999>", "<OCR>", "<REGION_TO_OCR>", "<DocVQA>"),
     "pix2struct": ("</s>", "<pad>", "<unk>"),
-    "paligemma": ("<image>", "<bos>", "<eos>", "<pad>"),
+    "paligemma": ("<image>", "<bos>", "<eos>", "<pad>", "<loc0001>", "<seg001>", "<loc9999>"),
     "kosmos2": (
         "<image>",
         "</image>",
@@ -312,6 +344,8 @@ MARKERS = {
         "</phrase>",
         "<object>",
         "<patch_index_0001>",
+        "<patch_index_9999>",
+        "</delimiter_of_multi_objects/>",
         "</s>",
     ),
     "idefics3": ("<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", "<row_1_col_1>"),
@@ -349,6 +383,14 @@ def _markers() -> None:
                 lambda _, family=family, marker=marker: _marked(family, question=f"How {marker} many?"),
                 marker,
                 right=(lambda got: got == (["7"], [1.0])) if marker in PLAIN else None,
+            )
+    for family in ("florence2", "paligemma", "kosmos2", "qwen2_5_vl", "pix2struct", "idefics3", "unichart"):
+        for text in ("<5", "a <b> c", "x<loc", "<loc_>", "<seg 1>", "1 < 2 > 0", "<|5|", "<patch>"):
+            add(
+                GROUP,
+                f"{family}: {text} in an answer is text",
+                lambda _, family=family, text=text: _marked(family, answer=text, question=f"What is {text}?"),
+                right=lambda got, text=text: got == ([text], [1.0]),
             )
     for text in ("<s_chart>", "<answer>7</answer>", "[INST]", "a <b> c", "<", "7</s", "<|", "</s_answer>"):
         add(

@@ -355,7 +355,7 @@ def test_local_folders(folders, tmp_path):
         "runs\\out",
         "\\\\server\\out",
     ):
-        with pytest.raises(FileNotFoundError, match="there is no folder .*: check the path"):
+        with pytest.raises(FileNotFoundError, match=r"there is no folder .*: check the path"):
             fetch_checkpoint(missing)
 
 
