@@ -306,8 +306,8 @@ def single_answer(example: Mapping[str, Any]) -> Any:
         return _printable(example, answer)
     if not hasattr(answer, "isoformat"):  # neither a date nor a time
         raise ValueError(
-            f"{describe(example)}: the answer {shown(example['answer'])} is a {type(answer).__name__}: give it as "
-            "text, or as a number"
+            f"{describe(example)}: the answer {shown(example['answer'])} is a {type(answer).__name__}, which would be "
+            "learned as Python prints it: give it as text, or as a number"
         )
     return answer
 

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from .base import Adapter
 from .pixels import unchanged
+from .plain_texts import PlainTexts
 from .text import AnswerTooLong, describe, encodable, shown, single_answer
 
 logger = logging.getLogger(__name__)
@@ -56,13 +57,17 @@ def find_bad_texts(adapter: Adapter, records: Any, *, training: bool, progress: 
     """
     if not hasattr(records, "__len__") or not unchanged(adapter, _ENCODING):
         return []
+    plain = PlainTexts(adapter)
     adapter = _quiet(adapter)
     bad: list[BadText] = []
     unreadable: dict[Any, tuple[Mapping[str, Any], str]] = {}
+    read: set[str] = set()
     with tqdm(total=len(records), desc="Checking texts", unit="record", delay=3, disable=not progress) as bar:
         for start, examples in _texts(records):
-            bad += _bad_of(adapter, start, examples, training)
-            _read_back(adapter, examples, unreadable)
+            others = [(row, example) for row, example in enumerate(examples, start) if not _is_plain(plain, example)]
+            if others:
+                bad += _bad_of(adapter, others, training)
+            _read_back(adapter, [e for e in examples if _is_new(plain, e, read)], unreadable)
             bar.update(len(examples))
     if unreadable:
         example, read = next(iter(unreadable.values()))
@@ -96,14 +101,35 @@ def _texts(records: Any) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         yield start, [{name: row[name] for name in _COLUMNS if name in row} for row in rows]
 
 
-def _bad_of(adapter: Adapter, start: int, examples: Sequence[dict[str, Any]], training: bool) -> list[BadText]:
-    """Return the bad ones of some records."""
+def _is_plain(plain: PlainTexts, example: Mapping[str, Any]) -> bool:
+    question, answer = example["question"], example.get("answer")
+    are_texts = type(question) is str and type(answer) is str
+    return (
+        are_texts
+        and not question.isspace()
+        and not answer.isspace()
+        and bool(question and answer)
+        and plain(question, answer)
+    )
+
+
+def _is_new(plain: PlainTexts, example: Mapping[str, Any], read: set[str]) -> bool:
+    """Return whether it is not known yet that the tokenizer gives an answer back, and add the answer to `read`."""
+    answer = example.get("answer")
+    if not isinstance(answer, str) or not answer or plain.is_read_back(answer) or answer in read:
+        return False
+    read.add(answer)
+    return True
+
+
+def _bad_of(adapter: Adapter, examples: Sequence[tuple[int, dict[str, Any]]], training: bool) -> list[BadText]:
+    """Return the bad ones of some records and their row numbers."""
     try:
-        adapter.check_texts([_learned(example, training) for example in examples])
+        adapter.check_texts([_learned(example, training) for _, example in examples])
         return []
     except Exception:  # find out which one it is
         bad = []
-        for row, example in enumerate(examples, start=start):
+        for row, example in examples:
             try:
                 adapter.check_texts([_learned(example, training)])
             except AnswerTooLong as error:

@@ -19,7 +19,10 @@ _ARGUMENTS = {"train": "train_dataset", "evaluate": "eval_dataset", "predict": "
 
 
 class TextScan:
-    """Finds the records of a trainer's data sets that its adapter cannot encode, each `datasets.Dataset` once.
+    """Finds the records of a trainer's data sets that its adapter cannot encode, each unchanged data set once.
+
+    A `datasets.Dataset` is known by its fingerprint, and a list of records by its texts. Other data sets, of which
+    only a few records are read, are read each time.
 
     Args:
         adapter: the adapter of the trainer.
@@ -32,7 +35,7 @@ class TextScan:
 
     def bad_texts(self, records: Any, *, training: bool) -> list[BadText]:
         """Return what `find_bad_texts` finds, from memory if the data set, the prompt and the limits are the same."""
-        fingerprint = getattr(records, "_fingerprint", None)
+        fingerprint = _fingerprint(records)
         key = (fingerprint, training, self.adapter.prompt, self.adapter.limit, self.adapter.on_long_answer)
         if fingerprint is not None and key in self._found:
             return self._found[key]
@@ -67,6 +70,22 @@ class TextScan:
         left_out = {text.row for text in bad}
         rows = [row for row in range(len(records)) if row not in left_out]
         return records.select(rows) if hasattr(records, "select") else [records[row] for row in rows]
+
+
+def _fingerprint(records: Any) -> Any:
+    """Return what tells a data set from others; `None` if nothing does without scanning it."""
+    if not isinstance(records, (list, tuple)):
+        return getattr(records, "_fingerprint", None)
+    try:
+        return len(records), hash(tuple(map(_text_key, records)))
+    except (TypeError, AttributeError, KeyError):  # an answer that has no hash, or an item that is no record
+        return None
+
+
+def _text_key(record: Any) -> tuple[Any, ...]:
+    answer = record.get("answer")
+    answer = tuple(answer) if type(answer) is list else answer
+    return record["question"], type(answer), answer, record.get("chart_id")
 
 
 def describe_bad(bad: Sequence[BadText], total: int) -> str:

@@ -76,12 +76,12 @@ def test_missing_answers_of_every_library_are_missing(answer):
         (["7", "8"], r"answer \['7', '8'\] is a list.*one record per item.*relaxed_accuracy"),
         (("7", "8"), r"answer \('7', '8'\) is a tuple.*one record per item"),
         ({"7", "8"}, "is a set.*one record per item"),
-        ({"text": "7"}, "is a dict: give it as text"),
-        (b"7", "is a bytes: give it as text"),
-        (memoryview(b"7"), "is a memoryview: give it as text"),
-        (len, "is a builtin_function_or_method: give it as text"),
-        (7j, "is a complex: give it as text"),
-        (ValueError("7"), "is a ValueError: give it as text"),
+        ({"text": "7"}, "is a dict, .*: give it as text"),
+        (b"7", "is a bytes, .*: give it as text"),
+        (memoryview(b"7"), "is a memoryview, .*: give it as text"),
+        (len, "is a builtin_function_or_method, .*: give it as text"),
+        (7j, "is a complex, .*: give it as text"),
+        (ValueError("7"), "is a ValueError, .*: give it as text"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,  # not every int has a str
 )

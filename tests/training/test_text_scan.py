@@ -104,6 +104,42 @@ def test_a_data_set_is_scanned_once(tmp_path, monkeypatch):
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("kind", [list, tuple, None])
+def test_what_did_not_change_is_not_scanned_again(tmp_path, monkeypatch, kind):
+    calls = []
+    monkeypatch.setattr(
+        "chartqa_ft.training.text_scan.find_bad_texts", lambda *a, **k: calls.append(k["training"]) or []
+    )
+    records = drawn_charts().select(range(6))
+    if kind is not None:
+        records = kind(dict(row) for row in records)
+    run = trainer(tmp_path, records=records, eval_dataset=records, eval_strategy="steps", eval_steps=1)
+    for _ in range(2):
+        run.train()
+        run.evaluate()
+        run.check()
+    assert sorted(calls) == [False, True]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"answer": "8"}, {"question": "Why?"}, {"answer": ["8"]}, {"answer": 8}, {"answer": None}]
+)
+def test_a_list_that_changed_is_scanned_again(tmp_path, monkeypatch, changes):
+    calls = []
+    monkeypatch.setattr("chartqa_ft.training.text_scan.find_bad_texts", lambda *a, **k: calls.append(len(a[1])) or [])
+    records = with_answers({})
+    scan = trainer(tmp_path, records=records).texts
+    for _ in range(2):
+        scan.bad_texts(records, training=True)
+    assert calls == [6]
+    records[2].update(changes)
+    for _ in range(2):
+        scan.bad_texts(records, training=True)
+    assert calls == [6, 6]
+    scan.bad_texts([*records, {**records[0], "answer": {"a": 1}}], training=True)
+    assert calls == [6, 6, 7]
+
+
 def test_other_values_of_on_bad_text_are_refused(tmp_path):
     with pytest.raises(ValueError, match="on_bad_text='drop' is not known: use raise or skip"):
         arguments(tmp_path, on_bad_text="drop")
