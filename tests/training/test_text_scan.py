@@ -170,3 +170,13 @@ def test_a_resampling_that_is_text_is_refused(tmp_path):
     processor.image_processor.resample = "bicubic"
     with pytest.raises(ValueError, match=r"image_processor\.resample is 'bicubic': set it to .*PIL\.Image"):
         ChartQATrainer(model, arguments(tmp_path), train_dataset=drawn_charts(), processing_class=processor)
+
+
+def test_check_returns_what_training_raises(tmp_path):
+    run = trainer(tmp_path, records=with_answers({1: "a</s>b", 3: float("inf")}), warmup_steps=50, max_steps=2)
+    errors = run.check().errors
+    assert {"train_dataset", "warmup_steps"} <= {finding.name for finding in errors}
+    with pytest.raises(ValueError, match="2 of 6 records cannot be used") as error:
+        run.train()
+    assert all(finding.message in str(error.value) for finding in errors)
+    assert run.state.global_step == 0
