@@ -70,14 +70,14 @@ def find_bad_texts(adapter: Adapter, records: Any, *, training: bool, progress: 
             _read_back(adapter, [e for e in examples if _is_new(plain, e, read)], unreadable)
             bar.update(len(examples))
     if unreadable:
-        example, read = next(iter(unreadable.values()))
+        example, decoded = next(iter(unreadable.values()))
         logger.warning(
             "%d different answers have characters that this tokenizer cannot write, so no generated answer can equal "
             "them: %s with the answer %r is read back as %r",
             len(unreadable),
             describe(example),
             example["answer"],
-            read,
+            decoded,
         )
     return bad
 
@@ -103,14 +103,9 @@ def _texts(records: Any) -> Iterator[tuple[int, list[dict[str, Any]]]]:
 
 def _is_plain(plain: PlainTexts, example: Mapping[str, Any]) -> bool:
     question, answer = example["question"], example.get("answer")
-    are_texts = type(question) is str and type(answer) is str
-    return (
-        are_texts
-        and not question.isspace()
-        and not answer.isspace()
-        and bool(question and answer)
-        and plain(question, answer)
-    )
+    if type(question) is not str or type(answer) is not str or not question.strip() or not answer.strip():
+        return False
+    return plain(question, answer)
 
 
 def _is_new(plain: PlainTexts, example: Mapping[str, Any], read: set[str]) -> bool:
