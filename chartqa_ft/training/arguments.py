@@ -16,6 +16,7 @@ from ..evaluation.answer_queue import WINDOW
 from ..files import write_whole
 from ..hub.public import as_json, public_values
 from ..metrics.extraction import extract_name
+from .checks.argument_types import make_plain
 from .checks.argument_values import refusals
 from .checks.findings import raise_all
 
@@ -269,6 +270,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     """Whether `warmup_steps` was left unset (not an argument)."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
         raise_all(refusals(self))
         if not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
             # Their only names before transformers 5.23.

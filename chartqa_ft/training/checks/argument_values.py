@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from types import NoneType
+from dataclasses import dataclass
 from typing import Any
+
+from transformers.utils import logging
 
 from ...metrics.accuracy import INTERVALS
 from ...metrics.correctness import variant_name
 from ...metrics.extraction import extractor_of
+from .argument_types import type_refusals
+from .optimizer_arguments import optimizer_argument_refusals
 
 
 @dataclass(frozen=True)
@@ -53,40 +56,6 @@ class Range:
         return above and (value < self.high if self.high_open else value <= self.high)
 
 
-_SWITCHES = (
-    "bf16",
-    "fp16",
-    "activation_checkpointing",
-    "group_by_chart",
-    "pack_questions",
-    "random_padding",
-    "ddp_find_unused_parameters",
-    "hub_private_repo",
-    "greater_is_better",
-    "tf32",
-)
-"""Fields that may be `None` beside True and False. Fields whose default is True or False are found by that."""
-
-_NEEDED = (
-    "learning_rate",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "max_grad_norm",
-    "label_smoothing_factor",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "gradient_accumulation_steps",
-    "eval_delay",
-    "seed",
-    "dataloader_num_workers",
-    "generation_max_new_tokens",
-    "eval_window",
-    "chart_cache_gb",
-)
-"""Numbers that may not be `None`."""
-
 _COUNT = Range(1, whole=True)
 _FROM_ZERO = Range()
 
@@ -122,11 +91,21 @@ RANGES: dict[str, Range] = {
     "generation_num_beams": Range(1, whole=True, advice="1 is greedy search"),
     "generation_max_new_tokens": _COUNT,
     "eval_window": _COUNT,
+    "max_bad_steps": Range(whole=True, advice="0 stops at the first"),
     "chart_cache_gb": Range(low_open=True, advice="to keep no charts, use chart_cache='off'"),
 }
 """Argument -> the values that it may have. Unset arguments (`None`) are not checked."""
 
+_LEVELS = ("passive", *logging.get_log_levels_dict())
+_LEVELS_ADVICE = f"is not known: use one of {', '.join(_LEVELS)}"
+
 ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
+    "log_level": (_LEVELS, _LEVELS_ADVICE),
+    "log_level_replica": (_LEVELS, _LEVELS_ADVICE),
+    "include_num_input_tokens_seen": (
+        ("no", "all", "non_padding", True, False),
+        "is not known: use all or non_padding",
+    ),
     "on_bad_text": (("raise", "skip"), "is not known: use raise or skip"),
     "remove_unused_columns": ((False,), "would drop the chart and its question: leave it False"),
     "generation_max_length": (
@@ -175,22 +154,20 @@ def refusals(args: Any) -> Iterator[str]:
     extractor_of(args.metric_extract)
     if args.metric_interval not in INTERVALS:
         yield f"metric_interval must be one of {', '.join(INTERVALS)}, got {args.metric_interval!r}"
+    wrong = dict(type_refusals(args))
     for name, (allowed, why) in ONLY.items():
-        if getattr(args, name, allowed[0]) not in allowed:
+        if name not in wrong and getattr(args, name, allowed[0]) not in allowed:
             yield f"{name}={getattr(args, name)!r} {why}"
     for name, values in RANGES.items():
         message = values.message(name, getattr(args, name, None))
         if message:
-            yield message
-    for argument in fields(args):
-        value = getattr(args, argument.name)
-        if isinstance(argument.default, bool) or argument.name in _SWITCHES:
-            if not isinstance(value, (bool, NoneType)):
-                yield f"{argument.name} must be True or False, got {value!r}"
-        elif value is None and argument.name in _NEEDED:
-            yield f"{argument.name} must be a number, got None: leave it out for the default"
+            wrong[name] = message
+    yield from wrong.values()
+    if wrong:
+        return  # the checks of several arguments count on their types
     yield from _steps(args)
     yield from _best(args)
+    yield from optimizer_argument_refusals(args)
     yield from _settings(args)
     yield from _generation(args)
     yield from _data(args)
