@@ -95,6 +95,8 @@ load_chartqa, which knows the columns of published data sets, or rename 'query' 
     """
     if isinstance(data, (Records, RecordStream)):
         return data
+    if isinstance(data, type):
+        raise TypeError(f"{name} is the class {data.__name__}, not a data set: pass one that is loaded or created")
     if isinstance(data, datasets.Dataset):
         return _of_dataset(data, name, answers)
     if isinstance(data, datasets.IterableDataset):
@@ -145,6 +147,8 @@ def _refuse_others(data: Any, name: str) -> None:
         raise TypeError(f"{name} is {data!r}, the name of a data set: pass {name}=load_chartqa({str(data)!r})[split]")
     if isinstance(data, Mapping):
         keys = [str(key) for key in data]
+        if isinstance(data.get("question"), str):
+            raise TypeError(f"{name} is a single record: pass {name}=[record]")
         if {"image", "question"} <= set(keys):
             raise TypeError(f"{name} is a dict of columns: pass {name}=datasets.Dataset.from_dict(...)")
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..evaluation.scoring import each_row_once, score_rows
 from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
 from .arguments import ChartQATrainingArguments
-from .checks.metric_function import explained
+from .checks.metric_function import MetricsError, checked_metrics
 from .losses import AnswerLoss, sum_by_row
 
 SHOWN = 3
@@ -178,22 +179,22 @@ class Evaluator:
             prefix: prefix of the metrics, without the underscore.
             compute_metrics: further metrics of answers and references, as lists of strings.
             predictions: where this process writes the answers; `None` writes none.
+
+        Raises:
+            MetricsError: `compute_metrics` failed or returned something else than numbers. The answers are written.
         """
         gathered = gather_object(self.rows) if self.accelerator.num_processes > 1 else self.rows
         rows, self.rows = each_row_once(gathered), []
         if self._row_numbers is not None:
             rows = [{**row, "index": self._row_numbers[row["index"]]} for row in rows]
-        scores = score_rows(
-            rows,
-            variant=self.args.metric_variant,
-            extract=self.args.metric_extract,
-            interval=self.args.metric_interval,
-            compute_metrics=explained(compute_metrics),
-        )
+        scores, failure = self._scores(rows, compute_metrics)
         start = f"{prefix}_"
         metrics = output.metrics | {key if key.startswith(start) else start + key: scores[key] for key in scores}
-        if predictions is not None and rows and "correct" in rows[0]:
+        writes = predictions is not None and bool(rows) and "correct" in rows[0]
+        if predictions is not None and writes:
             write_predictions(rows, predictions)
+        if failure is not None:
+            raise MetricsError(f"{failure}. The answers are in {predictions}" if writes else str(failure)) from failure
         self._scored = rows
         return EvalLoopOutput(
             predictions=np.array([row.get("prediction") for row in rows], dtype=object),
@@ -201,6 +202,28 @@ class Evaluator:
             metrics=metrics,
             num_samples=len(rows),
         )
+
+    def _scores(
+        self, rows: list[dict[str, Any]], compute_metrics: Callable | None
+    ) -> tuple[dict[str, float], MetricsError | None]:
+        """Return the metrics of the rows, and what is wrong with those of `compute_metrics` on any rank."""
+        score = partial(
+            score_rows,
+            rows,
+            variant=self.args.metric_variant,
+            extract=self.args.metric_extract,
+            interval=self.args.metric_interval,
+        )
+        failure = None
+        try:
+            scores = score(compute_metrics=checked_metrics(compute_metrics))
+        except MetricsError as error:
+            scores, failure = {}, error
+        if compute_metrics is not None and self.accelerator.num_processes > 1:
+            # All ranks go on or stop together.
+            failures = [error for error in gather_object([failure]) if error is not None]
+            failure = failure or (failures[0] if failures else None)
+        return scores, failure
 
     def keep(
         self, metrics: dict[str, float], prefix: str, *, step: int, records: Any, eval_dataset: Any, predictions: Path

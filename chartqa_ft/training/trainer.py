@@ -37,8 +37,9 @@ from .checks.data_sets import check_data_sets, named_part
 from .checks.findings import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
 from .checks.function_code import uses_argument
 from .checks.hooks import CONSTRUCTED_HOOKS, ignored_hooks, replaces_loss, replaces_step
-from .checks.model import check_trainable
-from .checks.optimizer import optimizer_findings
+from .checks.metric_function import MetricsError
+from .checks.model import explaining_dtypes
+from .checks.optimizer import explaining_optimizer, optimizer_findings
 from .checks.trainer_arguments import check_trainer
 from .copying import own_copy
 from .describing import describe_model
@@ -289,7 +290,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         Label smoothing applies to answer tokens. The outputs hold the logits of answer tokens only, shape (answer
         tokens, vocabulary).
         """
-        losses, outputs = self.answer_loss(model, inputs)
+        with explaining_dtypes(model):
+            losses, outputs = self.answer_loss(model, inputs)
         if model.training:
             self.running_loss.add(losses.sum(), torch.tensor(losses.numel(), device=losses.device))
             self.bad_steps.add(inputs.get("rows", ()), losses.sum())
@@ -319,6 +321,8 @@ class ChartQATrainer(Seq2SeqTrainer):
                 `allow_inexact_resume`), no weight is trainable, or a record cannot be
                 encoded (see `on_bad_text`).
             DivergedError: the loss or the gradients are NaN or infinite (see `max_bad_steps`).
+            MetricsError: `compute_metrics` failed or returned no numbers, or the metric of the best model is missing.
+                The step and the answers are saved.
         """
         if resume_from_checkpoint is None and not (args or kwargs.get("trial")):
             resume_from_checkpoint = as_choice(self.args.resume_from_checkpoint)
@@ -334,18 +338,32 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.best_weights_step = None
         try:
             with self.stop_on_signal.handled():
-                output = super().train(checkpoint, *args, **kwargs)
+                output = self._train_on(checkpoint, *args, **kwargs)
         finally:
             self.is_in_train = False  # also after an error
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self.best_weights_step = self.state.best_global_step
         return output._replace(training_loss=output.metrics["train_loss"])
 
+    def _train_on(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train from a checkpoint or from step 0. Metrics that cannot be used end it, with its step saved."""
+        try:
+            return super().train(checkpoint, *args, **kwargs)
+        except MetricsError as error:
+            step = self.state.global_step
+            folder = checkpoint_folder(self.args.output_dir, step)
+            if not step:
+                raise
+            self._save_checkpoint(self.model_wrapped, None)
+            self.callback_handler.on_save(self.args, self.state, self.control)
+            raise MetricsError(
+                f"{error}. Step {step} is saved in {folder}: correct it, and go on with resume_from_checkpoint=True"
+            ) from error
+
     def _check_training(self) -> None:
         """Run the checks of a training, of the model and the arguments that it begins with."""
         self._checked("train")
         settle_warmup(self.args, self.train_dataset, self.args.world_size)
-        check_trainable(self.model)
         self._check_texts()
 
     def _check_texts(self) -> None:
@@ -402,6 +420,11 @@ class ChartQATrainer(Seq2SeqTrainer):
         # Upstream warns of weights that are tied, and of those that _restore loads.
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._issue_warnings_after_load(load_result)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Return the optimizer as `Trainer` creates it; errors name the arguments that it is created with."""
+        with explaining_optimizer(self):
+            return super().create_optimizer(*args, **kwargs)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """Return a new model of `model_init`, prepared as the first one was; `train` calls it at its beginning."""
@@ -492,7 +515,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             metrics: dict[str, float] = {}
             for name, part in records.items():
                 metrics.update(self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}", **generation_settings))
-            return metrics
+            return self._best_checked(metrics, whole=eval_dataset is None) if self.is_in_train else metrics
         records = self.texts.usable(records, "eval_dataset")
         with self.evaluator.using(generation_settings):
             with self.evaluator.subset(records, training=self.is_in_train) as chosen:
@@ -505,7 +528,17 @@ class ChartQATrainer(Seq2SeqTrainer):
                 eval_dataset=self.eval_dataset,
                 predictions=self._predictions_file(metric_key_prefix),
             )
-        return never_best(metrics, self.args) if self.is_in_train else metrics
+        return self._best_checked(metrics, whole=eval_dataset is None) if self.is_in_train else metrics
+
+    def _best_checked(self, metrics: dict[str, float], *, whole: bool) -> dict[str, float]:
+        """Return the metrics of an evaluation during training; that of the best model is NaN after a bad loss."""
+        best = self.args.metric_for_best_model
+        name = "" if best is None else best if best.startswith("eval_") else f"eval_{best}"
+        if whole and name and name not in metrics:
+            raise MetricsError(
+                f"the evaluation has no metric_for_best_model={best!r}, but {', '.join(metrics)}: choose one of these"
+            )
+        return never_best(metrics, self.args)
 
     def predict(
         self,
@@ -514,9 +547,15 @@ class ChartQATrainer(Seq2SeqTrainer):
         metric_key_prefix: str = "test",
         **generation_settings: Any,
     ) -> PredictionOutput:
-        """Answer a data set, with or without answers of its own; `predictions` and `label_ids` are arrays of str."""
+        """Answer a data set, with or without answers of its own; `predictions` and `label_ids` are arrays of str.
+
+        Raises:
+            TypeError: `test_dataset` is no data set, but a path, a record or a number.
+            ValueError: it is a dict of data sets, it is empty, or a record cannot be encoded.
+        """
         if test_dataset is None:
             raise ValueError("predict needs a test_dataset; to score the evaluation data, call evaluate()")
+        as_records(test_dataset, "test_dataset")
         self._checked("predict", test_dataset)
         self.texts.usable(test_dataset, "test_dataset", keep_all=True)
         with self.evaluator.using(generation_settings):
@@ -556,9 +595,10 @@ class ChartQATrainer(Seq2SeqTrainer):
         of them wait for their answers.
         """
         inputs = self._prepare_inputs(inputs)  # a subclass may change them here
-        return self.evaluator.step(
-            base_model(model), inputs, loss_only=prediction_loss_only, settings=generation_settings
-        )
+        with explaining_dtypes(model):
+            return self.evaluator.step(
+                base_model(model), inputs, loss_only=prediction_loss_only, settings=generation_settings
+            )
 
     def _predictions_file(self, prefix: str) -> Path:
         return Path(self.args.output_dir) / "predictions" / f"{prefix}-step-{self.weights_step}.jsonl"

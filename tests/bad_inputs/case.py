@@ -233,6 +233,11 @@ def charts(n: int = 4) -> datasets.Dataset:
     return drawn_charts().select(range(n))
 
 
+def no_rows() -> Iterator[dict[str, Any]]:
+    """Yield the rows of an empty stream."""
+    yield from ()
+
+
 def new_trainer(folder: Path, **changes: Any) -> ChartQATrainer:
     """A trainer of a fresh tiny model: changes go to the trainer where it takes them, else to its arguments."""
     names = (

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import peft
 import torch
@@ -31,7 +32,19 @@ from chartqa_ft import (
 from tests.support.common import tiny
 from tests.support.families import build
 
-from .case import QUESTION, Steps, adapter, add, charts, model_and_adapter, new_trainer, picture, same_loss, train
+from .case import (
+    QUESTION,
+    Steps,
+    adapter,
+    add,
+    charts,
+    model_and_adapter,
+    new_trainer,
+    no_rows,
+    picture,
+    same_loss,
+    train,
+)
 
 GROUP = "configurations"
 NAN = math.nan
@@ -65,6 +78,28 @@ def ids_metric(prediction: Any) -> dict[str, float]:
 def logits_metric(prediction: Any) -> dict[str, float]:
     """The usual `compute_metrics` of classification examples."""
     return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+def _yielding(prediction: Any) -> Any:
+    yield "x", 0.5
+
+
+async def _awaited(prediction: Any) -> dict[str, float]:
+    return {"x": 0.5}
+
+
+def _kept_after(folder: Path, **settings: Any) -> tuple[bool, bool, bool]:
+    """Whether an error names its argument and the checkpoint, which is whole, and the answers are written."""
+    from chartqa_ft.training import last_checkpoint
+
+    try:
+        train(folder, eval_strategy="steps", eval_steps=1, max_steps=3, **settings)
+    except ValueError as error:
+        message = str(error)
+    step = folder / "out" / "checkpoint-1"
+    named = any(name in message for name in ("compute_metrics", "metric_for_best_model"))
+    answers = folder / "out" / "predictions" / "eval-step-1.jsonl"
+    return named and str(step) in message, last_checkpoint(folder / "out") == str(step), answers.is_file()
 
 
 def _trainer_objects() -> None:
@@ -153,7 +188,10 @@ def _trainer_objects() -> None:
         "a text": "accuracy",
         "a metric object": {"accuracy": 1},
         "without arguments": lambda: {},
-        "that returns texts": lambda *_: {"x": "y"},
+        "with two arguments": lambda predictions, labels: {},
+        "with names only": lambda *, prediction: {},
+        "that yields": _yielding,
+        "that is to be awaited": _awaited,
     }.items():
         add_trained(
             f"compute_metrics {name}",
@@ -162,6 +200,42 @@ def _trainer_objects() -> None:
             eval_strategy="steps",
             eval_steps=1,
         )
+    # What it returns is known only when it is called: the training ends with its step and its answers saved.
+    for name, value in {
+        "texts": lambda *_: {"x": "y"},
+        "a dict in the dict": lambda *_: {"x": {"y": 1.0}},
+        "None in the dict": lambda *_: {"x": None},
+        "an array": lambda *_: {"x": np.zeros(2)},
+        "names that are numbers": lambda *_: {1: 0.5},
+        "a list": lambda prediction: list(prediction.predictions),
+        "nothing, by an error": lambda prediction: {"x": prediction.predictions[99]},
+        "another name than that of the best": lambda *_: {"y": 0.5},
+    }.items():
+        more = {"metric_for_best_model": "x"} if "best" in name else {}
+        add(
+            GROUP,
+            f"trainer: compute_metrics that returns {name}",
+            lambda folder, value=value, more=more: _kept_after(folder, compute_metrics=value, **more),
+            right=lambda got: got == (True, True, True),
+        )
+    for name, value in {
+        "numbers of NumPy": lambda *_: {"x": np.float32(0.5)},
+        "numbers in arrays": lambda *_: {"x": np.array(0.5)},
+        "a tensor": lambda *_: {"x": torch.tensor(0.5)},
+        "its prefix": lambda *_: {"eval_x": 0.5},
+    }.items():
+        add(
+            GROUP,
+            f"trainer: compute_metrics that returns {name}",
+            lambda folder, value=value: new_trainer(folder, compute_metrics=value).evaluate()["eval_x"],
+            right=lambda got: got == 0.5 and type(got) is float,
+        )
+    for name, value in {
+        "optimizer_cls_and_kwargs of an unknown name": (torch.optim.SGD, {"nothing": 1}),
+        "optimizer_cls_and_kwargs without a learning rate it needs": (torch.optim.Adam, {"lr": -1}),
+        "optimizer_cls_and_kwargs of no optimizer": (dict, {}),
+    }.items():
+        add_trained(name, lambda value=value: {"optimizer_cls_and_kwargs": value}, "optimizer_cls_and_kwargs")
     for name, value in {
         "data_collator": DefaultDataCollator(),
         "preprocess_logits_for_metrics": lambda logits, labels: logits,
@@ -260,12 +334,34 @@ def _trainer_objects() -> None:
         "dtype",
         right=lambda trainer: math.isfinite(trainer.state.log_history[0]["loss"]),
     )
+    add_trained(
+        "a model whose decoder has another type",
+        lambda: {"model": _mixed("decoder", torch.float64)},
+        "float64",
+        right=lambda trainer: math.isfinite(trainer.state.log_history[0]["loss"]),
+    )
+    add_trained(
+        "a model of mixed types under autocast",
+        lambda: {"model": _mixed()},
+        right=lambda trainer: math.isfinite(trainer.state.log_history[0]["loss"]),
+        bf16=True,
+    )
     add_trained("a model on the meta device", lambda: {"model": tiny()[0].to("meta")}, "meta")
     add_trained(
         "a model without trainable weights",
         lambda: {"model": tiny()[0].requires_grad_(False)},
         "trainable",
         "requires_grad",
+    )
+    add_trained(
+        "a model without trainable weights, from model_init",
+        lambda: {"model": None, "model_init": lambda: tiny()[0].requires_grad_(False)},
+        "requires_grad",
+    )
+    add_trained(
+        "PEFT weights that are loaded for answers",
+        lambda: {"model": peft.get_peft_model(tiny()[0], default_lora_config(tiny()[0])).requires_grad_(False)},
+        "trainable",
     )
     add_trained("a model with NaN in its weights", lambda: {"model": _broken(NAN)}, "nan", "finite")
     add_trained("a model with infinity in its weights", lambda: {"model": _broken(math.inf)}, "inf", "finite")
@@ -306,7 +402,15 @@ def _trainer_objects() -> None:
             "checkpoint",
             "no/such",
         )
-    for name, value in {"a missing name": "val", "a number": 5, "an empty list": []}.items():
+    for name, value in {
+        "a missing name": "val",
+        "a number": 5,
+        "an empty list": [],
+        "an empty stream": datasets.IterableDataset.from_generator(no_rows),
+        "a dict of an empty list": {"val": []},
+        "the class of data sets": datasets.Dataset,
+        "a record": charts()[0],
+    }.items():
         add(
             GROUP,
             f"trainer.evaluate: {name}",
@@ -352,6 +456,12 @@ def _trainer_objects() -> None:
         "a record": charts()[0],
         "a dict of sets": {"a": charts(2)},
         "a number": 5,
+        "an empty data set": charts(0),
+        "a generator": (row for row in charts(2)),
+        "the class of data sets": datasets.Dataset,
+        "a list of texts": ["a.png"],
+        "an empty dict": {},
+        "a dict of columns": charts(2)[:],
     }.items():
         add(
             GROUP,
@@ -392,9 +502,9 @@ def _beams(folder: Path, **settings: Any) -> int:
     return seen[0]
 
 
-def _mixed() -> Any:
+def _mixed(part: str = "encoder", dtype: torch.dtype = torch.bfloat16) -> Any:
     model = tiny()[0]
-    model.encoder.to(torch.bfloat16)
+    getattr(model, part).to(dtype)
     return model
 
 

@@ -28,6 +28,7 @@ from .case import (
     charts,
     model_and_adapter,
     new_trainer,
+    no_rows,
     picture,
     record,
     scored,
@@ -523,7 +524,11 @@ def _data_sets() -> None:
     )
     add_data("a stream", lambda: charts().to_iterable_dataset())
     add_data(
-        "an empty stream", lambda: charts().select([]).to_iterable_dataset(), "train_dataset", "records", may=False
+        # to_iterable_dataset refuses an empty data set itself.
+        "an empty stream",
+        lambda: datasets.IterableDataset.from_generator(no_rows),
+        "train_dataset",
+        may=False,
     )
     for name, build_rows in {
         "a path": lambda: "charts.json",

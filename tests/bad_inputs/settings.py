@@ -205,6 +205,11 @@ def _types() -> None:
         )
 
 
+def _made_charts(*, ids: bool = False) -> Any:
+    made = {"chart_id": ["a"]} if ids else {}
+    return charts(2).remove_columns("chart_id").with_transform(lambda batch: {**batch, **made})
+
+
 def _steps(n: int) -> Any:
     return lambda trainer: trainer.state.global_step == n
 
@@ -384,8 +389,33 @@ PAIRS: dict[str, tuple[dict[str, Any], tuple[str, ...], Any]] = {
         _steps(2),
     ),
     "group_by_chart without ids": (
-        {"group_by_chart": True, "train_dataset": charts(2).remove_columns("chart_id")},
+        {"group_by_chart": True, "train_dataset": charts(4).remove_columns("chart_id")},
         ("chart_id", "group_by_chart"),
+        None,
+    ),
+    "group_by_chart of pictures that a transform makes, without ids": (
+        {"group_by_chart": True, "train_dataset": _made_charts()},
+        ("chart_id", "group_by_chart"),
+        None,
+    ),
+    "group_by_chart of a stream": (
+        {"group_by_chart": True, "train_dataset": charts(4).to_iterable_dataset()},
+        (),
+        lambda trainer: [len(batch["pixel_values"]) for batch in trainer.get_train_dataloader()] == [2],
+    ),
+    "group_by_chart of a stream without ids": (
+        {"group_by_chart": True, "train_dataset": charts(2).remove_columns("chart_id").to_iterable_dataset()},
+        ("group_by_chart",),
+        None,
+    ),
+    "group_by_chart of ids that are all None": (
+        {"group_by_chart": True, "train_dataset": [{**row, "chart_id": None} for row in charts(2)]},
+        ("group_by_chart",),
+        None,
+    ),
+    "group_by_chart of a transform that makes the ids": (
+        {"group_by_chart": True, "train_dataset": _made_charts(ids=True)},
+        ("group_by_chart",),
         None,
     ),
     "epochs of a stream": (
@@ -448,6 +478,7 @@ SAID = {
     "the recipe's warm-up beside two steps": ("warmup_steps",),
     "eval_steps beyond the end": ("eval_steps",),
     "cached charts that cannot be": ("cache",),
+    "group_by_chart of a transform that makes the ids": ("group_by_chart", "chart_id"),
 }
 
 

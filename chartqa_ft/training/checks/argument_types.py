@@ -69,7 +69,7 @@ def type_refusals(args: Any) -> Iterator[tuple[str, str]]:
         >>> list(type_refusals(Arguments(steps="two", names=["a"])))
         [('steps', "steps must be a whole number, got 'two'")]
     """
-    for name, hint in _declared(type(args)).items():
+    for name, hint in _declared(type(args)).items():  # type: ignore[arg-type]
         value = getattr(args, name)
         if name in _ELSEWHERE or isinstance(value, _ALSO.get(name, ())):
             continue

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from ...adapters.text import has_answer
+from ...batching.records import Records, as_records, column, has_answers, is_stream
+from ...metrics.accuracy import relaxed_accuracy
+from .findings import CheckContext, Finding, register_check
+from .hooks import overridden
 
 _OWN = ("loss", "relaxed_accuracy", "accuracy_lenient", "accuracy_strict_year")
 
@@ -48,3 +55,62 @@ def check_best_metric(name: str, eval_dataset: Any, own_metrics: bool) -> None:
 
 def _is_metric(name: str) -> bool:
     return name in _OWN or _PARTS.fullmatch(name) is not None or name.removeprefix("share_") in _SHARES
+
+
+@register_check("train")
+def check_metric_of_records(context: CheckContext) -> Iterator[Finding]:
+    """Find a `metric_for_best_model` that the evaluation data do not give: the accuracy of an absent source."""
+    trainer, records = context.trainer, context.trainer.eval_dataset
+    name = trainer.args.metric_for_best_model
+    evaluates = trainer.args.eval_strategy != "no" or trainer.args.eval_on_start
+    adds_metrics = any(overridden(trainer, hook) for hook in ("evaluate", "evaluation_loop"))
+    if name is None or records is None or not evaluates or adds_metrics or trainer.compute_metrics is not None:
+        return
+    parts = {f"{part}_": data for part, data in records.items()} if isinstance(records, Mapping) else {"": records}
+    short, given = name.removeprefix("eval_"), []
+    for prefix, data in parts.items():
+        if not short.startswith(prefix):
+            continue
+        with trainer.evaluator.subset(data, training=True) as chosen:
+            metrics = metrics_of_records(chosen)
+        wanted = re.sub(r"_ci_(low|high)$", "", short.removeprefix(prefix))
+        if metrics is None or wanted in metrics or ("loss" in metrics and not _PARTS.fullmatch(wanted)):
+            return
+        given += [f"{prefix}{metric}" for metric in metrics]
+    what = f"give only {', '.join(given)}" if given else "have no answers"
+    yield Finding(
+        "metric_for_best_model",
+        "error",
+        f"no evaluation has metric_for_best_model={name!r}: the records of eval_dataset {what}",
+        "choose another metric, or load records with these sources",
+    )
+
+
+def metrics_of_records(data: Any) -> list[str] | None:
+    """Return the loss and the accuracies that an evaluation of records has, or `None` if this needs all their charts.
+
+    Example:
+        >>> metrics_of_records([{"image": "a.png", "question": "Red?", "answer": "3", "source": "human"}])
+        ['loss', 'relaxed_accuracy', 'relaxed_accuracy_human']
+    """
+    if is_stream(data) or isinstance(records := as_records(data), Records):
+        return None
+    if not has_answers(records):
+        return []
+    answered = [has_answer({"answer": answer}) for answer in column(records, "answer")]
+    columns = {name: column(records, name) for name in ("source", "question_type")}
+    chosen = {name: [v for v, use in zip(values, answered, strict=True) if use] for name, values in columns.items()}
+    kinds = chosen["question_type"]
+    zeros = ["0"] * sum(answered)
+    scores = relaxed_accuracy(
+        predictions=zeros,
+        references=zeros,
+        sources=[source or "unknown" for source in chosen["source"]],
+        question_types=kinds if any(kind is not None for kind in kinds) else None,
+        diagnostics=False,
+    )
+    return ["loss", *(name for name in scores if name.startswith("relaxed_accuracy") and _is_accuracy(name))]
+
+
+def _is_accuracy(name: str) -> bool:
+    return not name.endswith(("_ci_low", "_ci_high", "_confidence"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...batching.records import as_records
+from ...batching.records import as_records, first_records, hinted_chart_ids, is_stream
+from ...data.chart_groups import has_chart
 from ..schedule import batches_per_epoch
 from .findings import CheckContext, Finding, register_check
 
@@ -67,11 +68,9 @@ def check_records(context: CheckContext) -> Iterator[Finding]:
             f"train_dataset is a dict of data sets ({', '.join(map(str, records))})",
             "pass one of them, such as dataset['train']",
         )
-    elif not hasattr(records, "__len__"):
-        return
-    elif not len(records):
+    elif _is_empty(records, "train_dataset"):
         yield Finding("train_dataset", "error", "train_dataset is empty", "load records to train on")
-    elif not batches_per_epoch(len(records), args, args.world_size):
+    elif hasattr(records, "__len__") and not batches_per_epoch(len(records), args, args.world_size):
         together = args.train_batch_size * args.world_size
         yield Finding(
             "dataloader_drop_last",
@@ -82,14 +81,53 @@ def check_records(context: CheckContext) -> Iterator[Finding]:
         )
 
 
+def _is_empty(records: Any, name: str) -> bool:
+    """Return whether there are no records; of a stream, the first one is read."""
+    if records is None or isinstance(records, str):
+        return False
+    if hasattr(records, "__len__") and not isinstance(records, type):
+        return not len(records)
+    return not first_records(as_records(records, name), 1)
+
+
+@register_check("train")
+def check_grouping(context: CheckContext) -> Iterator[Finding]:
+    """Find training data whose questions `group_by_chart=True` cannot bring together."""
+    if not context.trainer.args.group_by_chart or context.records is None or isinstance(context.records, Mapping):
+        return
+    records = as_records(context.records, "train_dataset")
+    ids = hinted_chart_ids(records)
+    if not any(map(has_chart, _first_ids(records) if ids is None else ids)):
+        yield Finding(
+            "group_by_chart",
+            "error",
+            "group_by_chart=True needs to know which questions share a chart, and train_dataset has no chart_id",
+            "add a column chart_id, or leave group_by_chart unset",
+        )
+    elif ids is None and not is_stream(records):
+        yield Finding(
+            "group_by_chart",
+            "warning",
+            "group_by_chart=True cannot bring the questions of a chart together: the chart_id of a record in "
+            "train_dataset is known only when it is read, so that only questions that meet in a batch share theirs",
+            "pass a datasets.Dataset or a list of dicts, or put the questions of a chart one after another and set "
+            "train_sampling_strategy='sequential'",
+        )
+
+
+def _first_ids(records: Any) -> list[Any]:
+    return [record.get("chart_id") for record in first_records(records, 1)]
+
+
 @register_check("evaluate", "predict")
 def check_evaluated_records(context: CheckContext) -> Iterator[Finding]:
     """Find empty evaluation data."""
+    argument = "test_dataset" if context.call == "predict" else "eval_dataset"
     parts = context.records if isinstance(context.records, Mapping) else {"": context.records}
     for name, records in parts.items():
-        if hasattr(records, "__len__") and not isinstance(records, str) and not len(records):
-            what = f"the evaluation data set {name!r}" if name else "the evaluation data set"
-            yield Finding("eval_dataset", "error", f"{what} is empty", "load records to evaluate")
+        if _is_empty(records, argument):
+            what = f"{argument}: the evaluation data set {name!r}" if name else f"{argument}: the evaluation data set"
+            yield Finding(argument, "error", f"{what} is empty", "load records to evaluate")
 
 
 @register_check("train")

@@ -43,6 +43,28 @@ def constants_in(code: CodeType | None) -> set[Any]:
     return found
 
 
+def returned_constants(function: Any) -> list[Any]:
+    """Return the constants that a Python function returns, if it returns nothing else; an empty list if it may.
+
+    Example:
+        >>> returned_constants(lambda prediction: None), returned_constants(lambda prediction: {"n": 1})
+        ([None], [])
+    """
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    found: list[Any] = []
+    before: dis.Instruction | None = None
+    for step in dis.get_instructions(code) if code is not None else ():
+        if step.opname == "RETURN_CONST":
+            found.append(step.argval)
+        elif step.opname == "RETURN_VALUE":
+            # The target of a jump may return any value.
+            if before is None or step.is_jump_target or before.opname not in ("LOAD_CONST", "LOAD_SMALL_INT"):
+                return []
+            found.append(before.argval)
+        before = step
+    return list(dict.fromkeys(found))
+
+
 def uses_argument(function: Any, name: str) -> bool:
     """Return whether a function reads one of its arguments by name, or by passing all of them on.
 

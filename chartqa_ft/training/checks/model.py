@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,8 +12,7 @@ from torch import nn
 from ...adapters import base_model
 from ...models.peft_state import check_mergeable, check_peft_state
 from ..arguments import ChartQATrainingArguments
-
-logger = logging.getLogger(__name__)
+from .findings import CheckContext, Finding, register_check
 
 _NOT_IN_FLOAT64 = ("kosmos-2",)
 """Families whose masks are made in float32 from the smallest number of the model's dtype."""
@@ -90,24 +89,73 @@ def _configs(config: Any, name: str = "config") -> Iterator[tuple[str, Any]]:
             yield from _configs(inner, f"{name}.{part}")
 
 
-def check_trainable(model: nn.Module) -> None:
-    """Refuse PEFT weights that were loaded for inference, and warn of weights that would be trained in 16 bits.
+@register_check("train")
+def check_trainable(context: CheckContext) -> Iterator[Finding]:
+    """Find a model of which nothing would be trained, and weights that would be trained in 16 bits."""
+    model = context.trainer.model
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    narrow = {parameter.dtype for parameter in trained if parameter.dtype in (torch.bfloat16, torch.float16)}
+    if narrow:
+        yield Finding(
+            "model",
+            "warning",
+            f"weights are trained in {' and '.join(sorted(map(_short, narrow)))}, where most updates of a fine-tuning "
+            "are rounded away",
+            "load the model with dtype=torch.float32 and leave the 16 bits to mixed precision",
+        )
+    if trained:
+        return
+    if hasattr(model, "peft_config"):
+        yield Finding(
+            "model",
+            "error",
+            "none of the PEFT weights is trainable",
+            "load them with load_checkpoint(..., trainable=True), or with merge=True and a new peft_config",
+        )
+    else:
+        yield Finding(
+            "model",
+            "error",
+            "none of the model's weights is trainable: requires_grad is False for all of them",
+            "call model.requires_grad_(True), or pass peft_config=default_lora_config(model)",
+        )
+
+
+@contextmanager
+def explaining_dtypes(model: nn.Module) -> Iterator[None]:
+    """Name the dtypes of a model in errors within this context that come from weights of several ones.
+
+    Some models convert between their parts, so that only the first batch shows which do not.
 
     Raises:
-        ValueError: no PEFT weight is trainable, so that the first backward pass would fail.
+        ValueError: in place of a `RuntimeError` about dtypes.
 
     Example:
-        >>> check_trainable(nn.Linear(2, 2))
+        >>> model = nn.Sequential(nn.Linear(2, 2).bfloat16(), nn.Linear(2, 2))
+        >>> with explaining_dtypes(model):
+        ...     model(torch.zeros(1, 2, dtype=torch.bfloat16))
+        Traceback (most recent call last):
+        ...
+        ValueError: the model has weights in bfloat16 (such as 0.weight) and float32 (such as 1.weight), which it \
+does not convert (mat1 and mat2 must have the same dtype, but got BFloat16 and Float): load it in one dtype, such as \
+dtype=torch.float32, or use bf16=True
     """
-    narrow = {p.dtype for p in model.parameters() if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16)}
-    if narrow:
-        logger.warning(
-            "weights are trained in %s, where most updates of a fine-tuning are rounded away: load the model with "
-            "dtype=torch.float32 and leave the 16 bits to mixed precision",
-            " and ".join(str(dtype).removeprefix("torch.") for dtype in narrow),
-        )
-    if hasattr(model, "peft_config") and not any(parameter.requires_grad for parameter in model.parameters()):
+    try:
+        yield
+    except RuntimeError as error:
+        found: dict[torch.dtype, str] = {}
+        for name, weight in model.named_parameters():
+            if weight.is_floating_point():
+                found.setdefault(weight.dtype, name)
+        about_types = any(word in str(error) for word in ("dtype", "scalar type", "Input type"))
+        if len(found) < 2 or not about_types:
+            raise
+        shown = " and ".join(f"{_short(kind)} (such as {name})" for kind, name in found.items())
         raise ValueError(
-            "none of the PEFT weights is trainable: load them with load_checkpoint(..., trainable=True), or with "
-            "merge=True and a new peft_config"
-        )
+            f"the model has weights in {shown}, which it does not convert ({error}): load it in one dtype, such as "
+            "dtype=torch.float32, or use bf16=True"
+        ) from error
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

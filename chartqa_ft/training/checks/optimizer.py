@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -85,3 +86,22 @@ def check_optimizer(context: CheckContext) -> Iterator[Finding]:
     # A scheduler that is not the one passed was created by an earlier call of train(), and is created anew.
     given = trainer.lr_scheduler is trainer.own_parts["lr_scheduler"]
     yield from optimizer_findings(trainer.model, trainer.optimizer, trainer.lr_scheduler if given else None)
+
+
+@contextmanager
+def explaining_optimizer(trainer: Any) -> Iterator[None]:
+    """Name the arguments of the trainer in errors of an optimizer that is created within this context.
+
+    Raises:
+        ValueError: in place of a `TypeError` or `ValueError` of the optimizer.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        own, args = trainer.optimizer_cls_and_kwargs, trainer.args
+        if own is not None:
+            what = f"optimizer_cls_and_kwargs=({getattr(own[0], '__name__', own[0])}, {own[1]!r})"
+        else:
+            what = f"optim={getattr(args.optim, 'value', args.optim)!r}"
+            what += f" with optim_args={args.optim_args!r}" if args.optim_args else ""
+        raise ValueError(f"{what} cannot be created ({type(error).__name__}: {error}): correct its values") from error

@@ -25,12 +25,14 @@ def _numbers(*names: str) -> dict[str, Callable[[str], Any]]:
     return dict.fromkeys(names, float)
 
 
-_ADEMAMIX = {**_numbers("beta1", "beta2", "beta3", "alpha", "eps"), "t_alpha": int, "t_beta3": int}
-_GALORE = {"rank": int, "update_proj_gap": int, "scale": float, "proj_type": str}
-_TORCHAO: dict[str, Callable[[str], Any]] = {"block_size": int, "bf16_stochastic_round": _switch}
-_ANYPRECISION = dict.fromkeys(("momentum_dtype", "variance_dtype", "compensation_buffer_dtype"), str)
+_Types = dict[str, Callable[[str], Any]]
 
-OPTIM_ARGS: dict[str, dict[str, Callable[[str], Any]] | None] = {
+_ADEMAMIX: _Types = {**_numbers("beta1", "beta2", "beta3", "alpha", "eps"), "t_alpha": int, "t_beta3": int}
+_GALORE: _Types = {"rank": int, "update_proj_gap": int, "scale": float, "proj_type": str}
+_TORCHAO: _Types = {"block_size": int, "bf16_stochastic_round": _switch}
+_ANYPRECISION: _Types = dict.fromkeys(("momentum_dtype", "variance_dtype", "compensation_buffer_dtype"), str)
+
+OPTIM_ARGS: dict[str, _Types | None] = {
     "sgd": {**_numbers("momentum", "dampening", "weight_decay"), "nesterov": _switch},
     "adagrad": _numbers("lr_decay", "weight_decay", "eps"),
     "rmsprop": {**_numbers("momentum", "alpha", "eps", "weight_decay"), "centered": _switch},
