@@ -89,3 +89,31 @@ def test_answers_after_training_are_in_the_precision_of_the_saved_model(tmp_path
     run.train()
     handle.remove()
     assert set(seen) == {torch.bfloat16}
+
+
+def mixed(part, kind):
+    model, _ = tiny()
+    getattr(model, part).to(kind)
+    return model
+
+
+@pytest.mark.parametrize(("part", "kind"), [("encoder", torch.bfloat16), ("decoder", torch.float64)])
+def test_weights_of_dtypes_that_do_not_fit_are_named_and_work_under_autocast(tmp_path, part, kind):
+    run = trainer(tmp_path, model=mixed(part, kind), eval_dataset=drawn_charts().select(range(2)))
+    name = str(kind).removeprefix("torch.")
+    for call in (run.train, run.evaluate):
+        with pytest.raises(ValueError, match=rf"weights in .*{name} \(such as {part}\..*: load it in one dtype"):
+            call()
+    assert run.state.global_step == 0
+    if kind == torch.bfloat16:
+        trainer(tmp_path, model=mixed(part, kind), bf16=True).train()
+
+
+def test_a_model_without_trainable_weights_is_refused(tmp_path):
+    run = trainer(tmp_path, model=tiny()[0].requires_grad_(False))
+    (error,) = run.check("train").errors
+    assert "none of the model's weights is trainable" in str(error)
+    with pytest.raises(ValueError, match=r"call model\.requires_grad_\(True\), or pass peft_config="):
+        run.train()
+    run.model.decoder.requires_grad_(True)
+    run.train()

@@ -76,3 +76,18 @@ def test_a_class_of_optimizers_is_used_also_with_peft(tmp_path):
 def test_what_excludes_each_other_is_refused(tmp_path, own, message):
     with pytest.raises(ValueError, match=message):
         start(tmp_path, *tiny(), **own)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (torch.optim.SGD, {"lr": "x"}, r"\(SGD, {'lr': 'x'}\) cannot be created \(TypeError"),
+        (torch.optim.SGD, {"nothing": 1}, r"\(SGD, {'nothing': 1}\) cannot be created"),
+        (torch.optim.Adam, {"lr": -1.0}, r"\(Adam, .* cannot be created \(ValueError: Invalid learning rate"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_created_is_named_before_the_first_step(tmp_path, kind, settings, message):
+    run = start(tmp_path, *tiny(), optimizer_cls_and_kwargs=(kind, settings))
+    with pytest.raises(ValueError, match=f"optimizer_cls_and_kwargs={message}"):
+        run.train()
+    assert run.state.global_step == 0
