@@ -421,10 +421,10 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._issue_warnings_after_load(load_result)
 
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return the optimizer as `Trainer` creates it; errors name the arguments that it is created with."""
         with explaining_optimizer(self):
-            return super().create_optimizer(*args, **kwargs)
+            return super().create_optimizer(model)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """Return a new model of `model_init`, prepared as the first one was; `train` calls it at its beginning."""

@@ -50,6 +50,7 @@ PUBLIC = {
     },
     "call_model_init": {OLDEST: "self, trial=None"},
     "compute_loss": {OLDEST: "self, model, inputs, return_outputs=False, num_items_in_batch=None"},
+    "create_optimizer": {OLDEST: "self, model=None"},
     "evaluate": {OLDEST: "self, eval_dataset=None, ignore_keys=None, metric_key_prefix='eval', **gen_kwargs"},
     "evaluation_loop": {
         OLDEST: "self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix='eval'"
