@@ -127,4 +127,4 @@ def _processor_class(folder: Path, trust_remote_code: bool) -> type[ProcessorMix
         if named and hasattr(transformers, named):
             return getattr(transformers, named)
     mapping = transformers.models.auto.processing_auto.PROCESSOR_MAPPING
-    return mapping.get(type(AutoConfig.from_pretrained(folder)), None)
+    return mapping.get(type(AutoConfig.from_pretrained(folder, trust_remote_code=False)), None)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import numpy as np
-
 
 _LONGEST_EXACT = 1 << 15
 """Characters up to which every similarity is exact."""
@@ -50,10 +48,14 @@ def edit_distance(a: str, b: str, *, limit: int | None = None) -> int:
 
 def _without_common_ends(a: str, b: str) -> tuple[str, str]:
     """Return two texts without what they begin with in common, and what they end with."""
-    start = len(os.path.commonprefix([a, b]))
+    start = _common_start(a, b)
     a, b = a[start:], b[start:]
-    end = len(os.path.commonprefix([a[::-1], b[::-1]]))
+    end = _common_start(a[::-1], b[::-1])
     return a[: len(a) - end], b[: len(b) - end]
+
+
+def _common_start(a: str, b: str) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _distance_within(a: str, b: str, bound: int) -> int:
@@ -117,7 +119,7 @@ def _least_total(rises: int, falls: int, distance: int, height: int, surplus: in
         for bits in (rises, falls)
     )
     climb = np.concatenate([[0], np.cumsum(up.astype(np.int32) - down)])
-    rows_left = height - np.arange(height + 1)
+    rows_left: np.ndarray = height - np.arange(height + 1)
     return int((distance - climb[-1] + climb + np.abs(surplus - rows_left)).min())
 
 

@@ -36,6 +36,7 @@ from .origin import Origin, revision_of, set_origin
 from .peft_loading import load_peft_weights
 from .peft_types import check_can_merge, check_peft_config
 from .peft_values import check_peft_names, check_peft_values
+from .remote_code import check_remote_code, check_remote_code_files
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,9 @@ def load_checkpoint(
             default of the family.
         image_cost: Limits of the image size, as in `set_image_cost`, for example `{"max_pixels": 512 * 28 * 28}`.
         compat: Whether to reproduce transformers 4.28.1; `None` decides by the layout of the checkpoint.
-        trust_remote_code: Run code that comes with the checkpoint. Only for authors that you trust.
+        trust_remote_code: Run code that comes with the checkpoint, and code that its settings or `model_arguments`
+            fetch from the Hub, such as kernels (`attn_implementation="owner/kernel"`). Only for authors that you
+            trust.
         **model_arguments: Passed to `from_pretrained` (`dtype`, `device_map`, `attn_implementation`, ...).
 
     Returns:
@@ -82,7 +85,8 @@ def load_checkpoint(
         OSError: The weights are damaged, or are a pickle that would run code.
         TypeError: An argument has another type.
         ValueError: A configuration file is damaged; weights are missing or have another shape (the message names
-            them); or the checkpoint has PEFT weights of a method that is not supported, or cannot be merged.
+            them); the checkpoint has PEFT weights of a method that is not supported, or cannot be merged; or a setting
+            fetches code without `trust_remote_code`.
 
     Example:
         >>> import tempfile
@@ -104,6 +108,7 @@ def load_checkpoint(
         trainable=trainable,
         trust_remote_code=trust_remote_code,
     )
+    check_remote_code(model_arguments, where="load_checkpoint", trust_remote_code=trust_remote_code)
     options = _Options(token, merge, trainable, compat, trust_remote_code, model_arguments)
     folder, model, processor = _load(path_or_repo, revision, options)
     if image_cost:
@@ -134,6 +139,7 @@ def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Pa
         name, revision=revision, token=options.token, trust_remote_code=options.trust_remote_code
     )
     check_json_files(folder)
+    check_remote_code_files(folder, trust_remote_code=options.trust_remote_code)
     is_peft = (folder / "adapter_config.json").is_file()
     if is_peft:
         model, processor = _load_peft(str(name), folder, options)

@@ -50,7 +50,11 @@ def base_vocabulary(name: str | None, revision: str | None = None) -> int | None
     if not isinstance(file, str | Path):
         return None
     try:
-        return AutoConfig.from_pretrained(Path(file).parent).get_text_config(decoder=True).vocab_size
+        return (
+            AutoConfig.from_pretrained(Path(file).parent, trust_remote_code=False)
+            .get_text_config(decoder=True)
+            .vocab_size
+        )
     except (OSError, ValueError, AttributeError):  # an older layout, or a model with its own code
         return None
 
