@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ from .hub_server_parts import (
     objects,  # noqa: F401  (they register their endpoints)
     repositories,  # noqa: F401  (they register their endpoints)
 )
-from .hub_server_parts.exchange import HOW, Fault, Listener, Request, Shared
+from .hub_server_parts.exchange import HOW, Fault, Forgery, Listener, Request, Shared
 from .hub_server_parts.store import KINDS, Commit, Repository, Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,10 +171,30 @@ class HubServer:
             self._shared.faults.append(fault)
         return fault
 
+    def forge(
+        self,
+        pattern: str,
+        *,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        change: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        """Answer requests whose path matches with other headers, or another body, until `mend`.
+
+        Args:
+            pattern: as in `fail`.
+            method: `"GET"`, ...; any when `None`.
+            headers: they replace those of the answer.
+            change: makes the body that is sent of the true one, for `HEAD` too.
+        """
+        with self._shared.changed:
+            self._shared.forgeries.append(Forgery(pattern, method, headers or {}, change))
+
     def mend(self) -> None:
-        """Forget all orders to fail; requests on hold are dropped."""
+        """Forget all orders to fail and to forge; requests on hold are dropped."""
         with self._shared.changed:
             self._shared.faults.clear()
+            self._shared.forgeries.clear()
             self._shared.released.set()
             self._shared.released = threading.Event()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..hub.answers import checked_answers
 from ..hub.errors import HubError, explained
 from ..hub.retry import retrying
 from .columns import LayoutError
@@ -47,7 +48,7 @@ def load_hub_dataset(name: str, *, revision: str | None, streaming: bool, **load
 
     token = load_kwargs.get("token")
     try:
-        with explained("load", name, repo_type="dataset", revision=revision, token=token):
+        with explained("load", name, repo_type="dataset", revision=revision, token=token), checked_answers(name):
             if constants.HF_HUB_OFFLINE and (folder := _find_in_cache(name, revision, load_kwargs)):
                 return _read_from_cache(folder, name, streaming, load_kwargs)
             return _load_from_hub(name, revision, streaming, load_kwargs)
@@ -61,7 +62,7 @@ def explained_reading(records: Iterable[Any], name: str) -> Iterator[Any]:
     """Yield the records of a stream; errors while reading are explained as in `load_hub_dataset`."""
     records = iter(records)
     while True:
-        with explained("load", name, repo_type="dataset"):
+        with explained("load", name, repo_type="dataset"), checked_answers(name):
             try:
                 record = next(records)
             except StopIteration:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from glob import escape
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..files import read_json
+from .answers import cached_digests, check_content, check_sha, checked_answers, digests_of
 from .errors import HubError, explained
 from .retry import retrying
 
@@ -55,7 +57,8 @@ def fetch_checkpoint(
     Raises:
         FileNotFoundError: there is no such folder, or it is not a checkpoint.
         HubError: the Hub has no such model or revision, refuses access, cannot be reached, or has only a part of the
-            checkpoint; or the cache has only a part of it and `HF_HUB_OFFLINE=1` forbids asking for the rest.
+            checkpoint, or a file of it has another content than the Hub announces; or the cache has only a part of it
+            and `HF_HUB_OFFLINE=1` forbids asking for the rest.
         ValueError: a file's name leads out of the folder.
 
     Example:
@@ -82,7 +85,7 @@ def fetch_checkpoint(
         raise FileNotFoundError(f"{folder} is a file: pass the folder of the checkpoint")
     if isinstance(path_or_repo, Path) or _is_path(repo):
         raise FileNotFoundError(f"there is no folder {path_or_repo}: check the path")
-    with explained("load", repo, revision=revision, token=token):
+    with explained("load", repo, revision=revision, token=token), checked_answers(repo):
         return _from_hub(repo, revision, token, trust_remote_code)
 
 
@@ -114,7 +117,20 @@ def _from_hub(repo: str, revision: str | None, token: str | bool | None, code: b
     folder = _cached_or_none(repo, revision)
     attempts = 4 if folder is None else 2  # no long wait if the cache has it
     try:
-        info = retrying(lambda: HfApi(token=token).model_info(repo, revision=revision), attempts=attempts, what=what)
+        info = retrying(
+            lambda: HfApi(token=token).model_info(repo, revision=revision, files_metadata=True),
+            attempts=attempts,
+            what=what,
+        )
+        commit = check_sha(repo, info.sha)
+        names = [sibling.rfilename for sibling in info.siblings or ()]
+        digests = digests_of(info.siblings or ())
+        _refuse_leaving(names, repo)
+    except (KeyError, TypeError, AttributeError) as error:  # huggingface_hub expects every field
+        raise HubError(
+            f"{repo} was not loaded: the Hub's answer about it lacks something, or has it in another form "
+            f"({type(error).__name__}). Check HF_ENDPOINT and the proxy, if you use one."
+        ) from error
     except Exception as error:
         if folder is None or not _is_down(error):
             raise
@@ -122,8 +138,6 @@ def _from_hub(repo: str, revision: str | None, token: str | bool | None, code: b
             "the Hub cannot be asked for %s; using commit %s of it from this machine's cache", repo, folder.name
         )
         return folder
-    names = [sibling.rfilename for sibling in info.siblings or ()]
-    _refuse_leaving(names, repo)
     wanted = _wanted(names, code)
     if not set(wanted) & set(_CONFIGS):
         held = f"it contains {', '.join(sorted(names)[:8])}" if names else "it is empty"
@@ -135,13 +149,14 @@ def _from_hub(repo: str, revision: str | None, token: str | bool | None, code: b
     def download() -> Path:
         folder = Path(snapshot_download(repo, revision=revision, token=token, allow_patterns=[*map(escape, wanted)]))
         # It is an older commit, or incomplete, if the Hub failed inside: then downloading each file says why.
-        folder = folder.with_name(info.sha)
+        folder = folder.with_name(commit)
         for name in wanted:
             if not (folder / name).is_file():
-                hf_hub_download(repo, name, revision=info.sha, token=token)
+                hf_hub_download(repo, name, revision=commit, token=token)
         return folder
 
     folder = retrying(download, what=what)
+    check_content(repo, folder, {name: digests[name] for name in wanted if name in digests})
     missing = _missing(folder)
     if missing:
         raise HubError(
@@ -184,6 +199,7 @@ def _from_cache(repo: str, revision: str | None) -> Path:
             f"{repo} was not loaded: this machine's cache has only a part of it and lacks {_listed(missing)}, and "
             "HF_HUB_OFFLINE=1 forbids asking the Hub for the rest. Unset HF_HUB_OFFLINE and try again."
         )
+    check_content(repo, folder, cached_digests(folder, os.listdir(folder)), remove=False)
     return folder
 
 

@@ -94,7 +94,9 @@ def hub_failure(error: BaseException) -> BaseException | None:
         for one in errors:
             if is_cause(one):
                 return one
-    return error if isinstance(error, RuntimeError) and _raised_by(error, "huggingface_hub", "hf_xet") else None
+    # A file of another size than announced is a plain OSError without errno.
+    plain = isinstance(error, RuntimeError) or (type(error) is OSError and error.errno is None)
+    return error if plain and _raised_by(error, "huggingface_hub", "hf_xet") else None
 
 
 def _is_answer(error: BaseException) -> bool:

@@ -77,6 +77,19 @@ class Fault:
 
 
 @dataclass
+class Forgery:
+    """An order to answer something else than the truth; see `HubServer.forge`."""
+
+    pattern: str
+    method: str | None
+    headers: Mapping[str, str]
+    change: Callable[[bytes], bytes] | None
+
+    def takes(self, method: str, path: str) -> bool:
+        return self.method in (None, method) and fnmatchcase(path, self.pattern)
+
+
+@dataclass
 class Shared:
     """What the exchanges of a server have in common."""
 
@@ -86,6 +99,7 @@ class Shared:
     storage_url: str = ""
     requests: list[Request] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    forgeries: list[Forgery] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
     released: threading.Event = field(default_factory=threading.Event)
     bugs: list[BaseException] = field(default_factory=list)
@@ -238,6 +252,10 @@ class Exchange(BaseHTTPRequestHandler):
         if not isinstance(body, bytes):
             body = json.dumps(body).encode()
             headers["Content-Type"] = "application/json; charset=utf-8"
+        for forgery in self.shared.forgeries:
+            if forgery.takes(self.command, self.request_log.path):
+                body = forgery.change(body) if forgery.change else body
+                headers.update(forgery.headers)
         self.request_log.status = status
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
