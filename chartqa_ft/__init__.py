@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .printable import escape_log_records
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -42,6 +44,8 @@ _HOMES = {
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
+
+escape_log_records()
 
 
 def __getattr__(name: str) -> Any:

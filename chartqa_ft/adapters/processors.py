@@ -13,6 +13,7 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils import is_torchvision_available
 
 from ..files import read_json
+from ..printable import printable_errors
 from .image_only import VIDEO_PACKAGES, VideoSettings, image_only, takes_images_and_videos
 
 __all__ = ["VideoSettings", "image_only", "load_processor"]
@@ -29,6 +30,7 @@ _NAMING_FILES = (
 )
 
 
+@printable_errors()
 def load_processor(folder: str | Path, *, trust_remote_code: bool = False, **kwargs: Any) -> ProcessorMixin:
     """Load the processor of a checkpoint, whether or not torchvision is installed.
 

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..printable import printable
 from .chart_ids import ChartIds
 from .columns import Columns, LayoutError, columns_of, find_columns
 from .hub_datasets import explained_reading
@@ -143,7 +144,7 @@ def _read(
 def _progress(rows: Iterable[Any], split_reader: SplitReader, total: int | None = None) -> Iterable[Any]:
     from datasets.utils import tqdm
 
-    return tqdm(rows, total=total, desc=f"Checking {split_reader.split}", unit=" records", delay=1)
+    return tqdm(rows, total=total, desc=f"Checking {printable(split_reader.split)}", unit=" records", delay=1)
 
 
 def _table(records: Iterable[dict[str, Any]], features: Features, split: str) -> Dataset:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..images.check import DEFAULT_MAX_PIXELS
+from ..printable import printable_errors
 from .chart_ids import ChartIds
 from .columns import LayoutError
 from .convert import SplitReader, convert
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["load_chartqa"]
 
 
+@printable_errors()
 def load_chartqa(
     source: str | os.PathLike[str] | Any = "HuggingFaceM4/ChartQA",
     *,

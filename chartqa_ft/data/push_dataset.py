@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..hub.card.markdown import escaped, fenced, literal
 from ..hub.errors import HubError, explained
 from ..hub.retry import retrying
+from ..printable import printable_errors
 from .columns import CANONICAL
 from .load import load_chartqa
 
@@ -32,6 +33,7 @@ _CONTENT = {
 _SPLIT = re.compile(r"\w+(\.\w+)*")
 
 
+@printable_errors()
 def push_dataset(
     dataset: Any,
     repo_id: str,

@@ -6,6 +6,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+from ..printable import printable
+
 logger = logging.getLogger(__name__)
 
 # The reasons that errors give and the warning counts by, each with advice for the user.
@@ -60,8 +62,8 @@ class RecordError(ValueError):
 
     def __str__(self) -> str:
         return (
-            f"record {self.index} of split {self.split!r} ({self.file}): {self.reason}: {self.cause}. "
-            f"{ADVICE[self.reason]} To leave such records out, pass on_error='skip'."
+            f"record {self.index} of split {self.split!r} ({printable(self.file)}): {self.reason}: "
+            f"{printable(self.cause)}. {ADVICE[self.reason]} To leave such records out, pass on_error='skip'."
         )
 
 

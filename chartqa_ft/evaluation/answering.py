@@ -21,10 +21,12 @@ from ..batching.sampler import ChartSampler
 from ..images.opening import snapshot
 from ..models.peft_types import check_active_methods
 from ..models.swin import chunked_swin_blocks
+from ..printable import printable_errors
 from .answer_queue import WINDOW, AnswerQueue
 from .arguments import check_objects, checked_images, checked_questions
 
 
+@printable_errors()
 def answer_questions(
     model: nn.Module,
     processor: Any,

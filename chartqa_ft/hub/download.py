@@ -9,6 +9,7 @@ from glob import escape
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..files import read_json
+from ..printable import printable_errors
 from .answers import cached_digests, check_content, check_sha, checked_answers, digests_of
 from .errors import HubError, explained
 from .retry import retrying
@@ -30,6 +31,7 @@ _ADVICE = "download or save the checkpoint again"
 _SHOWN = 5
 
 
+@printable_errors()
 def fetch_checkpoint(
     path_or_repo: str | Path,
     *,
@@ -268,6 +270,8 @@ def _refuse_leaving(names: Iterable[str], where: str) -> None:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive:
             raise ValueError(f"{where} names the file {name!r}, which leads out of the checkpoint's folder")
+        if not name.isprintable():  # progress bars of huggingface_hub show names as they are
+            raise ValueError(f"{where} names the file {name!r}, which has characters that cannot be printed")
 
 
 def _listed(names: list[str]) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ..printable import printable
 from .failures import NEVER_ARRIVED, UNSENDABLE, chain, class_names, hub_failure, is_full_disk, is_transport, status_of
 from .failures import retry_after as asked_wait
 from .public import known_tokens, redact
@@ -20,7 +21,7 @@ TOKENS_PAGE = "https://huggingface.co/settings/tokens"
 
 
 class HubError(OSError):
-    """The Hub did not do what was asked. The message says why and what to do, and contains no token.
+    """The Hub did not do what was asked. The message says why and what to do, contains no token, and is printable.
 
     Attributes:
         status: HTTP status of the answer, such as 403; `None` if there was no answer.
@@ -32,7 +33,7 @@ class HubError(OSError):
     """
 
     def __init__(self, message: str, *, status: int | None = None, retry_after: int | None = None):
-        super().__init__(message)
+        super().__init__(printable(message, lines=True))
         self.status, self.retry_after = status, retry_after
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import read_json
+from ..printable import printable_errors
 from .errors import Action, HubError, explained
 from .model_files import ARGUMENTS_PICKLE, check_files, files_of_checkpoint, files_of_model, is_stale
 from .public import hub_name
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 __all__ = ["push_checkpoint"]
 
 
+@printable_errors()
 def push_checkpoint(
     folder: str | Path,
     repo_id: str,

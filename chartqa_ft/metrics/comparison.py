@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..printable import printable_errors
 from .accuracy import per_example_correctness, source_of
 from .clustered import chart_numbers, clustered_comparison
 from .correctness import variant_name
@@ -18,6 +19,7 @@ from .predictions import is_blank, read_predictions
 _MUST_AGREE = ("question", "answer", "chart_id", "source", "year_flags", "question_type")
 
 
+@printable_errors()
 def compare_predictions(
     a: str | os.PathLike[str] | Iterable[object],
     b: str | os.PathLike[str] | Iterable[object],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import written_whole
+from ..printable import printable_errors
 
 FIELDS = ("index", "chart_id", "question", "answer", "prediction", "correct", "source")
 OPTIONAL_FIELDS = ("extracted", "question_type", "year_flags")
@@ -44,6 +45,7 @@ def write_predictions(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike
     return Path(path)
 
 
+@printable_errors()
 def read_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the rows of a `predictions.jsonl`.
 

@@ -21,6 +21,7 @@ from ..adapters.registry import SETTINGS_KEY
 from ..adapters.vocabulary import grow_vocabulary
 from ..hub.download import fetch_checkpoint, stems_of_weights
 from ..hub.errors import HubError
+from ..printable import printable_errors
 from .chartqa_config import read_settings
 from .load_checks import (
     check_finite,
@@ -41,6 +42,7 @@ from .remote_code import check_remote_code, check_remote_code_files
 logger = logging.getLogger(__name__)
 
 
+@printable_errors()
 def load_checkpoint(
     path_or_repo: str | Path,
     *,

@@ -19,6 +19,7 @@ from ..adapters import Adapter, adapter_for
 from ..data.load import load_chartqa
 from ..data.splitting import stratified_subset
 from ..models.load import load_checkpoint
+from ..printable import printable_errors
 from ..training.arguments import ChartQATrainingArguments
 from .arguments import DataArguments, DatasetArguments, ModelArguments
 from .parsing import parse_mapping
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 __all__ = ["load_model", "load_records", "load_split", "naming"]
 
 
+@printable_errors()
 def load_split(script: DatasetArguments, split: str, *, max_samples: int | None = None, seed: int = 0) -> Dataset:
     """Return the records of one split of a script's data set.
 
@@ -96,6 +98,7 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
     return train, evaluation
 
 
+@printable_errors()
 def load_model(
     script: ModelArguments,
     args: ChartQATrainingArguments,

@@ -22,6 +22,7 @@ from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
 from ..hub.public import known_tokens, redact
+from ..printable import printable
 
 if TYPE_CHECKING:
     from ..training.arguments import ChartQATrainingArguments
@@ -69,7 +70,7 @@ class ScriptParser(HfArgumentParser):
         return super().add_argument(*names, **settings)
 
     def error(self, message: str) -> NoReturn:
-        ArgumentParser.error(self, redact(message, known_tokens()))
+        ArgumentParser.error(self, printable(redact(message, known_tokens()), lines=True))
 
     def parse(self, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
         """Return one instance of each dataclass.
@@ -304,4 +305,5 @@ def one_line(error: Exception) -> str:
         >>> one_line(FileNotFoundError())
         'FileNotFoundError'
     """
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return printable(text) or type(error).__name__

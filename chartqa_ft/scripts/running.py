@@ -33,6 +33,7 @@ from transformers.utils.logging import disable_progress_bar
 from ..data.hub_datasets import commit_of
 from ..evaluation.report import write_report
 from ..metrics.table import format_table
+from ..printable import printable
 from ..training.arguments import ChartQATrainingArguments
 from ..training.running_loss import last_checkpoint
 from ..training.trainer import ChartQATrainer
@@ -197,7 +198,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         with one_line_errors():
             commit = trainer.push_to_hub()
         if isinstance(commit, CommitInfo):
-            print(f"pushed: {commit.pr_url or commit.commit_url}")
+            print(f"pushed: {printable(commit.pr_url or commit.commit_url)}")
     return metrics
 
 

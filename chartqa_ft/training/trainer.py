@@ -27,6 +27,7 @@ from ..batching.records import as_records, has_answers, is_stream
 from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult, write_scores
 from ..models.restoring import restore_weights
+from ..printable import printable_errors
 from .arguments import ChartQATrainingArguments
 from .bad_steps import BadSteps, never_best
 from .batches import make_collators, make_loader
@@ -310,6 +311,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         super().log(logs, start_time)
 
     # ------------------------------------------------------------------ training
+    @printable_errors()
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train as `Trainer.train` does; `resume_from_checkpoint=True` uses the newest complete checkpoint.
 
