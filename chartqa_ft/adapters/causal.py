@@ -15,11 +15,14 @@ from .base import ANSWER_TOKENS, NO_LIMIT, Adapter
 from .image_cost import image_kwargs
 from .sharing.packing import attention_of, can_pack, image_entries, pack_questions
 from .sharing.vision import share_vision
+from .template_trial import check_template_ends
 from .text import IGNORE_INDEX, describe
 from .token_rows import as_list, group_by_length, pad_rows
 from .wrappers import base_model
 
 _PROBE = "7"
+# Templates may treat short and long questions differently.
+_TRIALS = (("Which?", None), (_PROBE, _PROBE), ("How many bars are there? " * 40, "12"))
 
 
 class Causal(Adapter):
@@ -91,6 +94,8 @@ class Causal(Adapter):
         wrong = "has no chat template"
         if self.chat_template is not None:
             try:
+                chats = [self.conversation(question, answer=answer) for question, answer in _TRIALS]
+                check_template_ends(self.chat_template, chats, self.tokenizer.special_tokens_map)
                 text = self.chat_text("Which?")
                 takes_chart = text != self.chat_text("Which?", chart=False)
                 good = "Which?" in text and takes_chart and "{'type'" not in text
