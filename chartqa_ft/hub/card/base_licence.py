@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ..errors import HubError, explained
 from ..retry import retrying
+from .front_matter import front_matter
 
 logger = logging.getLogger(__name__)
 
+_PLAIN = (str, int, float, date, type(None))
+_MOST, _LONGEST = 20, 500
+"""Licenses in a list, and characters of each."""
 _FIELDS = {"license": "licence", "license_name": "licence_name", "license_link": "licence_link"}
 
 
@@ -38,7 +44,7 @@ def base_licence(base: str | None, token: str | bool | None = None, *, revision:
     if not base:
         return {}
     try:
-        card = _local_card(Path(base)) if Path(base).is_dir() else _hub_card(base, token, revision)
+        card = _checked(_local_card(Path(base)) if Path(base).is_dir() else _hub_card(base, token, revision))
     except _UnreadCardError as error:
         logger.warning("the license of the base model is unknown, and the card says so: %s", error)
         return {"licence_unread": True}
@@ -51,19 +57,16 @@ class _UnreadCardError(Exception):
 
 
 def _local_card(folder: Path) -> Any:
-    from huggingface_hub import ModelCard
-    from yaml import YAMLError
-
     path = folder / "README.md"
     if not path.is_file():
         return None
     try:
-        return ModelCard.load(path, ignore_metadata_errors=True).data
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)  # counts from 0 and without the line of dashes
-        place = "" if mark is None else f" (line {mark.line + 2})"
-        raise _UnreadCardError(f"the metadata of {path} is not valid YAML{place}") from error
-    except (OSError, ValueError, TypeError) as error:
+        return SimpleNamespace(**{str(key): value for key, value in front_matter(path).items()})
+    except UnicodeDecodeError as error:
+        raise _UnreadCardError(f"{path} cannot be read ({error})") from error
+    except ValueError as error:
+        raise _UnreadCardError(f"the metadata of {path} {error}") from error
+    except OSError as error:
         raise _UnreadCardError(f"{path} cannot be read ({error})") from error
 
 
@@ -76,6 +79,26 @@ def _hub_card(base: str, token: str | bool | None, revision: str | None) -> Any:
             return retrying(lambda: api.model_info(base, revision=revision), what=f"the card of {base}").card_data
     except (HubError, ValueError) as error:
         raise _UnreadCardError(f"{error} Push again to complete the card.") from error
+    except Exception as error:  # whatever a card makes of huggingface_hub: a push does not fail for it
+        raise _UnreadCardError(f"the card of {base} cannot be read ({type(error).__name__})") from error
+
+
+def _checked(card: Any) -> Any:
+    """Return a card whose fields on the license are short texts or lists of them.
+
+    Raises:
+        _UnreadCardError: one is something else.
+    """
+    for field in _FIELDS:
+        value = getattr(card, field, None)
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        if len(parts) > _MOST or not all(isinstance(part, _PLAIN) and _is_short(str(part)) for part in parts):
+            raise _UnreadCardError(f"the field {field} of its card is not a short text or a short list of texts")
+    return card
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= _LONGEST and text.isprintable()
 
 
 def _as_text(value: Any) -> str | list[str]:

@@ -17,7 +17,7 @@ from chartqa_ft.hub.card.render import render_card
     [
         (b"license: [mit\nx: 1", "the metadata of {} is not valid YAML (line 3)"),
         (b"license: 'mit", "is not valid YAML"),
-        (b"- license", "{} cannot be read (repo card metadata block should be a dict)"),
+        (b"- license", "the metadata of {} is not a mapping"),
         (b"license: \xff", "{} cannot be read ('utf-8'"),
     ],
 )
