@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..hub.answers import checked_answers
+from ..hub.answers import check_revision, checked_answers
 from ..hub.errors import HubError, explained
 from ..hub.retry import retrying
 from .columns import LayoutError
@@ -47,6 +47,7 @@ def load_hub_dataset(name: str, *, revision: str | None, streaming: bool, **load
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     token = load_kwargs.get("token")
+    check_revision(name, revision)
     try:
         with explained("load", name, repo_type="dataset", revision=revision, token=token), checked_answers(name):
             if constants.HF_HUB_OFFLINE and (folder := _find_in_cache(name, revision, load_kwargs)):

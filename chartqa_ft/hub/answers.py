@@ -23,7 +23,7 @@ from .errors import HubError
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["cached_digests", "check_content", "check_sha", "checked_answers", "digests_of"]
+__all__ = ["cached_digests", "check_content", "check_revision", "check_sha", "checked_answers", "digests_of"]
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -91,6 +91,26 @@ commit, which must be 40 hexadecimal digits. Check HF_ENDPOINT and the proxy, if
             name, f"the Hub's answer names {_quoted(sha)} as its commit, which must be 40 hexadecimal digits"
         )
     return sha
+
+
+def check_revision(name: str, revision: Any) -> None:
+    """Check a branch, tag or commit that may come from a file: huggingface_hub makes a path of it.
+
+    Raises:
+        ValueError: git allows no such name.
+
+    Example:
+        >>> check_revision("alice/model", "refs/pr/1")
+        >>> check_revision("alice/model", "../../elsewhere")
+        Traceback (most recent call last):
+        ...
+        ValueError: alice/model: revision must be a branch, tag or commit, got '../../elsewhere'
+    """
+    if revision is None:
+        return
+    good = isinstance(revision, str) and revision.isprintable() and 0 < len(revision) <= 255
+    if not good or ".." in revision or "\\" in revision or revision.startswith("/") or ":" in revision:
+        raise ValueError(f"{name}: revision must be a branch, tag or commit, got {revision!r:.300}")
 
 
 def _check_headers(name: str, response: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..files import read_json
 from ..printable import printable_errors
-from .answers import cached_digests, check_content, check_sha, checked_answers, digests_of
+from .answers import cached_digests, check_content, check_revision, check_sha, checked_answers, digests_of
 from .errors import HubError, explained
 from .retry import retrying
 
@@ -61,7 +61,7 @@ def fetch_checkpoint(
         HubError: the Hub has no such model or revision, refuses access, cannot be reached, or has only a part of the
             checkpoint, or a file of it has another content than the Hub announces; or the cache has only a part of it
             and `HF_HUB_OFFLINE=1` forbids asking for the rest.
-        ValueError: a file's name leads out of the folder.
+        ValueError: a file's name leads out of the folder, or `revision` cannot be one.
 
     Example:
         >>> import tempfile
@@ -87,6 +87,7 @@ def fetch_checkpoint(
         raise FileNotFoundError(f"{folder} is a file: pass the folder of the checkpoint")
     if isinstance(path_or_repo, Path) or _is_path(repo):
         raise FileNotFoundError(f"there is no folder {path_or_repo}: check the path")
+    check_revision(repo, revision)
     with explained("load", repo, revision=revision, token=token), checked_answers(repo):
         return _from_hub(repo, revision, token, trust_remote_code)
 

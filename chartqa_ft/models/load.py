@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..adapters.image_cost import follow_processor, set_image_cost
 from ..adapters.processors import load_processor
 from ..adapters.registry import SETTINGS_KEY
 from ..adapters.vocabulary import grow_vocabulary
+from ..hub.answers import check_revision
 from ..hub.download import fetch_checkpoint, stems_of_weights
 from ..hub.errors import HubError
 from ..printable import printable_errors
@@ -132,6 +134,12 @@ class _Options(NamedTuple):
     compat: bool | None
     trust_remote_code: bool
     model_arguments: dict[str, Any]
+    above: tuple[str, ...] = ()
+    """The PEFT checkpoints that this one is the base model of, as real paths."""
+
+
+_LONGEST_CHAIN = 8
+"""PEFT checkpoints that are trained on top of each other."""
 
 
 def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Path, nn.Module, Any]:
@@ -186,12 +194,18 @@ def _load_full(folder: Path, options: _Options) -> tuple[nn.Module, Any]:
 
 def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, Any]:
     """Return the model and the processor of a PEFT checkpoint, with its base model."""
+    if os.path.realpath(folder) in options.above or len(options.above) >= _LONGEST_CHAIN:
+        raise ValueError(
+            f"{folder} is a PEFT checkpoint whose base model is, directly or through others, itself, or that has more "
+            f"than {_LONGEST_CHAIN} others on top: correct base_model_name_or_path in their adapter_config.json"
+        )
     config = _peft_config(folder)
     if options.merge:
         check_can_merge(config, str(folder))
     compat = read_settings(folder).get("compat") if options.compat is None else options.compat
     # A base model that is a PEFT checkpoint itself is merged: the new weights were trained on top of it.
-    base_options = options._replace(merge=True, compat=compat)
+    above = (*options.above, os.path.realpath(folder))
+    base_options = options._replace(merge=True, compat=compat, above=above)
     with _loading_base(config.base_model_name_or_path, name):
         _, base, processor = _load(config.base_model_name_or_path, config.revision, base_options)
     commit = revision_of(base)
@@ -235,11 +249,18 @@ def _peft_config(folder: Path) -> Any:
             f"{folder}/adapter_config.json: base_model_name_or_path must be the path or the name of the base model, "
             f"got {config.base_model_name_or_path!r}"
         )
+    base = config.base_model_name_or_path or ""
+    if not base.isprintable() or len(base) > 1000 or max(map(len, base.split("/"))) > 255:
+        raise ValueError(
+            f"{folder}/adapter_config.json: base_model_name_or_path cannot be a path or a name: "
+            f"{config.base_model_name_or_path!r:.300}"
+        )
     if not config.base_model_name_or_path:
         raise ValueError(
             f"{folder}/adapter_config.json does not name its base model (base_model_name_or_path): save the base "
             "model first and train from its folder, or write its name into that file"
         )
+    check_revision(f"{folder}/adapter_config.json", config.revision)
     check_peft_config(config, where=f"{folder}/adapter_config.json")
     check_peft_values(config, where=f"{folder}/adapter_config.json")
     return config

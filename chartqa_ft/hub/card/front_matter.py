@@ -11,6 +11,7 @@ __all__ = ["front_matter"]
 _LARGEST = 1 << 18
 """Bytes of a card that are read for its metadata."""
 _DEEPEST = 50
+_DEEP = re.compile(rf"(?:[\[{{]\s*){{{_DEEPEST + 1}}}")
 _BLOCK = re.compile(r"\A(?:\ufeff)?\s*---[ \t]*\r?\n(.*?)^---[ \t\r]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -43,6 +44,8 @@ def front_matter(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"is longer than {_LARGEST:,} bytes")
         return {}
     try:
+        if _DEEP.search(found[1]):  # the scanner's time grows with the square of the depth
+            raise ValueError(f"is nested more than {_DEEPEST} levels deep")
         depth = 0
         for event in yaml.parse(found[1], Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
