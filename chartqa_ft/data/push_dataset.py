@@ -187,7 +187,13 @@ def _push_card(
     from huggingface_hub import DatasetCard, HfApi, hf_hub_download
 
     path = hf_hub_download(repo_id, "README.md", repo_type="dataset", revision=revision, token=token)
-    old = DatasetCard.load(path, ignore_metadata_errors=True)
+    try:
+        old = DatasetCard.load(path, ignore_metadata_errors=True)
+    except Exception as error:  # whatever an earlier card makes of huggingface_hub and YAML
+        raise HubError(
+            f"{repo_id} was not pushed: the card that is there cannot be read ({type(error).__name__}: {error}). "
+            "Correct its metadata, and push again."
+        ) from error
     card = _card(old.text, repo_id, old.data, counts, license)
     return HfApi(token=token).upload_file(
         path_or_fileobj=str(card).encode(),
