@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-
-import numpy as np
+from typing import Any
 
 _LONGEST_EXACT = 1 << 15
 """Characters up to which every similarity is exact."""
@@ -114,12 +113,14 @@ def _least_total(rises: int, falls: int, distance: int, height: int, surplus: in
         height: the number of cells below the first.
         surplus: the columns left minus the rows left below the lowest cell: that many edits follow at least.
     """
+    import numpy as np  # other metrics do without it
+
     up, down = (
         np.unpackbits(np.frombuffer(bits.to_bytes((height + 7) // 8, "little"), np.uint8), bitorder="little")[:height]
         for bits in (rises, falls)
     )
     climb = np.concatenate([[0], np.cumsum(up.astype(np.int32) - down)])
-    rows_left: np.ndarray = height - np.arange(height + 1)
+    rows_left: Any = height - np.arange(height + 1)
     return int((distance - climb[-1] + climb + np.abs(surplus - rows_left)).min())
 
 
