@@ -2,19 +2,109 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 PARTIAL_SUFFIX = ".part"
+_LARGEST_JSON = 2**30
+# Windows has neither: opening a file there follows no link of another user, and named pipes are no files.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def open_regular(path: str | Path, *, follow: bool = True, mine: bool = False) -> BinaryIO:
+    """Open a regular file for reading bytes, without a buffer of its own.
+
+    A pipe, a device or a socket in the place of the file is refused rather than waited for or read without end.
+
+    Args:
+        path: the file to read.
+        follow: whether `path` may be a link.
+        mine: whether the file must belong to this user and be writable by nobody else, as a file in a folder that
+            others may write to must be before its content is believed.
+
+    Raises:
+        OSError: the file cannot be opened or is not a regular file, or is not as `follow` and `mine` demand.
+
+    Example:
+        >>> import tempfile
+        >>> with open_regular(write_whole(Path(tempfile.mkdtemp()) / "answer.txt", "42")) as file:
+        ...     file.read()
+        b'42'
+        >>> open_regular(tempfile.mkdtemp())
+        Traceback (most recent call last):
+        ...
+        OSError: [Errno 22] not a regular file: ...
+    """
+    # Before it is opened, which alone has effects on some devices.
+    _check_regular(os.stat(path) if follow else os.lstat(path), path)
+    # O_NONBLOCK: a pipe that took the place of the file in the meantime is not waited for.
+    descriptor = os.open(path, os.O_RDONLY | _NO_WAIT | (0 if follow else _NO_LINK))
+    try:
+        found = os.fstat(descriptor)
+        _check_regular(found, path)
+        if mine and not is_mine(found):
+            raise PermissionError(errno.EPERM, "another user owns the file or may write to it", str(path))
+        return open(descriptor, "rb", buffering=0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def is_mine(found: os.stat_result, others: int = stat.S_IWGRP | stat.S_IWOTH) -> bool:
+    """Return whether a file or folder belongs to this user and gives nobody else any of the permissions `others`.
+
+    Example:
+        >>> import tempfile
+        >>> is_mine(os.stat(tempfile.mkdtemp()))
+        True
+    """
+    if not hasattr(os, "geteuid"):  # Windows has other owners and permissions
+        return True
+    return found.st_uid == os.geteuid() and not found.st_mode & others
+
+
+def read_regular(path: str | Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: the file cannot be read, is not a regular file, or is larger.
+
+    Example:
+        >>> import tempfile
+        >>> read_regular(write_whole(Path(tempfile.mkdtemp()) / "answer.txt", "42"), limit=1)
+        Traceback (most recent call last):
+        ...
+        OSError: [Errno 27] 2 bytes are more than the limit of 1: ...
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        parts: list[bytes] = []
+        read, chunk = 0, size + 1
+        while size <= limit and read <= limit:
+            part = file.read(chunk)
+            if not part:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.append(part)
+            read, chunk = read + len(part), 1 << 16  # more than its size says, as in /proc
+    raise OSError(errno.EFBIG, f"{max(size, read):,} bytes are more than the limit of {limit:,}", str(path))
+
+
+def _check_regular(found: os.stat_result, path: str | Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = errno.ELOOP if stat.S_ISLNK(found.st_mode) else errno.EINVAL
+        raise OSError(kind, "not a regular file", str(path))
 
 
 @contextmanager
-def written_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def written_whole(path: str | Path, mode: str = "w", *, permissions: int = 0o666) -> Iterator[IO[Any]]:
     """Open a temporary file that takes the place of `path` when the block ends without an error.
 
     The temporary file has a new name beside `path`, so that it can neither be a link nor the file of another process.
@@ -23,6 +113,7 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     Args:
         path: the file to write. Its folder is created if it is missing.
         mode: `"w"` for text in UTF-8 with `\\n` line ends, `"wb"` for bytes.
+        permissions: of the new file, less those that the process masks (`umask`).
 
     Raises:
         OSError: the file cannot be written. What was at `path` before is still there.
@@ -42,7 +133,7 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     try:
         # O_EXCL: never through a link that somebody put there.
         with open(
-            os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, encoding=encoding, newline=newline
+            os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, permissions), mode, encoding=encoding, newline=newline
         ) as file:
             yield file
         os.replace(partial, path)
@@ -51,7 +142,7 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
-def write_whole(path: str | Path, content: str | bytes) -> Path:
+def write_whole(path: str | Path, content: str | bytes, *, permissions: int = 0o666) -> Path:
     """Write `content` to `path` so that the file appears whole or not at all. Returns the path.
 
     Raises:
@@ -62,7 +153,7 @@ def write_whole(path: str | Path, content: str | bytes) -> Path:
         >>> write_whole(Path(tempfile.mkdtemp()) / "answer.txt", "42").read_text()
         '42'
     """
-    with written_whole(path, "w" if isinstance(content, str) else "wb") as file:
+    with written_whole(path, "w" if isinstance(content, str) else "wb", permissions=permissions) as file:
         file.write(content)
     return Path(path)
 
@@ -101,6 +192,7 @@ def read_json(path: str | Path, *, kind: type = dict, advice: str = "write or fe
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: it is not a regular file, or larger than 1 GiB.
         ValueError: the file is damaged; the message names it and ends with `advice`.
 
     Example:
@@ -111,7 +203,7 @@ def read_json(path: str | Path, *, kind: type = dict, advice: str = "write or fe
         ValueError: ...state.json is damaged (Expecting ',' delimiter: ...): write or fetch it again
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        value = json.loads(read_regular(path, _LARGEST_JSON).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise ValueError(f"{path} is damaged ({error or type(error).__name__}): {advice}") from error
     if not isinstance(value, kind):

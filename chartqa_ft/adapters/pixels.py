@@ -126,11 +126,11 @@ class RawCharts(Adapter):
             path = stored.get("path") if isinstance(stored, Mapping) else stored
             path = str(path) if isinstance(path, (str, Path)) else None
             example = {**example, "image": {"bytes": content, "path": path}}
-            return cache.picture(parts.settings, [b"file", content], make)
+            return cache.picture(parts.settings, [b"file", content], make, parts.canvas)
         # Hashing decoded pixels costs a tenth of resizing them.
         image = self.image(example)
         example = {**example, "image": image}
-        return cache.picture(parts.settings, [b"pixels %d %d " % image.size, image.tobytes()], make)
+        return cache.picture(parts.settings, [b"pixels %d %d " % image.size, image.tobytes()], make, parts.canvas)
 
 
 def makes_raw_charts(adapter: Any) -> TypeGuard[RawCharts]:

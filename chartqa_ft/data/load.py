@@ -16,6 +16,7 @@ from .chart_ids import ChartIds
 from .columns import LayoutError
 from .convert import SplitReader, convert
 from .hub_datasets import MissingDatasetError, load_hub_dataset
+from .real_paths import check_links
 from .record_errors import ErrorPolicy, RecordError
 from .record_files import (
     SPLIT_ALIASES,
@@ -100,7 +101,7 @@ def load_chartqa(
             an expression such as `"test[:100]"`, `"val[50%:]"`, `"train+val"`. None loads all splits into a dict.
         image_dir: The folder that image names are relative to; required if records only name their images. It may
             contain the folders of the original layout (`<split>/png/`, `png/`, `images/`). The default for files is
-            the folder of the file. Paths must not lead out of it.
+            the folder of the file. Paths must not lead out of it, nor links in it; the folder itself may be a link.
         column_map: `{canonical column: the source's column}` for columns that are not recognized. `image` may be a
             column of images, of bytes or of file names.
         streaming: Return an `IterableDataset` that reads and checks while it is iterated. Shuffle it, not the source.
@@ -122,8 +123,8 @@ def load_chartqa(
             an image narrower than 1:50 (image processors fail on it), a path that leaves `image_dir`, an empty
             question, no answer, several answers, or is malformed. It names split, index, file and cause. With
             `"skip"`: no record of a split is left.
-        LayoutError: No records are found, a file cannot be read as a whole, or a column is missing or misspelled. It
-            lists the columns found and the `column_map` to write.
+        LayoutError: No records are found, a file cannot be read as a whole, a link leads out of the folder, or a
+            column is missing or misspelled. It lists the columns found and the `column_map` to write.
         FileNotFoundError: `source` or `image_dir` does not exist, locally or on the Hub.
         HubError: The Hub refuses access or cannot be reached; or `HF_HUB_OFFLINE=1` is set and the cache does not hold
             this revision.
@@ -269,6 +270,7 @@ def _open_local(path: Path, name: str, streaming: bool, load_kwargs: dict[str, A
     from pyarrow import ArrowInvalid
 
     if path.is_dir() and is_saved_dataset(path):
+        check_links(path)
         try:
             saved = load_from_disk(str(path))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -341,7 +343,7 @@ def _folders(
     tops = [folder]
     if isinstance(records, FileSplit):
         tops = [*(file.path.parent for file in records.files), folder]
-    return tuple(dict.fromkeys(place for top in dict.fromkeys(tops) for place in image_folders(top, split)))
+    return tuple(dict.fromkeys(place for top in dict.fromkeys(tops) for place in image_folders(top, split, within=folder)))
 
 
 def _num_shards(records: Any, streaming: bool) -> int:

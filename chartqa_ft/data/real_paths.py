@@ -1,12 +1,64 @@
-"""Real paths of files: the links in a folder are resolved once for all its files."""
+"""Real paths of files: where the links of a folder lead, resolved once for all its files."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from .columns import LayoutError
 
 # How many resolved folders are remembered; the memory is cleared when there are more.
 _REMEMBERED_FOLDERS = 4096
+# A download in the Hugging Face cache, whose files are links into the folder `blobs` beside `snapshots`.
+_SNAPSHOT = re.compile(r"(.*[/\\\\])snapshots[/\\\\][0-9a-f]{40}([/\\\\].*)?")
+
+
+def check_inside(paths: Iterable[Path], top: Path) -> None:
+    """Check that no link leads out of a data set. Only `top` itself, which the user has named, may be a link.
+
+    A data set may come from a stranger, and what its links lead to would be trained on and published. Links from one
+    place in it to another are allowed, and those of a download in the Hugging Face cache.
+
+    Args:
+        paths: files and folders below `top`.
+        top: the folder of the data set.
+
+    Raises:
+        LayoutError: a path leads to another place; the message names it.
+
+    Example:
+        >>> import tempfile
+        >>> top = Path(tempfile.mkdtemp())
+        >>> (top / "png").symlink_to(tempfile.mkdtemp())
+        >>> check_inside([top / "png"], top)
+        Traceback (most recent call last):
+        ...
+        chartqa_ft.data.columns.LayoutError: .../png leads out of ...
+    """
+    home = os.path.realpath(top)
+    starts = [os.path.join(home, "")]
+    if (snapshot := _SNAPSHOT.fullmatch(home)) is not None:
+        starts.append(os.path.join(snapshot[1], "blobs", ""))
+    for path in paths:
+        real = os.path.realpath(path)
+        if real != home and not real.startswith(tuple(starts)):
+            raise LayoutError(
+                f"{path} leads out of {top}, to {real}: links in a data set are not followed to other places. Replace "
+                "the link by a copy if you trust it; images that lie elsewhere can be named with image_dir"
+            )
+
+
+def check_links(top: Path) -> None:
+    """Check that no link anywhere below a folder leads out of it; see `check_inside`.
+
+    Raises:
+        LayoutError: a link leads to another place; the message names it.
+    """
+    for folder, names, files in os.walk(top):
+        check_inside((path for name in (*names, *files) if (path := Path(folder, name)).is_symlink()), top)
 
 
 class RealPaths:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .columns import LayoutError
+from .real_paths import check_inside
 
 SPLIT_ALIASES = ("val", "validation", "valid", "dev")
 """Names of the validation split, which all mean the same."""
@@ -56,16 +57,25 @@ def top_folder(path: Path) -> Path:
     if path.is_file():
         return path.parent
     official = path / "ChartQA Dataset"  # in a clone of the official repository, and in its unpacked archive
-    return official if official.is_dir() else path
+    if not official.is_dir():
+        return path
+    check_inside([official], path)
+    return official
 
 
-def image_folders(top: Path, split: str) -> tuple[Path, ...]:
-    """Return the folders under `top` that may hold the images of a split, the most specific first, `top` last."""
+def image_folders(top: Path, split: str, *, within: Path | None = None) -> tuple[Path, ...]:
+    """Return the folders under `top` that may hold the images of a split, the most specific first, `top` last.
+
+    Raises:
+        LayoutError: One of them is a link that leads out of `within`, the folder of the whole data set.
+    """
     names = SPLIT_ALIASES if split in SPLIT_ALIASES else (split,)
     names = tuple(dict.fromkeys((split, *names)))
     parents = [top / name for name in names] + [top]
     folders = [folder for parent in parents for folder in (parent / "png", parent / "images", parent)]
-    return tuple(folder.resolve() for folder in folders if folder.is_dir())
+    found = [folder for folder in folders if folder.is_dir()]
+    check_inside(found, within or top)
+    return tuple(folder.resolve() for folder in found)
 
 
 def find_splits(path: Path) -> dict[str, FileSplit]:
@@ -76,7 +86,8 @@ def find_splits(path: Path) -> dict[str, FileSplit]:
     name (`test_human.json`, `val-00000-of-00001.parquet`), else it is "train".
 
     Raises:
-        LayoutError: There are no records, a file type is not supported, or a split has files of several types.
+        LayoutError: There are no records, a file type is not supported, a split has files of several types, or a file
+            is a link that leads out of the folder.
 
     Example:
         >>> import tempfile
@@ -90,6 +101,8 @@ def find_splits(path: Path) -> dict[str, FileSplit]:
         if path.suffix.lower() not in (*_RECORD_SUFFIXES, ".parquet"):
             raise LayoutError(f"{path}: unsupported file type (supported: {', '.join(_RECORD_SUFFIXES)}, .parquet)")
         return {_split_of(path, path.parent): FileSplit((_record_file(path),))}
+    if not path.is_dir():
+        raise LayoutError(f"{path}: neither a regular file nor a folder, but a device, a pipe or a socket")
     files = _record_files(path, _RECORD_SUFFIXES)
     if not files:
         folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -103,6 +116,7 @@ def find_splits(path: Path) -> dict[str, FileSplit]:
             f"in {', '.join(_RECORD_SUFFIXES)} or .parquet. "
             f"Found: {', '.join(sorted(p.name for p in path.iterdir())[:20]) or 'nothing'}"
         )
+    check_inside(files, path)
     groups: dict[str, list[Path]] = {}
     for file in files:
         groups.setdefault(_split_of(file, path), []).append(file)

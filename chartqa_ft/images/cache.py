@@ -7,10 +7,12 @@ Entries never become outdated: with other settings, or another image in the same
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
 import shutil
+import stat
 import struct
 import tempfile
 import time
@@ -24,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..files import write_whole
+from ..files import is_mine, open_regular, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ _UNFINISHED = re.compile(r"[0-9a-f]{38}\.[0-9a-f]{8}\.part|unfinished-.*\.tmp")
 """Names of files that a killed process leaves: of `files.write_whole`, and of older versions."""
 _LARGEST = 2**28
 """Bytes. An entry that claims a larger picture is taken for damaged."""
+_LARGEST_FILE = _LARGEST + _LARGEST // 128
+"""Bytes. zstd makes no picture larger by more than that."""
 
 _WORTHWHILE = 200 * 200
 """Pixels, below which resizing is faster than the cache: a drawn chart of 96 x 96 is resized in 0.3 ms and its entry
@@ -63,11 +67,12 @@ class _Entry(NamedTuple):
 class ChartCache:
     """A folder of resized charts that any number of processes may use at the same time.
 
-    Entries are written whole or not at all, and checked when they are read: a damaged entry is made again. If entries
-    cannot be written (a full disk, a read-only folder), there is one warning and charts are resized every time. When
-    the folder is full, the entries that have not been used for the longest time are deleted, first those of other
-    settings. Entries in use stay, and charts that do not fit beside them are not cached. The limit counts the bytes of
-    files; unrelated processes may each exceed it by 1/64.
+    Entries are written whole or not at all, and checked when they are read: a damaged entry is made again. So is one
+    that another user made or may write to, and no link is followed: on a shared machine, nobody can put another chart
+    in the place of yours. If entries cannot be written (a full disk, a read-only folder, another user's folder), there
+    is one warning and charts are resized every time. When the folder is full, the entries that have not been used for
+    the longest time are deleted, first those of other settings. Entries in use stay, and charts that do not fit beside
+    them are not cached. The limit counts the bytes of files; unrelated processes may each exceed it by 1/64.
 
     An entry holds the picture, compressed with zstd level 1. For 24 charts of ChartQA's test split at 960 pixels this
     takes 125 KB instead of 1,971 KB, 1.6 ms to compress and 0.7 ms to decompress, while resizing takes 35 ms (zlib
@@ -90,13 +95,20 @@ class ChartCache:
     # since it was measured, and whether writing has stopped.
     _state: torch.Tensor = field(default_factory=lambda: _shared(-1, 0, 0), repr=False, compare=False)
 
-    def picture(self, settings: str, content: Iterable[bytes], make: Callable[[], np.ndarray]) -> np.ndarray:
+    def picture(
+        self,
+        settings: str,
+        content: Iterable[bytes],
+        make: Callable[[], np.ndarray],
+        canvas: tuple[int, int] | None = None,
+    ) -> np.ndarray:
         """Return a resized chart from the cache, or call `make` and cache its result.
 
         Args:
             settings: the image processor's `settings_digest`.
             content: parts of the image file's content.
             make: resizes the chart.
+            canvas: height and width in pixels that no resized chart exceeds, if there are any.
 
         Returns:
             uint8 of shape (height, width, 3).
@@ -106,7 +118,7 @@ class ChartCache:
             digest.update(part)
         path = self.folder / settings / digest.hexdigest()[:2] / digest.hexdigest()[2:]
         found = _read(path)
-        if found is not None:
+        if found is not None and (canvas is None or (found.shape[0] <= canvas[0] and found.shape[1] <= canvas[1])):
             return found
         picture = make()
         if not self._state[2]:
@@ -126,7 +138,10 @@ class ChartCache:
         try:
             if not self._has_room(len(data), settings):
                 return
-            write_whole(path, data)
+            for folder in (self.folder / settings, path.parent):
+                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+                _check_folder(folder, follow=False)
+            write_whole(path, data, permissions=0o644)
         except OSError as error:
             self.stop_writing(error)
             return
@@ -159,10 +174,10 @@ class ChartCache:
             for part in _listed(settings.path, _NAMES[1]):
                 for file in _listed(part.path, _NAMES[2], _UNFINISHED):
                     try:
-                        stat = file.stat(follow_symlinks=False)
+                        found = file.stat(follow_symlinks=False)
                         if _NAMES[2].fullmatch(file.name):
-                            yield _Entry(file.path, settings.name, stat.st_mtime, stat.st_size)
-                        elif now - stat.st_mtime > _ABANDONED:
+                            yield _Entry(file.path, settings.name, found.st_mtime, found.st_size)
+                        elif now - found.st_mtime > _ABANDONED:
                             os.unlink(file.path)
                     except OSError:
                         continue  # another process deleted it
@@ -210,7 +225,8 @@ def open_chart_cache(choice: str, gigabytes: float, pixels: int) -> ChartCache |
         choice = str(Path(HF_HOME) / "chartqa_ft" / "charts")
     cache = ChartCache(Path(choice).expanduser().absolute(), int(gigabytes * GIGABYTE))
     try:
-        cache.folder.mkdir(parents=True, exist_ok=True)
+        cache.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _check_folder(cache.folder)
         with tempfile.TemporaryFile(dir=cache.folder):
             pass
     except OSError as error:
@@ -219,11 +235,11 @@ def open_chart_cache(choice: str, gigabytes: float, pixels: int) -> ChartCache |
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """Return the picture of an entry, or `None` if there is no entry or it is damaged."""
+    """Return the picture of an entry, or `None` if there is no entry, it is damaged, or it is not this user's own."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-            used = os.fstat(file.fileno()).st_mtime
+        with open_regular(path, follow=False, mine=True) as file:
+            found = os.fstat(file.fileno())
+            data = file.read(found.st_size) if found.st_size <= _LARGEST_FILE else b""
     except OSError:
         return None
     if len(data) < _HEADER.size:
@@ -238,8 +254,8 @@ def _read(path: Path) -> np.ndarray | None:
         return None
     if pixels.size != size:
         return None
-    if time.time() - used > _SETTLED:
-        with contextlib.suppress(OSError):  # another user's entry, or just deleted
+    if time.time() - found.st_mtime > _SETTLED:
+        with contextlib.suppress(OSError):  # just deleted
             os.utime(path)
     return np.frombuffer(pixels, dtype=np.uint8).reshape(height, width, 3)
 
@@ -258,10 +274,32 @@ def _checksum(path: Path, height: int, width: int, packed: bytes | memoryview) -
     return whole.digest()
 
 
+def _check_folder(folder: Path, *, follow: bool = True) -> None:
+    """Check that no other user decides what a folder of the cache contains.
+
+    Raises:
+        OSError: it is a link that must not be followed, another user's, or writable by everybody.
+    """
+    found = os.stat(folder) if follow else os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "a link or a file in the place of a folder of the cache", str(folder))
+    if not is_mine(found, stat.S_IWOTH):
+        raise PermissionError(
+            errno.EPERM,
+            "another user owns the folder, or everybody may write to it: choose a chart_cache of your own",
+            str(folder),
+        )
+
+
 def _listed(folder: str | Path, *names: re.Pattern[str]) -> list[os.DirEntry]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if any(name.fullmatch(entry.name) for name in names)]
+            # A link may lead to files with such names that are not this cache's, as those of a git repository are.
+            return [
+                entry
+                for entry in entries
+                if any(name.fullmatch(entry.name) for name in names) and not entry.is_symlink()
+            ]
     except OSError:
         return []
 

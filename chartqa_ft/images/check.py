@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..files import open_regular
+from .bombs import MAX_BLOCKS, MAX_FILE_BYTES, declared_size, exif_bomb, find_bomb, png_chunks
 from .png import plain_png_size
 from .rgb import ORIENTATION_TAG
 
@@ -54,8 +56,9 @@ def check_pixels(image: Image.Image, max_pixels: int | None) -> None:
     """Check the size of an image before its pixels are decoded.
 
     Args:
-        image: only its `size` is read.
-        max_pixels: limit of width times height; `None` for no limit.
+        image: only its `size` and `format` are read.
+        max_pixels: limit of width times height; `None` for no limit. JPEG 2000 takes four times the memory and ten
+            times the time of other formats to decode, and has a quarter of the limit.
 
     Raises:
         ImageShapeError: width or height is 0, or the longest side exceeds `MAX_ASPECT_RATIO` times the shortest.
@@ -69,6 +72,34 @@ def check_pixels(image: Image.Image, max_pixels: int | None) -> None:
         chartqa_ft.images.check.ImageTooLargeError: the image has 40 x 30 = 1,200 pixels, above the limit of 1,000: ...
     """
     _check_size(image.size, max_pixels)
+    check_number(image.size, max_pixels, getattr(image, "format", None))
+
+
+def refuse_bomb(data: Buffer, max_pixels: int | None) -> None:
+    """Refuse an image file that would take much memory or time as soon as it is opened; see `find_bomb`.
+
+    Args:
+        data: the content of the file.
+        max_pixels: limit of width times height; `None` for no limit.
+
+    Raises:
+        ImageTooLargeError: a WebP or GIF has more than `max_pixels` pixels, or the file more than `MAX_FILE_BYTES`.
+        BrokenImageError: the file has parts that unpack to far more than its size.
+
+    Example:
+        >>> refuse_bomb(b"GIF89a" + bytes([64, 1, 240, 0]), max_pixels=1000)
+        Traceback (most recent call last):
+        ...
+        chartqa_ft.images.check.ImageTooLargeError: the image has 320 x 240 = 76,800 pixels, above the limit of 1,000: ...
+    """
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageTooLargeError(f"the image file has {len(data):,} bytes, above the limit of {MAX_FILE_BYTES:,}")
+    size = declared_size(data)
+    if size is not None:
+        check_number(size, max_pixels)
+    cause = find_bomb(data, max_pixels)
+    if cause is not None:
+        raise BrokenImageError(f"the image file is built to exhaust memory or time: {cause}")
 
 
 def _check_size(size: tuple[int, int], max_pixels: int | None) -> None:
@@ -80,10 +111,32 @@ def _check_size(size: tuple[int, int], max_pixels: int | None) -> None:
             f"the image has {width} x {height} pixels, a shape beyond {MAX_ASPECT_RATIO}:1 that image processors "
             "cannot resize"
         )
-    if max_pixels is not None and width * height > max_pixels:
+    check_number(size, max_pixels)
+
+
+def check_number(size: tuple[int, int], max_pixels: int | None, format: str | None = None) -> None:
+    """Check the number of pixels alone; see `check_pixels`.
+
+    Raises:
+        ImageTooLargeError: there are more than `max_pixels`.
+
+    Example:
+        >>> check_number((40, 30), max_pixels=1200)
+        >>> check_number((40, 30), max_pixels=1200, format="JPEG2000")
+        Traceback (most recent call last):
+        ...
+        chartqa_ft.images.check.ImageTooLargeError: the image has 40 x 30 = 1,200 pixels, above the limit of 300 for \
+JPEG 2000: ...
+    """
+    width, height = size
+    if max_pixels is None:
+        return
+    is_slow = format == "JPEG2000"
+    limit = max_pixels // 4 if is_slow else max_pixels
+    if width * height > limit:
         raise ImageTooLargeError(
-            f"the image has {width} x {height} = {width * height:,} pixels, above the limit of {max_pixels:,}: "
-            "shrink it, or raise max_pixels if you trust it"
+            f"the image has {width} x {height} = {width * height:,} pixels, above the limit of {limit:,}"
+            f"{' for JPEG 2000' if is_slow else ''}: shrink it, or raise max_pixels if you trust it"
         )
 
 
@@ -120,22 +173,24 @@ def check_image(image: bytes | str | Path, max_pixels: int | None = DEFAULT_MAX_
     if isinstance(image, bytes | bytearray):
         buffer = io.BytesIO(image)
         return _check_plain(buffer, len(image), max_pixels) or _check_buffer(buffer, bytes(image), max_pixels)
-    with open(image, "rb") as file:
+    with open_regular(image) as file:
         length = file.seek(0, io.SEEK_END)
         if length == 0:
             raise BrokenImageError("the file is empty")
         size = _check_plain(file, length, max_pixels)
         if size is not None:
             return size
-        # Mapped rather than read: following a PNG needs a few bytes per chunk, and a huge file takes no memory.
+        # Mapped rather than read: following a PNG needs a few bytes per chunk.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _check_buffer(file, data, max_pixels)
+            return _check_buffer(io.BufferedReader(file), data, max_pixels)
 
 
 def _check_plain(file: BinaryIO, length: int, max_pixels: int | None) -> tuple[int, int] | None:
     """Return the size of a plain PNG, checked without Pillow, else `None`. Leaves `file` at its start."""
     from PIL import Image
 
+    if length > MAX_FILE_BYTES:
+        return None
     size = plain_png_size(file, length)
     file.seek(0)
     limit = Image.MAX_IMAGE_PIXELS
@@ -150,19 +205,21 @@ def _check_buffer(file: BinaryIO, data: Buffer, max_pixels: int | None) -> tuple
 
     if len(data) == 0:
         raise BrokenImageError("there are no image bytes")
-    formats = _known_formats()
+    refuse_bomb(data, max_pixels)
+    formats = known_formats()
     try:
         with warnings.catch_warnings():
             # The caller's `max_pixels` decides rather than Pillow's limit, and warnings about EXIF do not matter.
             warnings.simplefilter("ignore")
             opened = Image.open(file, formats=formats)
             check_pixels(opened, max_pixels)
+            check_exif(opened)
             if "exif" in opened.info:
                 # `datasets` reads the orientation when it loads an image, and fails on a damaged block.
                 opened.getexif().get(ORIENTATION_TAG)
         if opened.format == "TIFF":
             _follow_tiff(opened, data)
-    except (ImageShapeError, ImageTooLargeError, TruncatedImageError):
+    except (ImageShapeError, ImageTooLargeError, BrokenImageError):
         raise
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(f"{error} (this limit is Pillow's own: PIL.Image.MAX_IMAGE_PIXELS)") from error
@@ -179,8 +236,20 @@ def _check_buffer(file: BinaryIO, data: Buffer, max_pixels: int | None) -> tuple
     return opened.size
 
 
+def check_exif(opened: Image.Image) -> None:
+    """Check an EXIF block that is text in a PNG, which Pillow unpacks when it opens the file."""
+    profile = opened.info.get("Raw profile type exif")
+    if isinstance(profile, str):
+        try:
+            cause = exif_bomb(bytes.fromhex("".join(profile.split("\n")[3:])))
+        except ValueError:
+            return  # as Pillow reads it, it is no block
+        if cause is not None:
+            raise BrokenImageError(f"the image file is built to exhaust memory or time: {cause}")
+
+
 @lru_cache(maxsize=1)
-def _known_formats() -> tuple[str, ...]:
+def known_formats() -> tuple[str, ...]:
     """Return `FORMATS` without those that this build of Pillow lacks: it raises for unknown names."""
     from PIL import Image
 
@@ -196,18 +265,15 @@ def _follow(follow: Callable[[Buffer], None], data: Buffer) -> None:
 
 
 def _follow_png(data: Buffer) -> None:
-    position, kind = 8, b""
-    while kind != b"IEND":
-        length, kind = struct.unpack(">I4s", data[position : position + 8])
-        position += length + 12  # length, type, content, checksum
-        if position > len(data):
-            raise IndexError(position)
+    end = max(start + length + 4 for _, start, length in png_chunks(data))  # with the checksum
+    if end > len(data):
+        raise IndexError(end)
 
 
 def _follow_jpeg(data: Buffer) -> None:
     """Follow segments, which give their length, and the compressed scans between them, to the end marker."""
     position = 2
-    while True:
+    for _ in range(MAX_BLOCKS):
         marker = _JPEG_MARKER.search(data, position)
         if marker is None:
             raise IndexError(position)
@@ -224,12 +290,17 @@ def _follow_gif(data: Buffer) -> None:
         return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
     def skip_blocks(position: int) -> int:
+        nonlocal left
         while data[position]:
             position += data[position] + 1
+            left -= 1
         return position + 1
 
+    # A longer animation is not followed to its end: only its first frame is used.
+    left = 4 * MAX_BLOCKS
     position = 13 + color_bytes(data[10])
-    while data[position] != 0x3B:  # the trailer
+    while left > 0 and data[position] != 0x3B:  # the trailer
+        left -= 1
         if data[position] == 0x21:  # an extension: label, then blocks
             position = skip_blocks(position + 2)
         elif data[position] == 0x2C:  # a frame: 9 bytes, a palette, the size of a code, then blocks

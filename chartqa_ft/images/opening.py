@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from .check import FORMATS
+from ..files import read_regular
+from .bombs import MAX_FILE_BYTES
+from .check import FORMATS, check_exif, check_number, known_formats, refuse_bomb
 from .rgb import to_rgb
 
 
 def open_image(image: Any) -> Any:
     """Return a PIL image for anything that represents one. Files are opened but not yet decoded.
+
+    Only the formats of `FORMATS` are opened: Pillow has more, and runs other programs for some of them. A file that
+    would take far more memory or time than its pixels is refused before it is opened.
 
     Args:
         image: a PIL image (returned unchanged, but an animation that was sought to a later frame gives that frame),
@@ -23,9 +28,9 @@ def open_image(image: Any) -> Any:
             `datasets.Image` stores: a dict of `bytes` and `path`, one of which may be `None`.
 
     Raises:
-        OSError: a file cannot be read.
+        OSError: a file cannot be read, is not a regular file, or is of another format.
         TypeError: the object is not an image, path or array, or the array does not have the form of an image.
-        ValueError: the values of an array are not those of an image.
+        ValueError: the values of an array are not those of an image, or a file is built to exhaust memory or time.
 
     Example:
         >>> open_image(np.zeros((30, 40, 3), dtype=np.uint8)).size
@@ -34,11 +39,29 @@ def open_image(image: Any) -> Any:
     if _is_stored(image):
         return _open_stored(image)
     if isinstance(image, Image.Image):
+        check_format(image)
         return image.copy() if _frame(image) else image
     is_nested = isinstance(image, (list, tuple)) and len(image) > 0 and np.ndim(image[0]) > 0
     if is_nested or hasattr(image, "__array__"):
         return array_image(image)
     raise TypeError(f"expected a PIL image, a path or an array of uint8, got {type(image).__name__}")
+
+
+def check_format(image: Image.Image) -> None:
+    """Check that an image that is not decoded yet has a format of `FORMATS`.
+
+    Raises:
+        OSError: it has another format. Decoding an EPS, for instance, would run Ghostscript.
+
+    Example:
+        >>> check_format(Image.new("RGB", (40, 30)))
+    """
+    format = getattr(image, "format", None)
+    # A JPEG with several pictures is an "MPO" to Pillow.
+    is_open = bool(getattr(image, "tile", None)) or isinstance(image, ImageFile.StubImageFile)
+    if is_open and format not in (None, "MPO", *FORMATS):
+        name = getattr(image, "filename", None) or "the image"
+        raise OSError(f"{name} is a file of the format {format}: convert it to one of {', '.join(FORMATS)}")
 
 
 def array_image(array: Any) -> Any:
@@ -166,15 +189,20 @@ def _content(image: Any) -> bytes:
         path = image.get("path")
     if path is None:
         raise OSError("it has neither bytes nor a path")
-    return Path(path).read_bytes()
+    return read_regular(path, MAX_FILE_BYTES)
 
 
 def _open_stored(image: Any) -> Any:
     # From memory, because an image that is read from its file keeps the file open.
-    content = io.BytesIO(_content(image))
+    content = _content(image)
+    limit = Image.MAX_IMAGE_PIXELS  # of Pillow's warning; its error comes at twice as many
+    refuse_bomb(content, None if limit is None else 2 * limit)
     try:
-        Image.init()  # a Pillow without AVIF or JPEG 2000 raises KeyError for their names
-        return Image.open(content, formats=[name for name in FORMATS if name in Image.OPEN])
+        opened = Image.open(io.BytesIO(content), formats=known_formats())
+        check_exif(opened)
+        if opened.format == "JPEG2000":
+            check_number(opened.size, limit, opened.format)
+        return opened
     except UnidentifiedImageError:
         path = image.get("path") if isinstance(image, Mapping) else image if isinstance(image, (str, Path)) else None
         name = "the stored image" if path is None else path

@@ -6,12 +6,16 @@ import struct
 import zlib
 from typing import BinaryIO
 
+from .bombs import MAX_BLOCKS
+
 # The signature and the start of the header, whose length is fixed.
 _START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 # Bytes that are searched for the start of the pixels.
 _HEAD = 512
 # Chunks before the pixels that do not matter here, with their lengths: resolution, gamma, standard colors.
 _HARMLESS = {b"pHYs": 9, b"gAMA": 4, b"sRGB": 1}
+# Chunks after the pixels that matter when the image is decoded: texts, which may be bombs, and EXIF.
+_LATER = (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
 
 
 def plain_png_size(file: BinaryIO, length: int) -> tuple[int, int] | None:
@@ -26,7 +30,7 @@ def plain_png_size(file: BinaryIO, length: int) -> tuple[int, int] | None:
 
     Returns:
         Width and height in pixels, or `None` for any other file: a damaged one, but also a PNG with a palette,
-        16 bits, text or a profile.
+        16 bits, text, EXIF or a profile.
 
     Example:
         >>> import io
@@ -48,13 +52,18 @@ def plain_png_size(file: BinaryIO, length: int) -> tuple[int, int] | None:
     position = _start_of_pixels(head)
     if position is None:
         return None
-    kind = b""
+    kind, left = b"", MAX_BLOCKS
     while kind != b"IEND":
+        left -= 1
+        if not left:
+            return None
         file.seek(position)
         start = file.read(8)
         if len(start) < 8:
             return None
         size, kind = struct.unpack(">I4s", start)
+        if kind in _LATER:
+            return None
         position += size + 12  # length, type, content, checksum
     return (width, height) if position <= length else None
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 logger = logging.getLogger(__name__)
 
 ORIENTATION_TAG = 0x0112
 """EXIF tag of the orientation."""
+_BAND = 2**22
+"""Pixels that are converted at once; charts of ChartQA have fewer."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -60,10 +64,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _flatten(image: Image.Image) -> Image.Image:
     """Return a new RGB image with alpha composited on white, not yet rotated."""
-    from PIL import Image
-
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _deep_gray(image)
+        return _in_bands(image, _deep_gray(image))
     if not image.has_transparency_data:
         return image.convert("RGB")
     if image.mode == "La":
@@ -72,30 +74,65 @@ def _flatten(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in key)  # Pillow keeps the high bytes of 16-bit RGB
+    return _in_bands(image, _on_white)
+
+
+def _in_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Return `convert(image)` as an RGB image. A large one is converted in bands of rows, which takes a fifth of the
+    memory: converting needs several copies of what it converts."""
+    from PIL import Image
+
+    if image.width * image.height <= _BAND:
+        return convert(image)
+    whole, top = Image.new("RGB", image.size), 0
+    for band in _bands(image):
+        whole.paste(convert(band), (0, top))
+        top += band.height
+    return whole
+
+
+def _bands(image: Image.Image) -> Iterator[Image.Image]:
+    """Yield an image in bands of about `_BAND` pixels from top to bottom."""
+    rows = max(1, _BAND // max(1, image.width))
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def _deep_gray(image: Image.Image) -> Image.Image:
-    """Convert gray with more than 8 bits to RGB. Pillow's `convert` clips everything above 255 to white."""
+def _deep_gray(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Return a function that converts gray with more than 8 bits to RGB, for this image or bands of its rows.
+
+    Pillow's `convert` clips everything above 255 to white.
+    """
     import numpy as np
     from PIL import Image
 
-    values = np.asarray(image).astype(np.float64)
-    largest = values.max(initial=0.0)
+    key = image.info.get("transparency")
+
+    def gray(values: np.ndarray, divisor: float) -> np.ndarray:
+        scaled = np.nan_to_num(values.astype(np.float64) / divisor, nan=255.0, posinf=255.0, neginf=0.0)
+        found = np.floor(np.clip(scaled, 0, 255) + 0.5).astype(np.uint8)
+        if isinstance(key, int):
+            found[values == key] = 255
+        return found
+
+    if image.mode not in ("I", "F"):
+        table = gray(np.arange(2**16), 257.0)
+        return lambda band: Image.fromarray(table[np.asarray(band)]).convert("RGB")
+    # numpy's `max`, which is NaN if a value is.
+    largest = np.max([np.asarray(band).max(initial=0) for band in _bands(image)], initial=0.0)
     if image.mode == "F":
         divisor = 1 / 255 if largest <= 1 else 1.0
-    elif image.mode == "I":
-        divisor = 1.0 if largest <= 255 else 257.0 if largest <= 65535 else (2**31 - 1) / 255
     else:
-        divisor = 257.0
-    gray = np.nan_to_num(values / divisor, nan=255.0, posinf=255.0, neginf=0.0)
-    gray = np.floor(np.clip(gray, 0, 255) + 0.5).astype(np.uint8)
-    key = image.info.get("transparency")
-    if isinstance(key, int):
-        gray[values == key] = 255
-    return Image.fromarray(gray).convert("RGB")
+        divisor = 1.0 if largest <= 255 else 257.0 if largest <= 65535 else (2**31 - 1) / 255
+    return lambda band: Image.fromarray(gray(np.asarray(band), divisor)).convert("RGB")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..files import write_whole
 from ..images.rgb import to_rgb
 
 RIGHT, WRONG, INK = (20, 120, 60), (190, 40, 40), (30, 30, 30)
@@ -73,10 +75,9 @@ def draw_answers(
         truth = textwrap.shorten(_printable(row["answer"]), 22, placeholder="...")
         verdict = ("right" if right else f"wrong: {truth}") if known else "no answer to compare"
         pen.text((x, below + 20), verdict, fill=INK, font=font)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
-    return path
+    path, file = Path(path), io.BytesIO()
+    sheet.save(file, Image.registered_extensions().get(path.suffix.lower()) or "PNG")
+    return write_whole(path, file.getvalue())
 
 
 def _checked(rows: Any) -> list[Mapping[str, Any]]:
