@@ -131,10 +131,9 @@ def written_whole(path: str | Path, mode: str = "w", *, permissions: int = 0o666
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     try:
-        # O_EXCL: never through a link that somebody put there.
-        with open(
-            os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, permissions), mode, encoding=encoding, newline=newline
-        ) as file:
+        # O_EXCL and O_NOFOLLOW: never through a link that somebody put there.
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, permissions)
+        with open(descriptor, mode, encoding=encoding, newline=newline) as file:
             yield file
         os.replace(partial, path)
     except BaseException:

@@ -9,6 +9,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..files import read_regular
+from ..images.bombs import MAX_FILE_BYTES
+
 logger = logging.getLogger(__name__)
 
 _ROWS_PER_READ = 64
@@ -168,7 +171,7 @@ def content_key(key: Hashable) -> Hashable:
     """Return a `stored_key` with the path of a readable file replaced by a digest of its content."""
     if isinstance(key, _File):
         try:
-            content = digest([Path(key.path).read_bytes()])
+            content = digest([read_regular(key.path, MAX_FILE_BYTES)])
         except OSError:
             return key
         return content if key.size is None else (content, key.size)

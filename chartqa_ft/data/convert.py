@@ -12,6 +12,7 @@ from ..printable import printable
 from .chart_ids import ChartIds
 from .columns import Columns, LayoutError, columns_of, find_columns
 from .hub_datasets import explained_reading
+from .hub_files import HubFiles
 from .record_errors import ErrorPolicy, OnError, RecordError, RecordProblem
 from .record_files import FileSplit, RecordFile, read_records
 from .records import RecordReader
@@ -40,7 +41,7 @@ class SplitReader:
     max_pixels: int | None
     require_answers: bool
     ids: ChartIds  # shared by all splits that are not streams
-    from_hub: bool = False  # a stream that may come from the Hub, whose records name files there
+    hub: HubFiles | None = None  # of a stream that may come from the Hub: the files that its records may name there
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SplitReader:
         # `datasets` copies the arguments of a stream; a copied `on_error=errors.append` would fill another list.
@@ -79,7 +80,7 @@ class SplitReader:
             folders=self.folders,
             max_pixels=self.max_pixels,
             require_answers=self.require_answers,
-            from_hub=self.from_hub,
+            hub=self.hub,
             **{"ids": self.ids, **options},
         )
 
@@ -255,7 +256,9 @@ def _stream_files(split: FileSplit, split_reader: SplitReader) -> IterableDatase
 def _convert_stream(stream: IterableDataset, split_reader: SplitReader) -> IterableDataset:
     columns = split_reader.columns_of_stream(stream)
     if stream.features is not None:
-        stream = stream.select_columns(columns.used).decode(False)
+        # In this order: `datasets` decodes images in threads of their own, as the last step of a stream, which only a
+        # `decode` that comes directly after it removes.
+        stream = stream.decode(False).select_columns(columns.used)
     number = stream.num_shards
     shards = [stream.shard(number, index) for index in range(number)] if number > 1 else [stream]
     return _from_shards(shards, split_reader, canonical_features(columns.is_pro))
@@ -294,5 +297,5 @@ def _generate(shards: list[Any], split_reader: SplitReader) -> Iterator[dict[str
 
 def _read_stream(stream: IterableDataset, columns: Columns, split_reader: SplitReader) -> Iterator[Raw]:
     restore = answer_restorer(stream.features, columns)
-    for raw in explained_reading(stream, split_reader.label) if split_reader.from_hub else stream:
+    for raw in explained_reading(stream, split_reader.label) if split_reader.hub is not None else stream:
         yield split_reader.label, (restore(raw), columns)

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import read_regular
 from ..hub.answers import check_revision, checked_answers
 from ..hub.errors import HubError, explained
 from ..hub.retry import retrying
 from .columns import LayoutError
+from .data_files import check_card, check_resolved
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ def load_hub_dataset(name: str, *, revision: str | None, streaming: bool, **load
 
     Raises:
         MissingDatasetError: There is no such dataset, or this user has no access to it.
-        HubError: The Hub refused access or cannot be reached, or the dataset is not in the cache while offline.
+        HubError: The Hub refused access or cannot be reached, the dataset is not in the cache while offline, or its
+            card names data files outside its repository.
         LayoutError: The dataset is a script, which is never run.
     """
     from huggingface_hub import constants
@@ -78,6 +81,8 @@ def _load_from_hub(name: str, revision: str | None, streaming: bool, load_kwargs
     if streaming:  # a cache without tables, so that `datasets` cannot take a copy of another revision from it
         load_kwargs = {**load_kwargs, "cache_dir": str(Path(datasets.config.HF_DATASETS_CACHE) / "streams")}
     what = f"loading the dataset {name}"
+    if not constants.HF_HUB_OFFLINE:
+        check_card(name, revision, load_kwargs.get("token"))
     try:
         loaded = retrying(
             lambda: datasets.load_dataset(name, revision=revision, streaming=streaming, **load_kwargs), what=what
@@ -100,6 +105,7 @@ def _load_from_hub(name: str, revision: str | None, streaming: bool, load_kwargs
             f"{name} is a loading script, and code from the Hub is never run ({error}). Use the Hub's own copy of it "
             "in Parquet, if there is one: revision='refs/convert/parquet'."
         ) from error
+    check_resolved(loaded, name)
     used, wanted = commit_of(loaded), _known_commit(name, revision)
     if used is None or used == wanted or (wanted is None and not constants.HF_HUB_OFFLINE):
         return loaded
@@ -136,7 +142,11 @@ def _known_commit(name: str, revision: str | None) -> str | None:
         return None
     folder = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs"
     path = folder / (revision or "main")
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    try:
+        commit = read_regular(path, 1024).decode(errors="replace").strip()
+    except OSError:
+        return None
+    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
 
 def _find_in_cache(name: str, revision: str | None, load_kwargs: Mapping[str, Any]) -> Path | None:

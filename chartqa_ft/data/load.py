@@ -16,6 +16,7 @@ from .chart_ids import ChartIds
 from .columns import LayoutError
 from .convert import SplitReader, convert
 from .hub_datasets import MissingDatasetError, load_hub_dataset
+from .hub_files import HubFiles
 from .real_paths import check_links
 from .record_errors import ErrorPolicy, RecordError
 from .record_files import (
@@ -91,8 +92,8 @@ def load_chartqa(
 
     Every record is checked in one pass that decodes no pixels, see `RecordError`. An image is checked once, or again
     if its next question comes thousands of charts later. Damage inside the compressed pixels only shows when the row
-    is read. A stream is checked while it is read. Images that a stream from the Hub only names are fetched, and fail,
-    when they are decoded.
+    is read. A stream is checked while it is read; images that a stream from the Hub only names are fetched then, and
+    must be files of its own repository.
 
     Args:
         source: A file or folder, a dataset on the Hugging Face Hub, or a loaded `Dataset`, `DatasetDict`,
@@ -183,7 +184,7 @@ def load_chartqa(
             require_answers=require_answers,
             ids=stream_ids if is_stream else table_ids,
             # A stream from the Hub, opened here or by the user, names its files there; records in files must not.
-            from_hub=opened.folder is None and is_stream,
+            hub=_hub_files(source, selection.records, load_kwargs) if opened.folder is None and is_stream else None,
         )
         converted.append(convert(selection.records, split_reader, policy, start=selection.start, streaming=streaming))
     policy.report()
@@ -339,11 +340,22 @@ def _folders(
     if image_dir is not None:
         return image_folders(image_dir, split)
     if folder is None:
-        return None if is_trusted else ()
+        # A stream that `datasets` has opened on the Hub is a stranger's, whoever hands it over.
+        return None if is_trusted and not getattr(records, "_token_per_repo_id", None) else ()
     tops = [folder]
     if isinstance(records, FileSplit):
         tops = [*(file.path.parent for file in records.files), folder]
-    return tuple(dict.fromkeys(place for top in dict.fromkeys(tops) for place in image_folders(top, split, within=folder)))
+    return tuple(
+        dict.fromkeys(place for top in dict.fromkeys(tops) for place in image_folders(top, split, within=folder))
+    )
+
+
+def _hub_files(source: Any, stream: Any, load_kwargs: Mapping[str, Any]) -> HubFiles:
+    """Return the files on the Hub that the records of a stream may name: those of the data set that it comes from."""
+    if isinstance(source, str | os.PathLike):
+        return HubFiles(os.fspath(source), {os.fspath(source): load_kwargs.get("token")})
+    # `datasets` notes where a stream comes from; it notes nothing for a stream that the user has made.
+    return HubFiles("the given dataset", dict(getattr(stream, "_token_per_repo_id", None) or {}))
 
 
 def _num_shards(records: Any, streaming: bool) -> int:

@@ -11,18 +11,18 @@ from itertools import product
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from ..files import read_regular
+from ..images.bombs import MAX_FILE_BYTES
 from ..images.check import ImageShapeError, ImageTooLargeError, TruncatedImageError, check_image, check_pixels
+from ..images.opening import check_format
 from .cells import as_list, as_name, from_base64, plain_text, shorten, unquote
 from .chart_ids import ChartIds, digest
 from .columns import Columns
+from .hub_files import HubFiles
 from .real_paths import RealPaths
 from .record_errors import RecordProblem
 
 logger = logging.getLogger(__name__)
-
-# A file on the Hub, or one in an archive there, as `datasets` names it while streaming. Nothing else is accepted: in a
-# chain of addresses ("file:///home/x.png::hf://y") the first one decides what is opened.
-_HUB_FILE = re.compile(r"(?:(?:zip|tar|gzip|bz2|xz|lz4|zstd)://(?:(?!::).)*::){0,2}hf://(?:(?!::).)+")
 
 # Scorers read these as numbers that equal no number. pandas writes "nan" for a missing value.
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)%?", re.IGNORECASE)
@@ -43,7 +43,7 @@ class RecordReader:
         require_answers: Whether a record without an answer is an error; otherwise its answer is "".
         source_names: What the values 0, 1, ... of the source column mean (the names of a `ClassLabel`).
         ids: Assigns the ids of charts; shared by the readers of all splits. None: the reader has its own.
-        from_hub: Whether the records are a stream that may come from the Hub; only those may name a file there.
+        hub: The files on the Hub that the records may name: those of a stream that comes from there. None for none.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class RecordReader:
         require_answers: bool = True,
         source_names: Sequence[str] = ("human", "machine"),
         ids: ChartIds | None = None,
-        from_hub: bool = False,
+        hub: HubFiles | None = None,
     ) -> None:
         self.folders = folders
         self.max_pixels = max_pixels
         self.require_answers = require_answers
         self.source_names = source_names
         self.ids = ids if ids is not None else ChartIds(folders or ())
-        self.from_hub = from_hub
+        self.hub = hub
         self._verdicts: dict[str, tuple[str, str] | None] = {}  # for each distinct image: reason and cause
         self._files: dict[str, tuple[str, str]] = {}  # name -> path, chart id
         self._real_paths = RealPaths()
@@ -166,8 +166,11 @@ class RecordReader:
         path = None
         if isinstance(value, Mapping):
             path, value = value.get("path"), value.get("bytes")
-            if value is None and self.from_hub and isinstance(path, str) and _HUB_FILE.fullmatch(path):
-                return {"bytes": None, "path": path}, digest(path.encode()), path  # fetched when it is decoded
+            if value is None and self.hub is not None and self.hub.names(path):
+                data = self.hub.read(path)
+                identity = digest(data)
+                self._check(identity, data, path)
+                return {"bytes": data, "path": path}, identity, path
             value = path if value is None else value
         if isinstance(value, bytes | bytearray | memoryview):
             data = bytes(value)
@@ -184,10 +187,11 @@ class RecordReader:
             except RecordProblem as problem:
                 raise RecordProblem(problem.reason, f"the image is text in base64; {problem.cause}") from None
             return {"bytes": decoded, "path": None}, identity, identity
-        if hasattr(value, "tobytes") and hasattr(value, "size") and hasattr(value, "mode"):  # a decoded image
+        if hasattr(value, "tobytes") and hasattr(value, "size") and hasattr(value, "mode"):  # an image of Pillow
             try:
+                check_format(value)
                 check_pixels(value, self.max_pixels)
-            except (ImageShapeError, ImageTooLargeError) as error:
+            except (ImageShapeError, ImageTooLargeError, OSError) as error:
                 raise RecordProblem(*_image_problem(error)) from None
             identity = digest(f"{value.mode}{value.size}".encode() + value.tobytes())
             buffer = io.BytesIO()
@@ -205,7 +209,7 @@ class RecordReader:
                 found = path, self.ids.of_file(path)
             elif os.path.isfile(name):
                 # The id is a digest: a path describes the user's disk rather than the chart, and base names repeat.
-                found = os.path.abspath(name), digest(Path(name).read_bytes())
+                found = os.path.abspath(name), digest(read_regular(name, MAX_FILE_BYTES))
             else:
                 raise RecordProblem("no image file", f"there is no file {shorten(name)}", name)
             _remember(self._files, name, found)

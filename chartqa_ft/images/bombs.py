@@ -14,7 +14,7 @@ Buffer = bytes | mmap.mmap | memoryview
 MAX_FILE_BYTES = 2**30
 """Largest image file. 89 million pixels of 32 bits take a third of it without compression."""
 MAX_BLOCKS = 2**18
-"""Largest number of chunks of a PNG, or of segments of a JPEG: a PNG of 1 GiB in usual chunks of 8 KiB has half of it."""
+"""Largest number of chunks of a PNG, or of segments of a JPEG: a PNG of 1 GiB in chunks of 8 KiB has half of it."""
 # Libraries write about ten scans, and a JPEG of nothing but scans is decoded once for each.
 _MAX_SCANS = 100
 # Pillow's limits (`MAX_TEXT_CHUNK` and `MAX_TEXT_MEMORY` of its PNG plugin), above which it raises an error.

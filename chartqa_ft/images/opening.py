@@ -12,7 +12,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..files import read_regular
 from .bombs import MAX_FILE_BYTES
-from .check import FORMATS, check_exif, check_number, known_formats, refuse_bomb
+from .check import FORMATS, ImageTooLargeError, check_exif, check_number, known_formats, refuse_bomb
 from .rgb import to_rgb
 
 
@@ -203,6 +203,8 @@ def _open_stored(image: Any) -> Any:
         if opened.format == "JPEG2000":
             check_number(opened.size, limit, opened.format)
         return opened
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError(f"{error} (this limit is Pillow's own: PIL.Image.MAX_IMAGE_PIXELS)") from error
     except UnidentifiedImageError:
         path = image.get("path") if isinstance(image, Mapping) else image if isinstance(image, (str, Path)) else None
         name = "the stored image" if path is None else path

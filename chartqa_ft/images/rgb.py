@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 ORIENTATION_TAG = 0x0112
 """EXIF tag of the orientation."""
-_BAND = 2**22
-"""Pixels that are converted at once; charts of ChartQA have fewer."""
+_BAND = 2**20
+"""Pixels that are converted at once; most charts of ChartQA have fewer."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
