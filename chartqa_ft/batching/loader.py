@@ -43,8 +43,8 @@ def chart_loader(
         shuffle: Whether every epoch has a new order; a stream keeps its own.
         drop_last: Whether to leave out the last, incomplete round of batches.
         seed: Seed of the order.
-        stored_images: Whether the collator opens the images of a `datasets.Dataset` itself, see `KeyedRows`; a stream
-            always decodes its images.
+        stored_images: Whether the collator opens the images of a `datasets.Dataset` itself, see `KeyedRows`; the
+            images of a stream are opened when it is read.
         **loader_arguments: Other arguments of `DataLoader`.
     """
     loader_arguments["generator"] = torch.Generator().manual_seed(seed)

@@ -7,6 +7,7 @@ transform, PyTorch data sets and streams behave alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 from ..adapters.text import describe, has_answer
 from ..data.chart_groups import chart_ids
 from ..data.columns import LayoutError, find_columns
-from ..images.opening import snapshot
+from ..data.hub_files import HubFiles, fetched
+from ..images.opening import decoded, snapshot
 
 _HOW = "Load it with load_chartqa, which knows the columns of published data sets"
 
@@ -57,6 +59,10 @@ class RecordStream(IterableDataset):
         # `datasets` decodes an image anew for every record, so that no copy is needed.
         image = (getattr(data, "features", None) or {}).get("image")
         self._copies = not isinstance(image, datasets.Image)
+        self._hub: HubFiles | None = None
+        if isinstance(data, datasets.IterableDataset) and decodes_plainly(image):
+            self.data = data.decode(False)
+            self._hub = HubFiles(name, dict(getattr(data, "_token_per_repo_id", None) or {}))
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration, if the data set has epochs."""
@@ -65,7 +71,39 @@ class RecordStream(IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for number, record in enumerate(self.data):
-            yield read_record(record, f"record {number} of {self.name}", copy=self._copies)
+            where = f"record {number} of {self.name}"
+            if self._hub is None:
+                yield read_record(record, where, copy=self._copies)
+            else:
+                yield read_record({**record, "image": opened(record["image"], self._hub)}, where, copy=False)
+
+
+def decodes_plainly(feature: Any) -> bool:
+    """Return whether a column of `datasets` holds images that it decodes without changing them."""
+    return type(feature).__name__ == "Image" and feature.decode and feature.mode is None
+
+
+def with_content(image: Any, hub: HubFiles | None = None) -> Any:
+    """Return a stored image, with the content of its file if that has an address (`https://`, `zip://`).
+
+    Args:
+        image: a dict of `bytes` and `path`, or `None`.
+        hub: the files on the Hub that a record may name, if it comes from there.
+
+    Raises:
+        OSError, ValueError: the file cannot be read, or a record of a data set on the Hub names a file elsewhere.
+    """
+    path = None if image is None or image["bytes"] is not None else image["path"]
+    if path is not None and hub is not None and hub.tokens and not hub.names(path):
+        raise ValueError(f"the record names the image {path!r}, which is not in {' or '.join(hub.tokens)}")
+    if path is None or "://" not in path:
+        return image
+    return {"bytes": hub.read(path) if hub is not None and hub.names(path) else fetched(path), "path": path}
+
+
+def opened(image: Any, hub: HubFiles | None = None) -> Any:
+    """Return the PIL image of a stored one; see `with_content` and `images.opening.decoded`."""
+    return None if image is None else decoded(with_content(image, hub))
 
 
 def as_records(data: Any, name: str = "the data set", *, answers: bool = False) -> Any:
@@ -280,17 +318,22 @@ def first_records(data: Any, number: int) -> list[Mapping[str, Any]]:
     records = as_records(data)
     if isinstance(records, RecordStream):
         return list(islice(readable(records), number))
-    return [read_row(records, row) for row in range(min(number, len(records)))]
+    feature = (getattr(records, "features", None) or {}).get("image")
+    is_stored = isinstance(records, datasets.Dataset) and decodes_plainly(feature)
+    if is_stored:
+        records = records.cast_column("image", replace(feature, decode=False))
+    return [read_row(records, row, opens=is_stored) for row in range(min(number, len(records)))]
 
 
-def read_row(records: Any, row: int) -> Any:
-    """Return a record of a map-style data set.
+def read_row(records: Any, row: int, *, opens: bool = False) -> Any:
+    """Return a record of a map-style data set, with its stored image opened if `opens`.
 
     Raises:
         ValueError: It cannot be read, because its image is damaged, for instance; the message names the record.
     """
     try:
-        return records[row]
+        record = records[row]
+        return {**record, "image": opened(record["image"])} if opens else record
     except Exception as error:  # decoders and users' transforms may raise anything
         raise unreadable(records, row, error) from error
 

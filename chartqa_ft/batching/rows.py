@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import datasets
 from torch.utils.data import Dataset, IterableDataset
 
-from .records import as_records, readable, unreadable
+from .records import as_records, decodes_plainly, opened, readable, unreadable, with_content
 
 ROW_KEY = "chartqa_ft.row"
 """The key under which a record from our loaders carries its `RowKey`; no user's column has this name."""
@@ -37,7 +37,7 @@ class KeyedRows(Dataset):
             `datasets.Dataset` decodes an image at every access to its row).
         stored_images: Return the images of a `datasets.Dataset` as they are stored, a dict of `bytes` and `path` that
             `open_image` takes, instead of decoding them. If the dataset has a transform or an image mode, images are
-            returned as these define them.
+            returned as these define them. Images are never decoded by `datasets`, which opens files of any format.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class KeyedRows(Dataset):
     ) -> None:
         self.records = records = as_records(records)
         self.groups = groups
-        self.decode: Callable[[Any], Any] | None = None
-        """Decodes a stored image that is neither bytes nor an ordinary file."""
+        self.open: Callable[[Any], Any] | None = None
+        """Makes the image of a record of what is stored, if `datasets` does not."""
         feature = (getattr(records, "features", None) or {}).get("image")
-        if feature is not None and stored_images and _decodes_plainly(records, feature):
+        if isinstance(records, datasets.Dataset) and decodes_plainly(feature):
             self.records = records = records.cast_column("image", replace(feature, decode=False))
-            self.decode = feature.decode_example
+            self.open = with_content if stored_images else opened
         self.texts = None
         if groups is not None and isinstance(records, datasets.Dataset):
             self.texts = records.remove_columns("image")
@@ -84,16 +84,12 @@ class KeyedRows(Dataset):
             ValueError: It cannot be read, because its image is damaged, for instance; the message names the record.
         """
         try:
-            return self.opened({**self.records[row]})
+            record = {**self.records[row]}
+            if self.open is not None:
+                record["image"] = self.open(record["image"])
+            return record
         except Exception as error:  # decoders and users' transforms may raise anything
             raise unreadable(self.records, row, error) from error
-
-    def opened(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Return a record with its image decoded if it is stored elsewhere (`https://`, `zip://`)."""
-        image = record.get("image")
-        if self.decode is not None and image is not None and image["bytes"] is None and "://" in (image["path"] or ""):
-            record["image"] = self.decode(image)
-        return record
 
     def keys(self, key: RowKey) -> dict[str, Any]:
         """Return the keys that a record carries in addition to its columns."""
@@ -125,13 +121,3 @@ class KeyedStream(IterableDataset):
             yield {**record, ROW_KEY: RowKey(number - 1, epoch, True)}
         for _ in range(-number % self.round_size):
             yield {**first, ROW_KEY: RowKey(0, epoch, False)}
-
-
-def _decodes_plainly(records: Any, feature: Any) -> bool:
-    """Return whether records decode their image column themselves, and nothing else changes it."""
-    return (
-        isinstance(records, datasets.Dataset)
-        and type(feature).__name__ == "Image"
-        and feature.decode
-        and feature.mode is None
-    )

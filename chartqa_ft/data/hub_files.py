@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from zipfile import BadZipFile
 
 from ..hub.errors import explained
 from ..hub.retry import retrying
@@ -54,10 +55,13 @@ class HubFiles:
         if self._last is not None and self._last[0] == path:
             return self._last[1]
         token = self._token(path)
-        with explained("load", self.label, repo_type="dataset", token=token):
-            content = retrying(lambda: _fetched(path, token), what=f"reading {path}")
-        if len(content) > MAX_FILE_BYTES:
-            raise RecordProblem("unreadable image", f"the file has more than {MAX_FILE_BYTES:,} bytes", path)
+        try:
+            with explained("load", self.label, repo_type="dataset", token=token):
+                content = retrying(lambda: fetched(path, token), what=f"reading {path}")
+        except FileNotFoundError as error:
+            raise RecordProblem("no image file", f"there is no file {shorten(path)}", path) from error
+        except (BadZipFile, EOFError, KeyError, ValueError) as error:
+            raise RecordProblem("unreadable image", f"{error}", path) from error
         self._last = path, content
         return content
 
@@ -77,16 +81,22 @@ class HubFiles:
         )
 
 
-def _fetched(path: str, token: str | bool | None) -> bytes:
-    from zipfile import BadZipFile
+def fetched(path: str, token: str | bool | None = None) -> bytes:
+    """Return the content of a file at an address that `datasets` knows how to open: `hf://`, `https://`, `zip://`.
 
+    Args:
+        path: the address.
+        token: for the Hub; `None` uses the one that is logged in.
+
+    Raises:
+        OSError: the file does not exist or cannot be reached.
+        ValueError: it has more than `MAX_FILE_BYTES`.
+    """
     from datasets import DownloadConfig
     from datasets.utils.file_utils import xopen
 
-    try:
-        with xopen(path, "rb", download_config=DownloadConfig(token=token)) as file:
-            return file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError as error:
-        raise RecordProblem("no image file", f"there is no file {shorten(path)}", path) from error
-    except (BadZipFile, EOFError, KeyError) as error:
-        raise RecordProblem("unreadable image", f"its archive cannot be read ({error})", path) from error
+    with xopen(path, "rb", download_config=DownloadConfig(token=token)) as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"{path} has more than {MAX_FILE_BYTES:,} bytes")
+    return content

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ..files import read_regular
 from .bombs import MAX_FILE_BYTES
 from .check import FORMATS, ImageTooLargeError, check_exif, check_number, known_formats, refuse_bomb
-from .rgb import to_rgb
+from .rgb import ORIENTATION_TAG, to_rgb
 
 
 def open_image(image: Any) -> Any:
@@ -45,6 +45,25 @@ def open_image(image: Any) -> Any:
     if is_nested or hasattr(image, "__array__"):
         return array_image(image)
     raise TypeError(f"expected a PIL image, a path or an array of uint8, got {type(image).__name__}")
+
+
+def decoded(image: Any) -> Any:
+    """Return what `datasets` makes of an image that it stores: decoded and upright, in its own mode.
+
+    Unlike `datasets`, this opens only what `open_image` does.
+
+    Raises:
+        OSError, ValueError: it cannot be opened or decoded; see `open_image`.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (40, 30)).save(file, "PNG")
+        >>> decoded({"bytes": file.getvalue(), "path": None}).mode
+        'L'
+    """
+    opened = open_image(image)
+    opened.load()
+    return ImageOps.exif_transpose(opened) if opened.getexif().get(ORIENTATION_TAG) is not None else opened
 
 
 def check_format(image: Image.Image) -> None:

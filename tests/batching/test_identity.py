@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import UserDict
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -16,6 +15,7 @@ from PIL import Image, ImageDraw
 from chartqa_ft.adapters import adapter_for
 from chartqa_ft.batching.collator import ChartQACollator
 from chartqa_ft.batching.loader import chart_loader
+from chartqa_ft.images.opening import decoded as decode
 
 from ..support.common import tiny
 from ..support.encoding import BLACK_VALUE, WHITE_VALUE, example
@@ -277,12 +277,7 @@ def test_equal_pictures_of_a_transform_share_an_encoder_pass(adapter):
 
 def test_a_stored_picture_is_decoded_once_and_not_compared(adapter, monkeypatch):
     decoded = []
-    decode = datasets.Image.decode_example
-    monkeypatch.setattr(
-        datasets.Image,
-        "decode_example",
-        lambda self, value, **options: decoded.append(1) or decode(self, value, **options),
-    )
+    monkeypatch.setattr("chartqa_ft.batching.records.decoded", lambda image: decoded.append(1) or decode(image))
     records = plain_table()
     monkeypatch.setattr("chartqa_ft.batching.collator._pixels_key", None)
     batch = next(iter(loader(records, ChartQACollator(adapter))))

@@ -73,7 +73,7 @@ def test_a_hub_dataset_cannot_point_into_the_users_disk(monkeypatch, tmp_path):
 @pytest.mark.parametrize("path", HUB_FILES)
 def test_a_stream_from_the_hub_may_name_files_there(path, monkeypatch, folder):
     content, fetched = (folder / "images" / "a.png").read_bytes(), []
-    monkeypatch.setattr("chartqa_ft.data.hub_files._fetched", lambda path, token: fetched.append(path) or content)
+    monkeypatch.setattr("chartqa_ft.data.hub_files.fetched", lambda path, token: fetched.append(path) or content)
     stream = Dataset.from_list([named_image(path)] * 2, features=NAMED_IMAGES).to_iterable_dataset()
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: IterableDatasetDict({"train": stream}))
     for number, source in enumerate(("someone/charts", stream), start=1):
@@ -87,7 +87,7 @@ def test_a_stream_from_the_hub_may_name_files_there(path, monkeypatch, folder):
     "path", ["hf://datasets/victim/private@main/a.png", "hf://datasets/someone/charts@main/../../victim/x@main/a.png"]
 )
 def test_a_stream_from_the_hub_cannot_name_files_of_other_repositories(path, monkeypatch):
-    monkeypatch.setattr("chartqa_ft.data.hub_files._fetched", lambda *_: pytest.fail("it was fetched"))
+    monkeypatch.setattr("chartqa_ft.data.hub_files.fetched", lambda *_: pytest.fail("it was fetched"))
     stream = Dataset.from_list([named_image(path)], features=NAMED_IMAGES).to_iterable_dataset()
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: IterableDatasetDict({"train": stream}))
     with pytest.raises(RecordError, match="path leaves image_dir"):
