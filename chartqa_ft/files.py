@@ -86,15 +86,14 @@ def read_regular(path: str | Path, limit: int) -> bytes:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        parts: list[bytes] = []
-        read, chunk = 0, size + 1
-        while size <= limit and read <= limit:
-            part = file.read(chunk)
-            if not part:
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.append(part)
-            read, chunk = read + len(part), 1 << 16  # more than its size says, as in /proc
-    raise OSError(errno.EFBIG, f"{max(size, read):,} bytes are more than the limit of {limit:,}", str(path))
+        content = file.read(size) if size <= limit else b""
+        while size <= limit and len(content) <= limit:
+            more = file.read(1)
+            if not more:
+                return content
+            content += more + file.read(1 << 20)  # more than its size says, as in /proc
+        size = max(size, len(content))
+    raise OSError(errno.EFBIG, f"{size:,} bytes are more than the limit of {limit:,}", str(path))
 
 
 def _check_regular(found: os.stat_result, path: str | Path) -> None:

@@ -25,7 +25,7 @@ _MAX_TILES = 4096
 _MAX_NUMBERS = 2**20
 
 _PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_SCAN = re.compile(rb"\xff\xda")
+_SCAN, _PROGRESSIVE = re.compile(rb"\xff\xda"), (0xC2, 0xC6, 0xCA, 0xCE)
 _ANY_TIFF = re.compile(b"|".join(map(re.escape, _TIFF)))
 _EXIF = b"Exif\0\0"
 # Bytes of one value of each type of a TIFF directory.
@@ -157,10 +157,7 @@ def _unpacked(kind: bytes, content: bytes) -> int:
 
 
 def _jpeg_bomb(data: Buffer) -> str | None:
-    # Inside compressed data 0xFF is followed by 0. Only the thumbnails in other segments have scans of their own.
-    if sum(1 for _ in islice(_SCAN.finditer(data), _MAX_SCANS + 1)) > _MAX_SCANS:
-        return f"it has more than {_MAX_SCANS} scans"
-    position, exif = 2, []
+    position, exif, is_progressive = 2, [], False
     for _ in range(MAX_BLOCKS):
         while data[position + 1] == 0xFF:
             position += 1
@@ -169,6 +166,7 @@ def _jpeg_bomb(data: Buffer) -> str | None:
             break
         length = 0 if 0xD0 <= kind <= 0xD8 or kind == 1 else struct.unpack_from(">H", data, position + 2)[0]
         content = data[position + 4 : position + 2 + length]
+        is_progressive |= kind in _PROGRESSIVE
         if kind == 0xE1 and content.startswith(_EXIF):
             exif.append(content[len(_EXIF) :] if exif else content)  # one block in several segments
         elif kind == 0xE2 and content.startswith(b"MPF\0") and (cause := exif_bomb(content[4:])):
@@ -176,6 +174,9 @@ def _jpeg_bomb(data: Buffer) -> str | None:
         position += 2 + length
     else:
         return f"it has more than {MAX_BLOCKS:,} segments"
+    # In a scan of any other kind of JPEG, every block of pixels takes some bits of the file.
+    if is_progressive and sum(1 for _ in islice(_SCAN.finditer(data, position), _MAX_SCANS + 1)) > _MAX_SCANS:
+        return f"it has more than {_MAX_SCANS} scans"
     return exif_bomb(b"".join(exif)) if exif else None
 
 

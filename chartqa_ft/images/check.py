@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..files import open_regular
-from .bombs import MAX_BLOCKS, MAX_FILE_BYTES, declared_size, exif_bomb, find_bomb, png_chunks
+from .bombs import (
+    MAX_BLOCKS,
+    MAX_FILE_BYTES,
+    declared_size,
+    exif_bomb,
+    find_bomb,
+    png_chunks,
+)
 from .png import plain_png_size
 from .rgb import ORIENTATION_TAG
 
