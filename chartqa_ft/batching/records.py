@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import datasets
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
@@ -78,7 +78,7 @@ class RecordStream(IterableDataset):
                 yield read_record({**record, "image": opened(record["image"], self._hub)}, where, copy=False)
 
 
-def decodes_plainly(feature: Any) -> bool:
+def decodes_plainly(feature: Any) -> TypeGuard[datasets.Image]:
     """Return whether a column of `datasets` holds images that it decodes without changing them."""
     return type(feature).__name__ == "Image" and feature.decode and feature.mode is None
 
@@ -319,9 +319,9 @@ def first_records(data: Any, number: int) -> list[Mapping[str, Any]]:
     if isinstance(records, RecordStream):
         return list(islice(readable(records), number))
     feature = (getattr(records, "features", None) or {}).get("image")
-    is_stored = isinstance(records, datasets.Dataset) and decodes_plainly(feature)
-    if is_stored:
-        records = records.cast_column("image", replace(feature, decode=False))
+    is_stored = False
+    if isinstance(records, datasets.Dataset) and decodes_plainly(feature):
+        records, is_stored = records.cast_column("image", replace(feature, decode=False)), True
     return [read_row(records, row, opens=is_stored) for row in range(min(number, len(records)))]
 
 

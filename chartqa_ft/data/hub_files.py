@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard
 from zipfile import BadZipFile
 
 from ..hub.errors import explained
@@ -33,7 +34,7 @@ class HubFiles:
     # The questions on a chart usually follow each other.
     _last: tuple[str, bytes] | None = field(default=None, repr=False, compare=False)
 
-    def names(self, path: object) -> bool:
+    def names(self, path: object) -> TypeGuard[str]:
         """Return whether a record names a file on the Hub at all.
 
         Example:

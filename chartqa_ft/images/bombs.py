@@ -26,6 +26,7 @@ _MAX_NUMBERS = 2**20
 
 _PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SCAN, _PROGRESSIVE = re.compile(rb"\xff\xda"), (0xC2, 0xC6, 0xCA, 0xCE)
+_CODESTREAM = re.compile(rb"\xff\x4f\xff\x51")
 _ANY_TIFF = re.compile(b"|".join(map(re.escape, _TIFF)))
 _EXIF = b"Exif\0\0"
 # Bytes of one value of each type of a TIFF directory.
@@ -44,7 +45,7 @@ def declared_size(data: Buffer) -> tuple[int, int] | None:
         >>> declared_size(b"GIF89a" + bytes([64, 1, 240, 0]))
         (320, 240)
     """
-    head = data[:30]
+    head = bytes(data[:30])
     try:
         if head.startswith(b"GIF8"):
             width, height = struct.unpack_from("<HH", head, 6)
@@ -99,7 +100,7 @@ def find_bomb(data: Buffer, max_pixels: int | None) -> str | None:
     return None
 
 
-def exif_bomb(block: bytes) -> str | None:
+def exif_bomb(block: Buffer) -> str | None:
     """Return what is wrong with an EXIF block whose entries take far more memory than the block has, else `None`.
 
     Example:
@@ -134,7 +135,7 @@ def _png_bomb(data: Buffer) -> str | None:
             return cause
         elif seen_pixels and kind in (b"zTXt", b"iTXt", b"tEXt"):
             # Pillow unpacks those before the pixels when it opens the file, and has limits of its own.
-            text = _unpacked(kind, data[start : start + length])
+            text = _unpacked(kind, bytes(data[start : start + length]))
             texts += text
             if (text > _MAX_TEXT and kind != b"tEXt") or texts > _MAX_TEXTS:
                 return "its texts unpack to many times their size"
@@ -157,7 +158,8 @@ def _unpacked(kind: bytes, content: bytes) -> int:
 
 
 def _jpeg_bomb(data: Buffer) -> str | None:
-    position, exif, is_progressive = 2, [], False
+    position, is_progressive = 2, False
+    exif: list[bytes] = []
     for _ in range(MAX_BLOCKS):
         while data[position + 1] == 0xFF:
             position += 1
@@ -165,7 +167,7 @@ def _jpeg_bomb(data: Buffer) -> str | None:
         if data[position] != 0xFF or kind in (0xD9, 0xDA):  # no marker, the end, or the first scan
             break
         length = 0 if 0xD0 <= kind <= 0xD8 or kind == 1 else struct.unpack_from(">H", data, position + 2)[0]
-        content = data[position + 4 : position + 2 + length]
+        content = bytes(data[position + 4 : position + 2 + length])
         is_progressive |= kind in _PROGRESSIVE
         if kind == 0xE1 and content.startswith(_EXIF):
             exif.append(content[len(_EXIF) :] if exif else content)  # one block in several segments
@@ -185,7 +187,7 @@ def _webp_blocks(data: Buffer) -> Iterator[bytes]:
     for _ in range(MAX_BLOCKS):
         kind, length = struct.unpack_from("<4sI", data, position)
         if kind == b"EXIF":
-            yield data[position + 8 : position + 8 + length]
+            yield bytes(data[position + 8 : position + 8 + length])
         position += 8 + length + length % 2
 
 
@@ -202,9 +204,12 @@ def _avif_bomb(data: Buffer) -> str | None:
 
 
 def _jpeg2000_bomb(data: Buffer) -> str | None:
-    start = data.find(b"\xff\x4f\xff\x51")
+    found = _CODESTREAM.search(data)
+    if found is None:
+        return None
+    start = found.start()
     width, height, left, top, across, down = struct.unpack_from(">6I", data, start + 8)
-    if start < 0 or not across or not down:
+    if not across or not down:
         return None
     tiles = -(-max(width - left, 0) // across) * -(-max(height - top, 0) // down)
     return f"it has {tiles:,} tiles" if tiles > _MAX_TILES else None

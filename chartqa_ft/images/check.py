@@ -293,6 +293,9 @@ def _follow_jpeg(data: Buffer) -> None:
 
 
 def _follow_gif(data: Buffer) -> None:
+    # A longer animation is not followed to its end: only its first frame is used.
+    left = 4 * MAX_BLOCKS
+
     def color_bytes(flags: int) -> int:
         return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
@@ -303,8 +306,6 @@ def _follow_gif(data: Buffer) -> None:
             left -= 1
         return position + 1
 
-    # A longer animation is not followed to its end: only its first frame is used.
-    left = 4 * MAX_BLOCKS
     position = 13 + color_bytes(data[10])
     while left > 0 and data[position] != 0x3B:  # the trailer
         left -= 1

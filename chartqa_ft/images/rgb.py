@@ -127,7 +127,7 @@ def _deep_gray(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
         table = gray(np.arange(2**16), 257.0)
         return lambda band: Image.fromarray(table[np.asarray(band)]).convert("RGB")
     # numpy's `max`, which is NaN if a value is.
-    largest = np.max([np.asarray(band).max(initial=0) for band in _bands(image)], initial=0.0)
+    largest: float = np.max([np.asarray(band).max(initial=0) for band in _bands(image)], initial=0.0)
     if image.mode == "F":
         divisor = 1 / 255 if largest <= 1 else 1.0
     else:
