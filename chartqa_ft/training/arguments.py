@@ -239,7 +239,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     )
     """Folder that keeps resized charts from one epoch or run to the next. `"auto"`: `chartqa_ft/charts` below
     `HF_HOME`, for models with a plain processor (UniChart, Donut) and images of more than 200 x 200 pixels; `"off"`:
-    none. Entries are only used for the same image, settings and library versions. No pixel changes."""
+    none. Entries are only used for the same image, settings and library versions, and only by the user who wrote
+    them. No pixel changes."""
 
     chart_cache_gb: float = field(
         default=10.0, metadata={"help": "Maximum size of the chart cache in units of 10^9 bytes."}
