@@ -39,6 +39,8 @@ def check_card(name: str, revision: str | None, token: str | bool | None) -> Non
             path = hf_hub_download(name, filename, repo_type="dataset", revision=revision, token=token)
             text = read_regular(path, _LARGEST_CARD).decode("utf-8-sig")
             content = _parsed(text if filename.endswith(".yaml") else _header(text))
+        except HubError:  # an answer that the Hub cannot have given
+            raise
         except Exception as error:  # of the HTTP client, of the parser, of invalid names
             logger.debug("%s of %s is not checked: %s", filename, name, error)
             continue
