@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import secrets
@@ -10,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 PARTIAL_SUFFIX = ".part"
 _LARGEST_JSON = 2**30
@@ -19,7 +20,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-def open_regular(path: str | Path, *, follow: bool = True, mine: bool = False) -> BinaryIO:
+def open_regular(path: str | Path, *, follow: bool = True, mine: bool = False) -> io.FileIO:
     """Open a regular file for reading bytes, without a buffer of its own.
 
     A pipe, a device or a socket in the place of the file is refused rather than waited for or read without end.
