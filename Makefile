@@ -11,10 +11,11 @@ CONSTRAINTS := tests/constraints
 INSTALL := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist worksteal
 
+EXAMPLES := 2000
 BENCHMARKS := training_step evaluation sft charts records predictions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest coverage families bench quality style clean
+.PHONY: help demo test test-newest test-oldest coverage fuzz families bench quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +50,9 @@ test-oldest: $(INSTALLED_OLDEST)  ## run them on the oldest packages that setup.
 
 coverage: $(INSTALLED)  ## run them and print how much of each module they reach, child processes included
 	$(PYTHON) $(PYTEST) --cov --cov-report=term
+
+fuzz: $(INSTALLED)  ## look longer for files that crash a reader (EXAMPLES=2000 of each kind)
+	CHARTQA_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) tests/security -k fuzz
 
 families: $(INSTALLED)  ## test the fifteen families alone and write their table into the README
 	$(PYTHON) $(PYTEST) tests/families --junitxml=out/families.xml

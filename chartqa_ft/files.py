@@ -1,4 +1,4 @@
-"""Read and write whole files: no reader sees half a file, and a damaged file is named."""
+"""Read and write whole files: no reader sees half a file, a damaged file is named, and none hangs or crashes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 PARTIAL_SUFFIX = ".part"
-_LARGEST_JSON = 2**30
+LARGEST_FILE = 2**27
+"""Bytes of a JSON file. The largest ones of checkpoints, those of tokenizers, have about 40 MB."""
+DEEPEST = 100
+"""How deep lists and objects may be nested in a file."""
+_TOO_DEEP = f"its brackets are nested more than {DEEPEST} deep"
 # Windows has neither: opening a file there follows no link of another user, and named pipes are no files.
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -178,8 +183,105 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> Path:
     return write_whole(path, json.dumps(value, indent=indent) + "\n")
 
 
+def read_text(path: str | Path, *, limit: int = LARGEST_FILE) -> str:
+    """Return the text of a regular file in UTF-8. A byte order mark at its start is skipped.
+
+    Args:
+        path: the file to read.
+        limit: the largest size of the file, in bytes.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is larger, not in UTF-8 or not a regular file.
+
+    Example:
+        >>> import tempfile
+        >>> read_text(write_whole(Path(tempfile.mkdtemp()) / "answer.txt", "42"))
+        '42'
+    """
+    try:
+        return read_regular(path, limit).decode("utf-8-sig")
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EFBIG):
+            raise ValueError(error.strerror) from error
+        raise
+
+
+def parse_json(text: str, *, decoder: json.JSONDecoder | None = None) -> Any:
+    """Parse JSON text within bounds, so that no text crashes this function or those that get its value.
+
+    NaN and infinity are numbers, as for `json.loads`.
+
+    Args:
+        text: the JSON text.
+        decoder: what parses it; `None` takes a decoder that refuses an object which has a key twice.
+
+    Raises:
+        json.JSONDecodeError: the text is not JSON.
+        ValueError: its brackets are nested more than `DEEPEST` deep, an integer has more digits than Python converts
+            (4,300 by default), or an object has a key twice.
+
+    Example:
+        >>> parse_json("[" * 1000)
+        Traceback (most recent call last):
+        ...
+        ValueError: its brackets are nested more than 100 deep
+    """
+    try:
+        value = (decoder or _DECODER).decode(text)
+    except (json.JSONDecodeError, _RepeatedKeyError):
+        raise
+    except ValueError as error:
+        raise ValueError("an integer has thousands of digits") from error
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if text.count("[") + text.count("{") > DEEPEST:
+        _check_depth(value)
+    return value
+
+
+class _RepeatedKeyError(ValueError):
+    """A JSON object that has a key more than once."""
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """Return the first of `names` that occurs again, or `None`.
+
+    Example:
+        >>> repeated(["a", "b", "a"]), repeated(["a", "b"])
+        ('a', None)
+    """
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _RepeatedKeyError(f"it has {repeated(key for key, _ in pairs)!r:.100} twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+
+
+def _check_depth(value: Any) -> None:
+    """Check that a value is nested at most `DEEPEST` deep, because `repr` and many others recurse into it."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, (dict, list))
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
+
+
 def read_json(path: str | Path, *, kind: type = dict, advice: str = "write or fetch it again") -> Any:
-    """Read a JSON file whose content must be a `kind`.
+    """Read a JSON file whose content must be a `kind`, within the bounds of `parse_json`.
 
     Args:
         path: the file to read.
@@ -191,8 +293,8 @@ def read_json(path: str | Path, *, kind: type = dict, advice: str = "write or fe
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: it is not a regular file, or larger than 1 GiB.
-        ValueError: the file is damaged; the message names it and ends with `advice`.
+        ValueError: the file is damaged, larger than `LARGEST_FILE` bytes or not a regular file; the message names it
+            and ends with `advice`.
 
     Example:
         >>> import tempfile
@@ -202,9 +304,9 @@ def read_json(path: str | Path, *, kind: type = dict, advice: str = "write or fe
         ValueError: ...state.json is damaged (Expecting ',' delimiter: ...): write or fetch it again
     """
     try:
-        value = json.loads(read_regular(path, _LARGEST_JSON).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise ValueError(f"{path} is damaged ({error or type(error).__name__}): {advice}") from error
+        value = parse_json(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {advice}") from error
     if not isinstance(value, kind):
         names: dict[type, str] = {dict: "a JSON object", list: "a JSON array"}
         expected = names.get(kind, kind.__name__)

@@ -156,7 +156,7 @@ def test_a_value_without_a_json_form_leaves_the_old_file_alone(tmp_path):
         (b"", dict, "Expecting value: line 1 column 1 (char 0)"),
         (b'{"a": ', dict, "Expecting value: line 1 column 7 (char 6)"),
         (b'{"a": "\xff"}', dict, "'utf-8' codec can't decode byte 0xff in position 7: invalid start byte"),
-        (b"[" * 100_000, list, "maximum recursion depth exceeded"),
+        (b"[" * 100_000, list, "its brackets are nested more than 100 deep"),
         (b"[1]", dict, "it does not hold a JSON object"),
         (b"{}", list, "it does not hold a JSON array"),
         (b"{}", str, "it does not hold str"),

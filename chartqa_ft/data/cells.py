@@ -16,6 +16,8 @@ from .record_errors import RecordProblem
 # How an image in base64 begins (PNG, GIF, WebP, JPEG, BMP, TIFF) -> its shortest length. Names of files may begin with
 # the short ones, but are not that long without a dot.
 _IMAGES_IN_BASE64 = {"iVBORw0K": 40, "R0lGOD": 40, "UklGR": 40, "/9j/": 256, "Qk": 256, "SUkq": 256, "TU0A": 256}
+_MOST_DIGITS = 4300  # Python's own limit for integers
+_TOO_LONG = "thousands of digits"
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
@@ -36,12 +38,17 @@ def plain_text(value: Any) -> str | None:
     if isinstance(value, bool):
         return "Yes" if value else "No"
     if isinstance(value, int):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError as error:
+            raise RecordProblem("malformed record", f"an integer has {_TOO_LONG}") from error
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
         value = Decimal(repr(value)) + 0  # no "-0"
     if isinstance(value, Decimal):
+        if value.is_finite() and abs(value.adjusted()) > _MOST_DIGITS:
+            raise RecordProblem("malformed record", f"a number has {_TOO_LONG}")
         text = format(value, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
     if hasattr(value, "isoformat"):
@@ -110,5 +117,8 @@ def as_name(value: Any) -> str | None:
 
 def shorten(value: Any) -> str:
     """Return the `repr` of a value, cut to a length that fits into a message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # integers of thousands of digits, lists in lists
+        return f"a {type(value).__name__} that is too long to show"
     return text if len(text) <= 120 else f"{text[:100]}... ({len(text):,} characters)"

@@ -9,6 +9,9 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
+from .cells import shorten
+
+_COMPARED = 1000  # how many names are searched for one that may be meant
 CANONICAL = ("image", "question", "answer", "source", "chart_id")
 # Names that published copies of ChartQA and the tools around it use, by preference.
 _ALIASES = {
@@ -84,7 +87,7 @@ def find_columns(
         twins = [other for other in seen if name is not None and _key(other) == _key(name)]
         if len(twins) > 1 and role not in column_map:
             raise LayoutError(
-                f"{where}: the columns {' and '.join(map(repr, twins))} differ only in case or white space; rename "
+                f"{where}: the columns {listed(twins)} differ only in case or white space; rename "
                 f"one, or pass column_map={{{role!r}: ...}}"
             )
     found.update(column_map)
@@ -124,7 +127,7 @@ def _check_column_map(column_map: Mapping[str, str], seen: Sequence[str], where:
         if theirs not in seen:
             raise LayoutError(
                 f"{where}: column_map[{canonical!r}] is {theirs!r}, but there is no such column"
-                f"{_did_you_mean(theirs, seen)}. Columns found: {', '.join(map(repr, seen))}."
+                f"{_did_you_mean(theirs, seen)}. Columns found: {listed(seen)}."
             )
     for canonical in ("question", "answer"):
         mapped = column_map.get(canonical)
@@ -135,21 +138,32 @@ def _check_column_map(column_map: Mapping[str, str], seen: Sequence[str], where:
             )
 
 
+def listed(names: Iterable[object], most: int = 30) -> str:
+    """Return names for an error message, cut to a length that fits there.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        "'a', 'b' and 1 more"
+    """
+    shown = [shorten(name) for name in names]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most:,} more" if len(shown) > most else "")
+
+
 def _did_you_mean(name: str, candidates: Sequence[str]) -> str:
-    guess = difflib.get_close_matches(name, candidates, n=1)
+    guess = difflib.get_close_matches(name, candidates[:_COMPARED], n=1)
     return f" (did you mean {guess[0]!r}?)" if guess else ""
 
 
 def _missing_columns(missing: Sequence[str], seen: Sequence[str], free: Sequence[str], where: str) -> str:
     """Return the message for missing columns; `free` are the columns of the source that are not used yet."""
-    found = f"{where}: no column for {' and '.join(missing)}. Columns found: {', '.join(map(repr, seen)) or 'none'}. "
+    found = f"{where}: no column for {' and '.join(missing)}. Columns found: {listed(seen) or 'none'}. "
     delimiter = next((mark for mark in ";\t|" if any(mark in str(name) for name in seen)), None)
     if delimiter is not None:
         return found + (
             f"A column name contains {delimiter!r}, which looks like an unsupported delimiter: save the table with "
             "commas between its columns (';' and tabs also work if the header uses nothing else)."
         )
-    guesses = {name: difflib.get_close_matches(name, free, n=1, cutoff=0.5) for name in missing}
+    guesses = {name: difflib.get_close_matches(name, free[:_COMPARED], n=1, cutoff=0.5) for name in missing}
     example = ", ".join(f"{name!r}: {guess[0] if guess else '<your column>'!r}" for name, guess in guesses.items())
     message = f"{found}Pass a column_map, for example column_map={{{example}}}."
     if "answer" in missing:

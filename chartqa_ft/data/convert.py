@@ -13,10 +13,11 @@ from .chart_ids import ChartIds
 from .columns import Columns, LayoutError, columns_of, find_columns
 from .hub_datasets import explained_reading
 from .hub_files import HubFiles
+from .reading import read_records
 from .record_errors import ErrorPolicy, OnError, RecordError, RecordProblem
-from .record_files import FileSplit, RecordFile, read_records
+from .record_files import FileSplit, RecordFile
 from .records import RecordReader
-from .stored_columns import ROWS_PER_READ, answer_restorer, holds_images, single_images, source_names
+from .stored_columns import ROWS_PER_READ, answer_restorer, holds_images, rows_of, single_images, source_names
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset
@@ -242,8 +243,8 @@ def _read_dataset(dataset: Dataset, columns: Columns, split_reader: SplitReader)
     """Yield rows as they are stored: the Arrow format decodes no image."""
     restore = answer_restorer(dataset.features, columns)
     for table in dataset.select_columns(columns.used).with_format("arrow").iter(batch_size=ROWS_PER_READ):
-        for raw in table.to_pylist():
-            yield split_reader.label, (restore(raw), columns)
+        for raw in rows_of(table):
+            yield split_reader.label, (raw if isinstance(raw, str) else restore(raw), columns)
 
 
 # ------------------------------------------------------------------------------------------------------------ streams
@@ -289,7 +290,7 @@ def _generate(shards: list[Any], split_reader: SplitReader) -> Iterator[dict[str
             else:
                 columns = split_reader.columns_of_stream(shard)
                 reader = split_reader.record_reader(ids=ids, **source_names(shard.features, columns))
-                raws = _read_stream(shard, columns, split_reader)
+                raws = _named(_read_stream(shard, columns, split_reader), split_reader)
             yield from (record for record in _read(raws, reader, split_reader, policy) if record is not None)
     finally:
         policy.report()
@@ -299,3 +300,16 @@ def _read_stream(stream: IterableDataset, columns: Columns, split_reader: SplitR
     restore = answer_restorer(stream.features, columns)
     for raw in explained_reading(stream, split_reader.label) if split_reader.hub is not None else stream:
         yield split_reader.label, (restore(raw), columns)
+
+
+def _named(raws: Iterable[Raw], split_reader: SplitReader) -> Iterator[Raw]:
+    """Yield the records of a stream; errors of a damaged Parquet file, which name no file, are explained."""
+    from pyarrow import ArrowException
+
+    try:
+        yield from raws
+    except (ArrowException, UnicodeDecodeError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):  # not Arrow's
+            raise
+        where = f"{split_reader.label}, split {split_reader.split!r}"
+        raise LayoutError(f"{where}: the stream cannot be read to its end ({error})") from error

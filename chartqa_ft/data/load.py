@@ -10,13 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..files import repeated
 from ..images.check import DEFAULT_MAX_PIXELS
 from ..printable import printable_errors
+from .cells import shorten
 from .chart_ids import ChartIds
 from .columns import LayoutError
 from .convert import SplitReader, convert
 from .hub_datasets import MissingDatasetError, load_hub_dataset
 from .hub_files import HubFiles
+from .reading import read_records
 from .real_paths import check_links
 from .record_errors import ErrorPolicy, RecordError
 from .record_files import (
@@ -25,7 +28,6 @@ from .record_files import (
     find_splits,
     image_folders,
     is_saved_dataset,
-    read_records,
     top_folder,
 )
 
@@ -268,13 +270,13 @@ def _open_loaded(source: Any, streaming: bool, revision: str | None, load_kwargs
 def _open_local(path: Path, name: str, streaming: bool, load_kwargs: dict[str, Any]) -> _Source:
     from datasets import load_dataset, load_from_disk
     from datasets.exceptions import DatasetGenerationError
-    from pyarrow import ArrowInvalid
+    from pyarrow import ArrowException
 
     if path.is_dir() and is_saved_dataset(path):
         check_links(path)
         try:
             saved = load_from_disk(str(path))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise LayoutError(
                 f"{path} has a dataset_dict.json or state.json, as save_to_disk writes them, but cannot be read as "
                 f"a dataset ({type(error).__name__}: {error}): save it again, or remove the file if it is another's"
@@ -288,7 +290,9 @@ def _open_local(path: Path, name: str, streaming: bool, load_kwargs: dict[str, A
         files = {split: [glob.escape(str(file.path)) for file in found.files] for split, found in splits.items()}
         try:
             splits = dict(load_dataset("parquet", data_files=files, streaming=streaming, **load_kwargs))
-        except (DatasetGenerationError, ArrowInvalid) as error:
+        except (DatasetGenerationError, ArrowException, OSError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # not Arrow's, which has none
+                raise
             raise _parquet_error([file.path for found in splits.values() for file in found.files], error) from error
     elif unknown := set(load_kwargs) - {"cache_dir", "token", "num_proc"}:
         raise TypeError(f"load_chartqa got arguments that do not apply to {name}: {', '.join(sorted(unknown))}")
@@ -309,9 +313,9 @@ def _parquet_error(paths: Sequence[Path], error: Exception) -> LayoutError:
         except (ArrowException, OSError) as cause:
             return LayoutError(f"{path}: not a readable Parquet file ({cause})")
         if len(set(names)) < len(names):
-            name = next(name for name in names if names.count(name) > 1)
+            name = repeated(names) or ""
             return LayoutError(
-                f"{path}: {names.count(name)} columns are called {name!r}; rename or remove all but one"
+                f"{path}: {names.count(name)} columns are called {shorten(name)}; rename or remove all but one"
             )
     shown = ", ".join(map(str, paths[:5]))
     if not rows:

@@ -1,17 +1,13 @@
-"""Files of records: find them in a source, assign them to splits, and read them.
+"""Files of records: find them in a source and assign them to splits.
 
 Layouts are recognized by their files, never by the name of a repository.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .columns import LayoutError
 from .real_paths import check_inside
@@ -21,8 +17,6 @@ SPLIT_ALIASES = ("val", "validation", "valid", "dev")
 _SPLIT_NAMES = ("train", "test", *SPLIT_ALIASES)
 _RECORD_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 _NOT_RECORDS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
-# Python's default of 131,072 characters is less than an image in base64 takes.
-_FIELD_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -156,144 +150,3 @@ def _words(file: Path) -> list[str]:
 def _record_file(path: Path) -> RecordFile:
     words = _words(path)
     return RecordFile(path, "human" if "human" in words else "augmented" if "augmented" in words else "unknown")
-
-
-def read_records(path: Path) -> Iterator[dict[str, Any] | str]:
-    """Yield the records of a file; a str in place of a record says what is wrong with it.
-
-    CSV and TSV values stay text: "0012", "NA" and "12.50" are answers, not numbers or missing values.
-
-    Raises:
-        LayoutError: The file as a whole cannot be read.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "charts.csv"
-        >>> _ = path.write_text("imgname;query;label\\na.png;How many?;0012")
-        >>> list(read_records(path))
-        [{'imgname': 'a.png', 'query': 'How many?', 'label': '0012'}]
-    """
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".json":
-            yield from _read_json(path)
-        elif suffix in (".csv", ".tsv"):
-            yield from _read_table(path, _delimiter(path, "\t,;" if suffix == ".tsv" else ",;\t"))
-        else:
-            yield from _read_lines(path)
-    except UnicodeDecodeError as error:
-        raise LayoutError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
-
-
-def _read_json(path: Path) -> Iterator[dict[str, Any] | str]:
-    text = path.read_text(encoding="utf-8-sig")
-    try:
-        content = _parse(text)
-    except _JsonError as error:
-        cause = error.__cause__
-        if isinstance(cause, json.JSONDecodeError) and cause.msg == "Extra data" and cause.lineno > 1:
-            yield from _read_lines(path)  # JSON lines under the wrong name
-            return
-        raise LayoutError(f"{path}: not valid JSON ({error})") from error
-    if isinstance(content, dict):
-        lists = [value for value in content.values() if isinstance(value, list)]
-        if len(lists) != 1:
-            raise LayoutError(
-                f"{path}: expected a list of records, found an object with {', '.join(map(repr, content))}"
-            )
-        content = lists[0]
-    if not isinstance(content, list):
-        raise LayoutError(f"{path}: expected a list of records, found {type(content).__name__}")
-    for record in content:
-        yield _checked(record, "expected an object, found ")
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any] | str]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = _parse(line)
-            except _JsonError as error:
-                yield f"line {number} is not valid JSON ({error})"
-            else:
-                yield _checked(record, f"line {number} is not an object but ")
-
-
-class _JsonError(ValueError):
-    """Text that is not valid JSON."""
-
-
-class _Repeated(dict[str, Any]):
-    """An object that has a key more than once."""
-
-    key: str
-
-
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=_object)
-    except RecursionError as error:
-        raise _JsonError("its brackets are nested too deeply") from error
-    except ValueError as error:  # JSONDecodeError, or an integer of thousands of digits
-        raise _JsonError(getattr(error, "msg", error)) from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    repeated = _Repeated(found)
-    keys = [key for key, _ in pairs]
-    repeated.key = next(key for key in keys if keys.count(key) > 1)
-    return repeated
-
-
-def _checked(record: Any, expected: str) -> dict[str, Any] | str:
-    """Return a record, or what is wrong with it."""
-    if isinstance(record, _Repeated):
-        return f"the key {record.key!r} occurs more than once"
-    return record if isinstance(record, dict) else f"{expected}{type(record).__name__}"
-
-
-def _delimiter(path: Path, candidates: str) -> str:
-    """Return the first of `candidates` that splits the header, or the first one if none does.
-
-    Spreadsheets in some locales write ';'. `csv.Sniffer` would look at the records, where a question may contain more
-    commas than the table has columns.
-    """
-    csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
-    for delimiter in candidates:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            try:
-                header = next(csv.reader(file, delimiter=delimiter), [])
-            except csv.Error:  # a field is too long, as in a file that is not a table
-                continue
-        if len(header) > 1:
-            return delimiter
-    return candidates[0]
-
-
-def _read_table(path: Path, delimiter: str) -> Iterator[dict[str, Any] | str]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
-        # In a table written with ", " a quote behind the blank opens a field too.
-        header = file.readline()
-        file.seek(0)
-        has_blanks = f"{delimiter} " in header
-        reader = csv.DictReader(file, delimiter=delimiter, restkey="", strict=True, skipinitialspace=has_blanks)
-        try:
-            names = [name for name in reader.fieldnames or () if name]
-            if len(set(names)) < len(names):
-                name = next(name for name in names if names.count(name) > 1)
-                raise LayoutError(
-                    f"{path}: {names.count(name)} columns are called {name!r}; rename or remove all but one"
-                )
-            for record in reader:
-                if isinstance(record.get(""), list):
-                    yield f"line {reader.line_num} has more fields than the header (an unquoted {delimiter!r}?)"
-                else:
-                    yield record
-        except csv.Error as error:
-            raise LayoutError(f"{path}, line {reader.line_num}: {error}") from error

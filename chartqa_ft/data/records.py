@@ -21,6 +21,7 @@ from .columns import Columns
 from .hub_files import HubFiles
 from .real_paths import RealPaths
 from .record_errors import RecordProblem
+from .record_lines import is_utf8
 
 logger = logging.getLogger(__name__)
 
@@ -102,11 +103,16 @@ class RecordReader:
             flags = [plain_text(flag) or "" for flag in as_list(raw.get(columns.year or ""))]
             # A dialogue has one flag per turn, and its last turn is asked; others have one per item of a list.
             record["year_flags"] = flags[-1:] if record["question_type"] == "Conversational" else flags
+        for key, value in record.items():
+            texts = value if isinstance(value, list) else [value.get("path") if key == "image" else value]
+            if not all(is_utf8(text) for text in texts if isinstance(text, str)):
+                raise RecordProblem("malformed record", f"its {key} holds half a surrogate pair: not Unicode text")
         return record
 
     def _texts(self, raw: Mapping[str, Any], columns: Columns) -> tuple[str, str]:
         for name in (columns.question, columns.answer):
-            if name is not None and not _is_unicode(raw.get(name)):
+            value = raw.get(name) if name is not None else None
+            if isinstance(value, str) and not is_utf8(value):
                 raise RecordProblem(
                     "malformed record", f"column {name!r} holds half a surrogate pair: not Unicode text"
                 )
@@ -150,8 +156,10 @@ class RecordReader:
 
     def _source(self, value: Any) -> str:
         text = (plain_text(value) if isinstance(value, str | int | float) else None) or ""
-        if text.strip().isdecimal() and int(text) < len(self.source_names):  # in a CSV file the number is text
-            text = self.source_names[int(text)]
+        number = text.strip().lstrip("0") or "0"
+        # In a CSV file the number is text, of any length.
+        if text.strip().isdecimal() and len(number) < 10 and int(number) < len(self.source_names):
+            text = self.source_names[int(number)]
         words = re.split(r"[^a-z]+", text.lower())
         if "human" in words:
             return "human"
@@ -264,16 +272,6 @@ def find_image(name: str, folders: Sequence[Path], real_paths: RealPaths) -> str
     if re.match(r"\w+://", name):
         raise RecordProblem("no image file", f"{shown} is a URL; images in records are not fetched", name)
     raise RecordProblem("no image file", f"{shown} is not in {' or '.join(map(str, folders)) or 'any folder'}", name)
-
-
-def _is_unicode(value: Any) -> bool:
-    """Return whether a text can be stored; JSON may hold half of a surrogate pair."""
-    if isinstance(value, str):
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            return False
-    return True
 
 
 def _image_problem(error: Exception) -> tuple[str, str]:

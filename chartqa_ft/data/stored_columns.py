@@ -14,6 +14,19 @@ ROWS_PER_READ = 32
 """Rows whose images are in memory at a time while they are checked."""
 
 
+def rows_of(table: Any) -> list[dict[str, Any] | str]:
+    """Return the rows of an Arrow table; a str in place of a row that Python cannot hold says why.
+
+    Arrow does not check what a Parquet file says to be text, or the year of a date.
+    """
+    try:
+        return table.to_pylist()
+    except (ValueError, OverflowError) as error:
+        if table.num_rows == 1:
+            return [f"it cannot be read ({error})"]
+    return [row for number in range(table.num_rows) for row in rows_of(table.slice(number, 1))]
+
+
 def answer_restorer(features: Features | None, columns: Columns) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return a function that restores in a row what the storage of its answer changed.
 
@@ -47,7 +60,8 @@ def source_names(features: Features | None, columns: Columns) -> dict[str, Any]:
 def holds_images(dataset: Dataset, column: str) -> bool:
     """Return whether the column holds the bytes of images rather than paths; decided by its first image."""
     for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=1):
-        value = table.to_pylist()[0][column]
+        (row,) = rows_of(table)
+        value = None if isinstance(row, str) else row[column]
         value = value[0] if isinstance(value, list) and value else value
         if value is not None and value != []:
             return isinstance(value, bytes) or (isinstance(value, dict) and value.get("bytes") is not None)

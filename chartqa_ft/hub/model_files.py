@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ..files import PARTIAL_SUFFIX, read_json
+from ..files import PARTIAL_SUFFIX, parse_json, read_json
 from .public import find_token, known_tokens
 
 __all__ = ["ARGUMENTS_PICKLE", "check_files", "files_of_checkpoint", "files_of_model", "is_stale", "stage"]
@@ -256,7 +256,7 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
         if length > min(_LARGEST_HEADER, size - 8):
             raise ValueError(f"{path} is damaged (no safetensors header): {_SAVE_AGAIN}")
         try:
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length).decode("utf-8"))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
             expected = 8 + length + max(ends, default=0)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:

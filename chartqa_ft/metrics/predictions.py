@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from ..files import written_whole
+from ..files import open_regular, parse_json, written_whole
 from ..printable import printable_errors
 
 FIELDS = ("index", "chart_id", "question", "answer", "prediction", "correct", "source")
 OPTIONAL_FIELDS = ("extracted", "question_type", "year_flags")
 """Fields of rows that have them: the answer that was scored, if it was extracted from the prediction, and what
 ChartQAPro's metric reads."""
+LONGEST_LINE = 2**26
+"""Bytes of one row. A degenerate generation is megabytes long at most."""
+_FAST = json.JSONDecoder()
 _SCALARS = frozenset({str, int, float, type(None)})
 
 
@@ -51,8 +56,9 @@ def read_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Raises:
         TypeError: `path` is not a path.
-        ValueError: the file is empty, or a line is not a JSON object, lacks a field, has one twice or holds a value
-            that the field cannot have; the message names file and line.
+        OSError: the file cannot be opened.
+        ValueError: the file is empty or not a regular file, or a line is not a JSON object, lacks a field, has one
+            twice or holds a value that the field cannot have; the message names file and line.
 
     Example:
         >>> import tempfile
@@ -66,14 +72,16 @@ def read_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be the path of a predictions.jsonl, and is a {type(path).__name__}: {path!r:.60}")
     rows = []
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
+    with _opened(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
+            if len(line) >= LONGEST_LINE:
+                raise ValueError(f"{path}, line {number} has more than {LONGEST_LINE:,} bytes: it is not a prediction")
             try:
-                row = json.loads(line.decode("utf-8"))
-                if isinstance(row, dict) and line.count(b'":') + line.count(b'" :') != len(row):
-                    # Texts and inner objects may hold these characters too, so this only says where to look closer.
-                    json.loads(line, object_pairs_hook=_unique)
-            except (ValueError, RecursionError) as error:
+                text = line.decode("utf-8")
+                row = parse_json(text, decoder=_FAST)
+                if isinstance(row, dict) and text.count(":") != len(row):
+                    parse_json(text)  # a text with a colon, or a key that occurs twice
+            except ValueError as error:
                 raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
             if not isinstance(row, dict):
                 raise ValueError(f"{path}, line {number} is not a JSON object")
@@ -89,12 +97,13 @@ def read_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"it has {next(key for key in keys if keys.count(key) > 1)!r} twice")
-    return found
+def _opened(path: str | os.PathLike[str]) -> IO[bytes]:
+    try:
+        return io.BufferedReader(cast(io.RawIOBase, open_regular(Path(path))))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ValueError(f"{path} is {error.strerror}: pass the path of a predictions.jsonl") from error
 
 
 def _wrong_value(row: Mapping[str, Any]) -> str | None:

@@ -139,4 +139,10 @@ def as_number(value: Any) -> float:
             value = value.item()
         except (TypeError, ValueError, RuntimeError):
             return math.nan  # of several elements
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return math.nan
+    try:
+        float(value)
+    except OverflowError:  # an integer that is larger than any float
+        return math.nan
+    return value

@@ -19,7 +19,16 @@ from .chartqa_config import known_settings
 
 logger = logging.getLogger(__name__)
 
-JSON_FILES = ("config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json")
+JSON_FILES = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
 """Files of a checkpoint that must hold a JSON object, if they exist."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 
 import torch
@@ -11,11 +10,13 @@ from safetensors import safe_open
 from torch import nn
 
 from ..adapters import base_model
+from ..files import read_json
 from .missing_weights import check_all_loaded, listed_weights
 from .peft_loading import embedding_names
 from .peft_state import active_name
 
 _INDEX = "model.safetensors.index.json"
+_ADVICE = "resume from another checkpoint"
 
 
 def restore_weights(model: nn.Module, folder: str | Path) -> None:
@@ -85,7 +86,10 @@ def _check_peft(model: nn.Module, folder: Path) -> None:
 def _stored_names(folder: Path) -> set[str]:
     """Return the names of the weights of a full model in safetensors, in one file or several."""
     if (folder / _INDEX).is_file():
-        return set(json.loads((folder / _INDEX).read_text())["weight_map"])
+        named = read_json(folder / _INDEX, advice=_ADVICE).get("weight_map")
+        if not isinstance(named, dict):
+            raise ValueError(f"{folder / _INDEX} is damaged (it has no weight_map): {_ADVICE}")
+        return set(named)
     if not (folder / "model.safetensors").is_file():
         return set()
     with safe_open(folder / "model.safetensors", framework="pt") as tensors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from argparse import (
     SUPPRESS,
@@ -14,14 +15,15 @@ from argparse import (
     RawDescriptionHelpFormatter,
 )
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from datetime import date
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
+from ..files import parse_json
 from ..hub.public import known_tokens, redact
+from ..hub.yaml_text import read_yaml
 from ..printable import printable
 
 if TYPE_CHECKING:
@@ -125,14 +127,16 @@ class ScriptParser(HfArgumentParser):
     def _read_yaml(self, file: str) -> list[str]:
         """Return the entries of a YAML file as a command line."""
         try:
-            values = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            self.error(f"{file} cannot be read: it is not valid YAML{_position(error)}")
-        except (OSError, UnicodeDecodeError) as error:
+            values = read_yaml(file) or {}
+            if not isinstance(values, dict):
+                raise ValueError(
+                    f"{file} must contain lines like 'learning_rate: 1e-4', not a {type(values).__name__}"
+                )
+            return [part for name, value in values.items() for part in _as_arguments(file, name, value)]
+        except OSError as error:
             self.error(f"{file} cannot be read: {one_line(error)}")
-        if not isinstance(values, dict):
-            self.error(f"{file} must contain lines like 'learning_rate: 1e-4', not a {type(values).__name__}")
-        return [part for name, value in values.items() for part in _as_arguments(name, value)]
+        except ValueError as error:
+            self.error(one_line(error))
 
 
 def parse(
@@ -256,18 +260,55 @@ def _plain(values: list[str], is_flag: bool) -> list[str]:
 
 
 # ------------------------------------------------------------------ YAML
-def _position(error: yaml.YAMLError) -> str:
-    """Return where a file is not valid YAML. The parser's own message quotes the file, which may contain a token."""
-    marks = [getattr(error, name, None) for name in ("context_mark", "problem_mark")]
-    places = dict.fromkeys(f"line {mark.line + 1}, column {mark.column + 1}" for mark in marks if mark is not None)
-    return f": see {' to '.join(places)}" if places else ""
+_NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+_PLAIN = (str, int, float, bool, date)  # YAML reads 2024-01-01, perhaps the name of a revision, as a date
 
 
-def _as_arguments(name: str, value: Any) -> list[str]:
-    """Return an entry of a YAML file as on the command line, so that both mean the same (YAML reads 5e-5 as text)."""
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
-    return [] if value is None else [f"--{name}={json.dumps(value) if isinstance(value, dict) else value}"]
+def _as_arguments(file: str, name: Any, value: Any) -> list[str]:
+    """Return an entry of a YAML file as on the command line, so that both mean the same (YAML reads 5e-5 as text).
+
+    Raises:
+        ValueError: The name cannot be that of an argument, or a value would be taken for an option or has no text.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"{file}: {name!r:.60} is not the name of an argument (without the dashes)")
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        _check_values(value, f"{file}: {name}")
+        return [f"--{name}={json.dumps(value, default=str)}"]
+    if not isinstance(value, list):
+        _check_plain(value, f"{file}: {name}")
+        if value == "--":  # argparse drops it
+            raise ValueError(f"{file}: {name} is '--', which is not a value")
+        return [f"--{name}={value}"]
+    if not value:
+        raise ValueError(f"{file}: {name} is an empty list: give it an item, or leave the line out")
+    for item in value:
+        _check_plain(item, f"{file}: an item of {name}")
+        # argparse takes every word that begins so for an option, except a negative number.
+        if str(item).startswith("-") and not isinstance(item, (int, float)):
+            raise ValueError(f"{file}: an item of {name} begins with a dash, so that it would be taken for an option")
+    return [f"--{name}", *map(str, value)]
+
+
+def _check_plain(value: Any, where: str) -> None:
+    if not isinstance(value, _PLAIN):
+        raise ValueError(f"{where} must be a text, a number, a date or true or false, not a {type(value).__name__}")
+
+
+def _check_values(value: Any, where: str) -> None:
+    """Check that JSON has a form for a mapping and all that it holds."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, (str, int, float)):
+                raise ValueError(f"{where}: a key must be a text or a number, not a {type(key).__name__}")
+            _check_values(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            _check_values(item, where)
+    elif value is not None:
+        _check_plain(value, where)
 
 
 # ------------------------------------------------------------------ values
@@ -278,7 +319,7 @@ def parse_mapping(parts: Sequence[str] | None) -> dict[str, str] | None:
         parts: `key=value` pairs, or one JSON object as text (which a mapping in a YAML file becomes).
 
     Raises:
-        ValueError: A part has no `=`.
+        ValueError: A part has no `=`, or the JSON object is damaged.
 
     Example:
         >>> parse_mapping(["image=file", "question=q"])
@@ -289,7 +330,7 @@ def parse_mapping(parts: Sequence[str] | None) -> dict[str, str] | None:
     if not parts:
         return None
     if parts[0].lstrip().startswith("{"):
-        return json.loads(" ".join(parts))
+        return parse_json(" ".join(parts))
     wrong = [part for part in parts if "=" not in part]
     if wrong:
         raise ValueError(f"column_map: {wrong[0]!r} is not a pair like image=file (our column, then the data's)")

@@ -203,7 +203,10 @@ def _check_content(path: Path, name: str) -> None:
     elif name.endswith(".json"):
         content = _read(path, dict if name.endswith(_INDEX) else _KINDS.get(name, object))
         if name.endswith(_INDEX):
-            for shard in sorted(set(map(str, content.get("weight_map", {}).values()))):
+            named = content.get("weight_map", {})
+            if not isinstance(named, dict):
+                raise _Damage(f"{name} has no weight_map")
+            for shard in sorted(set(map(str, named.values()))):
                 if not (path.parent / shard).is_file():
                     raise _Damage(f"{shard} is missing, which {name} names")
 

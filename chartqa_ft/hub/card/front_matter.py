@@ -35,6 +35,8 @@ def front_matter(path: str | Path) -> dict[str, Any]:
     """
     import yaml
 
+    from ..yaml_text import parse_yaml
+
     with Path(path).open("rb") as file:
         start = file.read(_LARGEST)
     # The end may be in the middle of a character.
@@ -53,13 +55,16 @@ def front_matter(path: str | Path) -> dict[str, Any]:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST:
                 raise ValueError(f"is nested more than {_DEEPEST} levels deep")
-        metadata = yaml.safe_load(found[1])
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)  # counts from 0 and without the line of dashes
         place = "" if mark is None else f" (line {mark.line + 2})"
         raise ValueError(f"is not valid YAML{place}") from error
-    except (RecursionError, OverflowError) as error:
+    except RecursionError as error:
         raise ValueError(f"cannot be read ({type(error).__name__})") from error
+    try:
+        metadata = parse_yaml(found[1])
+    except ValueError as error:
+        raise ValueError(f"cannot be read ({error})") from error
     if metadata is not None and not isinstance(metadata, dict):
         raise ValueError("is not a mapping")
     return metadata or {}

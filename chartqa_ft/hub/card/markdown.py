@@ -10,6 +10,8 @@ from markupsafe import Markup
 # Characters that Markdown reads as markup anywhere in a line. A backslash is not enough for a pipe inside other markup
 # in a table, nor for dollar and backslash, which pages with formulas process before Markdown: they become entities.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;", "`": "&#96;", "$": "&#36;", "|": "&#124;"}
+# What is markup at the beginning of a line alone: lists, lines and underlines of headings.
+_AT_START = re.compile(r"\A(\d{0,9})([-+=.)])(?=[\s=-]|\Z)")
 _MARKUP = re.compile(r"[&<>\\`$|]|[*\[\]#~!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # Characters that reorder or hide their neighbors.
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -17,8 +19,6 @@ _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 def escaped(value: Any, *, longest: int = 600) -> Markup:
     """Return a value as one line of Markdown that shows its text literally; `Markup` is returned unchanged.
-
-    The result must not be placed at the beginning of a line, where `-`, `1.` or `=` are markup too.
 
     Args:
         value: anything; `str(value)` is shown.
@@ -33,7 +33,8 @@ def escaped(value: Any, *, longest: int = 600) -> Markup:
     text = " ".join(_INVISIBLE.sub("", str(value)).split())
     text = "".join(char if char.isprintable() else "\ufffd" for char in text)
     text = text if len(text) <= longest else text[: longest - 3] + "..."
-    return Markup(_MARKUP.sub(lambda found: _ENTITIES.get(found[0], "\\" + found[0]), text))
+    text = _MARKUP.sub(lambda found: _ENTITIES.get(found[0], "\\" + found[0]), text)
+    return Markup(_AT_START.sub(r"\1\\\2", text))
 
 
 def fenced(value: Any, language: str = "") -> Markup:

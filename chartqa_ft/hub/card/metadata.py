@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...files import read_text
 from ...metrics.accuracy import METRIC
 from ...metrics.correctness import variant_name
 from ...metrics.table import ScoreRow, as_number, table_rows
@@ -67,7 +70,8 @@ def read_card(path_or_text: str | Path) -> dict[str, float | int]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the metadata cannot be read, or a percentage in it does not match the fraction beside it.
+        ValueError: the metadata cannot be read, or a percentage in it does not match the fraction beside it; the
+            message names the file.
 
     Example:
         >>> from chartqa_ft.hub import render_card
@@ -75,33 +79,53 @@ def read_card(path_or_text: str | Path) -> dict[str, float | int]:
         >>> read_card(render_card(CardFacts(name="alice/model", kind="full", metrics=metrics)))
         {'relaxed_accuracy': 0.6624, 'n': 2500, 'relaxed_accuracy_confidence': 0.95}
     """
+    where = "the card"
+    try:
+        if isinstance(path_or_text, Path) or "\n" not in path_or_text:
+            path = Path(path_or_text)
+            path = path / CARD_NAME if path.is_dir() else path
+            where = str(path)
+            path_or_text = read_text(path)
+        return _scores(path_or_text)
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+        raise ValueError(f"the scores in {where} cannot be read: {reason}") from error
+
+
+def _scores(text: str) -> dict[str, float | int]:
     from huggingface_hub import ModelCard
 
-    if isinstance(path_or_text, Path) or "\n" not in path_or_text:
-        path = Path(path_or_text)
-        path = path / CARD_NAME if path.is_dir() else path
-        path_or_text = path.read_bytes().decode("utf-8-sig")
+    from ..yaml_text import card_metadata
+
+    card_metadata(text)  # within bounds, before upstream reads them
     metrics: dict[str, float | int] = {}
-    for result in ModelCard(path_or_text).data.eval_results or ():
+    for result in ModelCard(text).data.eval_results or ():
         details = result.metric_args or {}
         if result.metric_type != METRIC or "questions" not in details:
             continue
         part = details["questions"]
         key = METRIC if part == "pooled" else f"{METRIC}_{part}"
-        fraction = details["fraction"]
+        fraction = _number(details, "fraction")
         if _percent(fraction) != result.metric_value:
             raise ValueError(
-                f"the card says {result.metric_value} % and {fraction} for {key}: one of them was changed by hand"
+                f"it says {result.metric_value!r:.60} % and {fraction} for {key}: one of them was changed by hand"
             )
         metrics[key] = fraction
         if part != "mean_of_splits":
-            metrics["n" if part == "pooled" else f"n_{part}"] = details["n"]
+            metrics["n" if part == "pooled" else f"n_{part}"] = _number(details, "n")
         for end in ("ci_low", "ci_high"):
             if end in details:
-                metrics[f"{key}_{end}"] = details[end]
+                metrics[f"{key}_{end}"] = _number(details, end)
         if "confidence" in details:
-            metrics[f"{METRIC}_confidence"] = details["confidence"]
+            metrics[f"{METRIC}_confidence"] = _number(details, "confidence")
     return metrics
+
+
+def _number(details: Mapping[str, Any], name: str) -> float | int:
+    value = as_number(details[name])
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a number, and is {details[name]!r:.60}")
+    return value
 
 
 def _results(facts: CardFacts) -> list[EvalResult]:

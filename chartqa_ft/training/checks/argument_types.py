@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import types
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from transformers.trainer_pt_utils import AcceleratorConfig
+
+from ...files import parse_json
 
 _ALSO: dict[str, tuple[type, ...]] = {
     "accelerator_config": (AcceleratorConfig,),
@@ -100,8 +101,8 @@ def _json_refusal(name: str, text: str) -> str | None:
     if not text.startswith("{"):
         return None if name in _FILES else f"{name} must be a dict, or JSON such as '{{\"name\": 1}}', got {text!r}"
     try:
-        json.loads(text)
-    except json.JSONDecodeError as error:
+        parse_json(text)
+    except ValueError as error:
         return f"{name}={text!r} is not valid JSON ({error}): write it as '{{\"name\": 1}}'"
     return None
 
