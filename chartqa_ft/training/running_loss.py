@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..batching.streams import StreamPlace, StreamSampler
 from ..files import read_json
 from .checkpoints import STATE_NAME, last_checkpoint, mark_checkpoint
 from .saving import checkpoint_folder
@@ -50,7 +51,22 @@ class RunningLoss:
         self.epoch = self.batches = 0
         self.run: str | None = None
         """The identity of the run, the same after every resume."""
+        self.stream: StreamSampler | None = None
+        """The reader of a stream of training records."""
+        self.stream_place: StreamPlace | None = None
+        """What was read of the stream in this epoch before a resume."""
         self._before_step: torch.Tensor | None = None
+
+    def follow(self, sampler: Any, *, strict: bool = True) -> None:
+        """Take the place in a stream from its sampler. After a resume, the sampler compares what it reads up to it.
+
+        Args:
+            sampler: the sampler of the training loader; others than a `StreamSampler` have no place.
+            strict: whether other records than before the resume are an error; otherwise a warning.
+        """
+        self.stream = sampler if isinstance(sampler, StreamSampler) else None
+        if self.stream is not None and self.stream_place is not None:
+            self.stream.expect(self.epoch, self.stream_place, strict=strict)
 
     def begin_step(self) -> None:
         """Remember the sums before an optimizer step, for `discard_step`."""
@@ -93,6 +109,12 @@ class RunningLoss:
         self.synchronize()
         return _mean(self.total)
 
+    def restart_epoch(self) -> None:
+        """Read a stream from the beginning of the current epoch again."""
+        self.batches, self.stream_place = 0, None
+        if self.stream is not None:
+            self.stream.forget()
+
     def end_epoch(self) -> None:
         """Count an epoch that has ended."""
         self.epoch, self.batches = self.epoch + 1, 0
@@ -112,6 +134,8 @@ class RunningLoss:
         if args.should_save:
             stored = {name: getattr(self, name) for name in _STORED}
             stored.update(step=state.global_step, world_size=args.world_size)
+            if self.stream is not None:
+                stored["stream"] = self.stream.place(self.batches)
             mark_checkpoint(folder or checkpoint_folder(args.output_dir, state.global_step), stored)
 
     def restore(self, checkpoint: str | Path | None) -> None:
@@ -131,6 +155,8 @@ class RunningLoss:
                 self.window, self.total = sums["window"], sums["total"]
             except KeyError as error:
                 raise ValueError(f"{file} is damaged (it lacks {error}): {_ADVICE}") from error
+            place = sums.get("stream")
+            self.stream_place = None if place is None else StreamPlace(*place)
             self.epoch, self.batches = sums.get("epoch", 0), sums.get("batches", 0)
 
 
