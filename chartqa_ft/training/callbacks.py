@@ -26,13 +26,13 @@ class SetEpoch(TrainerCallback):
 
     def __init__(self, ended: Callable[[], int]) -> None:
         self.ended = ended
-        self.sampler: Any = None
+        self.source: Any = None
         """The sampler; `None` until there is a training loader."""
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        if self.sampler is not None:
-            is_stream = isinstance(self.sampler, StreamSampler)
-            self.sampler.set_epoch(self.ended() if is_stream else int(state.epoch or 0))
+        if self.source is not None:
+            is_stream = isinstance(self.source, StreamSampler)
+            self.source.set_epoch(self.ended() if is_stream else int(state.epoch or 0))
 
 
 class CompareStreams(TrainerCallback):

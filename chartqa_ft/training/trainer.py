@@ -252,7 +252,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             raise ValueError("training needs a train_dataset")
         loader = self._loader(as_records(self.train_dataset, "train_dataset", answers=True), "train", training=True)
         self.running_loss.follow(loader.sampler, strict=not self.args.allow_inexact_resume)
-        self._set_epoch.sampler, self._compare_streams.sampler = loader.sampler, self.running_loss.stream
+        self._set_epoch.source, self._compare_streams.sampler = loader.sampler, self.running_loss.stream
         return self.accelerator.prepare(loader)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
