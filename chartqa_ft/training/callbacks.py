@@ -21,18 +21,18 @@ class SetEpoch(TrainerCallback):
 
     Args:
         ended: returns how often a stream was read to its end. Its epochs have no length, so that `state.epoch` counts
-            shares of `max_steps`.
+            shares of `max_steps`. `None` where there are no streams.
     """
 
-    def __init__(self, ended: Callable[[], int]) -> None:
+    def __init__(self, ended: Callable[[], int] | None = None) -> None:
         self.ended = ended
         self.source: Any = None
         """The sampler; `None` until there is a training loader."""
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         if self.source is not None:
-            is_stream = isinstance(self.source, StreamSampler)
-            self.source.set_epoch(self.ended() if is_stream else int(state.epoch or 0))
+            passes = self.ended if isinstance(self.source, StreamSampler) else None
+            self.source.set_epoch(int(state.epoch or 0) if passes is None else passes())
 
 
 class CompareStreams(TrainerCallback):
