@@ -265,6 +265,13 @@ def test_a_row_is_decoded_once_and_only_by_the_worker_that_uses_it(tmp_path, dec
     assert [record["image"].width for record in in_order(batches)] == [number + 3 for number in range(NUMBER)]
 
 
+def test_a_filter_that_needs_no_pixels_can_leave_them_encoded(tmp_path, decoded):
+    stream = never_decoded(tmp_path).filter(lambda record: int(record["answer"]) % 2 == 0)
+    batches = [list(loader) for loader in loaders(stream.cast_column("image", datasets.Image()), 2, 1)]
+    assert [record["image"].width for record in in_order(batches)] == [3, 5, 7, 9, 11, 13]
+    assert len(decoded.read_text().splitlines()) == 8  # 6 rows and 2 fillers
+
+
 def test_skipped_batches_are_not_decoded(tmp_path, decoded):
     (loader,) = loaders(one_parquet_file(tmp_path))
     rest = [record for batch in skip_first_batches(loader, 3) for record in batch]

@@ -1,4 +1,4 @@
-"""Streams: whether all ranks and a resumed run read the same records in the same order."""
+"""Streams: whether all ranks and a resumed run read the same records in the same order, and decode them once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 from accelerate.utils import gather_object
+from datasets.features.features import require_decoding
 
 from ...batching.streams import StreamSampler
 from .findings import CheckContext, Finding, register_check
@@ -19,7 +20,7 @@ _ENTROPY_BITS = 64
 
 @register_check()
 def check_streams(context: CheckContext) -> Iterator[Finding]:
-    """Find streams whose order is not the same on every rank or after a resume, and those that are split already."""
+    """Find streams whose order differs by rank or after a resume, those that are split already, and needless work."""
     args, training = context.trainer.args, context.call == "train"
     name = {"train": "train_dataset", "evaluate": "eval_dataset", "predict": "test_dataset"}[context.call]
     parts = context.records if isinstance(context.records, Mapping) else {"": context.records}
@@ -34,6 +35,14 @@ def check_streams(context: CheckContext) -> Iterator[Finding]:
                 f"{where} was split with split_dataset_by_node, and each of the {args.world_size} processes would use "
                 "a share of its part only",
                 "pass the whole stream, which the trainer distributes",
+            )
+        if (args.world_size > 1 or args.dataloader_num_workers) and decodes_for_functions(records):
+            yield Finding(
+                name,
+                "warning",
+                f"{where} decodes every image in every process, for functions of map or filter",
+                "call stream.decode(False) before map and filter if they need no pixels, and each image is decoded "
+                "once, by the worker that uses it",
             )
         generators = shuffles(records)
         unseeded = any(map(is_unseeded, generators))
@@ -70,23 +79,39 @@ def shuffles(stream: Any) -> list[np.random.Generator]:
         >>> len(shuffles(stream)), len(shuffles(stream.shuffle(seed=0).take(1)))
         (0, 1)
     """
-    found: dict[int, np.random.Generator] = {}
+    return [part for part in _parts(stream) if isinstance(part, np.random.Generator)]
+
+
+def decodes_for_functions(stream: Any) -> bool:
+    """Return whether a stream of `datasets` decodes images for functions of `map` and `filter`.
+
+    Example:
+        >>> features = datasets.Features({"image": datasets.Image()})
+        >>> stream = datasets.Dataset.from_dict({"image": ["a.png"]}, features=features).to_iterable_dataset()
+        >>> decodes_for_functions(stream.filter(bool)), decodes_for_functions(stream.decode(False).filter(bool))
+        (True, False)
+    """
+    # Records get the types of their features before the first function, in an object of this class.
+    typed = (part for part in _parts(stream) if type(part).__name__ == "FormattedExamplesIterable")
+    return any(require_decoding(feature) for part in typed for feature in (part.features or {}).values())
+
+
+def _parts(stream: Any) -> Iterator[Any]:
+    """Yield what a stream of `datasets` is made of, which `datasets` has no public way to ask for."""
     seen: dict[int, Any] = {}
     waiting = [stream]
     while waiting:
         part = waiting.pop()
-        if isinstance(part, np.random.Generator):
-            found[id(part)] = part
         if id(part) in seen:
             continue
         seen[id(part)] = part  # so that the id is not used again
+        yield part
         if isinstance(part, Mapping):
             waiting.extend(part.values())
         elif isinstance(part, (list, tuple)):
             waiting.extend(part)
-        elif type(part).__module__ == datasets.IterableDataset.__module__:  # `datasets` has no public way to ask
+        elif type(part).__module__ == datasets.IterableDataset.__module__:
             waiting.extend(vars(part).values())
-    return list(found.values())
 
 
 def is_unseeded(generator: np.random.Generator) -> bool:

@@ -52,6 +52,27 @@ def test_what_a_shuffle_means_for_a_resume_is_told(run, name):
     assert all(("seed=42" in finding.advice) == (level == "warning") for finding in found)
 
 
+@pytest.mark.parametrize(
+    ("make", "decodes"),
+    [
+        (plain, False),
+        (lambda: plain().shuffle(seed=1).take(9), False),
+        (lambda: plain().filter(bool), True),
+        (lambda: plain().map(dict).skip(1), True),
+        (lambda: datasets.concatenate_datasets([plain(), plain().filter(bool)]), True),
+        (lambda: plain().decode(False).filter(bool).map(dict), False),
+        (lambda: load_chartqa(plain(), streaming=True).filter(bool), True),
+    ],
+)
+def test_images_that_every_process_decodes_are_told(run, make, decodes, monkeypatch):
+    assert not run.check("train", make()).warnings
+    monkeypatch.setattr(run.args, "dataloader_num_workers", 2)
+    for call in ("train", "evaluate"):
+        found = [finding for finding in run.check(call, make()).warnings if "decodes every image" in finding.message]
+        assert len(found) == decodes
+        assert all("stream.decode(False) before map and filter" in finding.advice for finding in found)
+
+
 def test_it_matters_only_where_checkpoints_are_saved_and_data_are_trained_on(run, tmp_path):
     stream = plain().shuffle()
     assert not run.check("evaluate", {"val": stream}).findings
