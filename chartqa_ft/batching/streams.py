@@ -109,10 +109,6 @@ class StreamSampler(Sampler[StreamRow]):
         """
         self._expected = epoch, place, strict
 
-    def forget(self) -> None:
-        """Compare nothing."""
-        self._expected = None
-
     def __iter__(self) -> Iterator[StreamRow]:
         rows = self._rows()
         if not self.drop_last:

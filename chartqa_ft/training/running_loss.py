@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from ..batching.streams import StreamPlace, StreamSampler
 from ..files import read_json
 from .checkpoints import STATE_NAME, last_checkpoint, mark_checkpoint
 from .saving import checkpoint_folder
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["RunningLoss", "last_checkpoint"]
 
@@ -63,10 +66,27 @@ class RunningLoss:
         Args:
             sampler: the sampler of the training loader; others than a `StreamSampler` have no place.
             strict: whether other records than before the resume are an error; otherwise a warning.
+
+        Raises:
+            ValueError: batches had another size before the resume, so that the run would go on at another record.
         """
         self.stream = sampler if isinstance(sampler, StreamSampler) else None
-        if self.stream is not None and self.stream_place is not None:
+        if self.stream is None or self.stream_place is None:
+            return
+        together, rows = self.stream.batch_size * self.stream.num_replicas, self.stream_place.rows
+        if -(-rows // together) == self.batches:
             self.stream.expect(self.epoch, self.stream_place, strict=strict)
+            return
+        message = (
+            f"the checkpoint was saved after {rows} records of epoch {self.epoch}, which are not {self.batches} "
+            f"batches of {together}, over all processes, as this run has them"
+        )
+        if strict:
+            raise ValueError(
+                f"{message}: keep per_device_train_batch_size and the number of processes, or accept that some "
+                "records are read twice or not at all with allow_inexact_resume=True"
+            )
+        logger.warning("%s. Some are read twice or not at all (allow_inexact_resume=True)", message)
 
     def begin_step(self) -> None:
         """Remember the sums before an optimizer step, for `discard_step`."""
@@ -112,8 +132,6 @@ class RunningLoss:
     def restart_epoch(self) -> None:
         """Read a stream from the beginning of the current epoch again."""
         self.batches, self.stream_place = 0, None
-        if self.stream is not None:
-            self.stream.forget()
 
     def end_epoch(self) -> None:
         """Count an epoch that has ended."""
@@ -156,6 +174,8 @@ class RunningLoss:
             except KeyError as error:
                 raise ValueError(f"{file} is damaged (it lacks {error}): {_ADVICE}") from error
             place = sums.get("stream")
+            if place is not None and (not isinstance(place, list) or [type(part) for part in place] != [int, str]):
+                raise ValueError(f"{file} is damaged (its place in the stream is {place!r}): {_ADVICE}")
             self.stream_place = None if place is None else StreamPlace(*place)
             self.epoch, self.batches = sums.get("epoch", 0), sums.get("batches", 0)
 

@@ -345,6 +345,8 @@ class ChartQATrainer(Seq2SeqTrainer):
             say = logger.info if self.args.disable_tqdm else print
             say(chart_cost(self.adapter, self.train_dataset))
         self.running_loss.restore(checkpoint)
+        if self.args.ignore_data_skip:
+            self.running_loss.restart_epoch()
         self.running_loss.run = self.chooser.begin_run(checkpoint)
         self.evaluator.restore(checkpoint, self.eval_dataset)
         self.best_weights_step = None
@@ -392,8 +394,6 @@ class ChartQATrainer(Seq2SeqTrainer):
         done = super()._init_training_state(*args, **kwargs)
         if not is_stream(self.train_dataset) or not self.state.global_step:
             return done
-        if self.args.ignore_data_skip:
-            self.running_loss.restart_epoch()
         return self.running_loss.epoch, self.running_loss.batches
 
     def _run_epoch(self, **kwargs: Any) -> None:

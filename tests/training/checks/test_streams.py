@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import datasets
@@ -98,3 +99,21 @@ def test_a_stream_in_another_order_is_not_resumed(tmp_path, caplog):
     assert caplog.text.count("gives other records than before the checkpoint") == 1
     # From the beginning of the epoch there is nothing to compare.
     assert train("fourth", checkpoint, ignore_data_skip=True).state.global_step == 4
+
+
+def test_a_stream_is_not_resumed_with_batches_of_another_size(tmp_path, caplog):
+    def train(name, resume=None, **changes):
+        settings = {"max_steps": 3, "save_strategy": "steps", "save_steps": 2, **changes}
+        trainer(tmp_path / name, records=plain(), **settings).train(resume_from_checkpoint=resume)
+
+    train("first")
+    checkpoint = tmp_path / "first" / "checkpoint-2"
+    with pytest.raises(ValueError, match=r"after 8 records of epoch 0, which are not 2 batches of 3.*keep per_device"):
+        train("second", str(checkpoint), per_device_train_batch_size=3)
+    train("third", str(checkpoint), per_device_train_batch_size=3, allow_inexact_resume=True)
+    assert "after 8 records of epoch 0, which are not 2 batches of 3" in caplog.text
+    state = json.loads((checkpoint / "chartqa_state.json").read_text())
+    assert state["stream"][0] == 8
+    (checkpoint / "chartqa_state.json").write_text(json.dumps({**state, "stream": [8]}))
+    with pytest.raises(ValueError, match=r"chartqa_state.json is damaged \(its place in the stream is \[8\]\)"):
+        train("fourth", str(checkpoint))
