@@ -15,7 +15,7 @@ import torch
 from accelerate import skip_first_batches
 from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset, Features, IterableDataset, Value, concatenate_datasets, interleave_datasets, load_dataset
-from PIL import Image
+from PIL import Image, ImageFile
 
 from chartqa_ft import load_chartqa
 from chartqa_ft.batching import streams
@@ -220,16 +220,16 @@ def seen(record: dict) -> tuple:
 
 @pytest.fixture
 def decoded(monkeypatch, tmp_path) -> Path:
-    """A file with the width of every image that `datasets` decodes, in whichever process."""
-    log, decode = tmp_path / "decoded", datasets.Image.decode_example
+    """A file with the width of every image file that is decoded, in whichever process."""
+    log, load = tmp_path / "decoded", ImageFile.ImageFile.load
 
-    def counted(self, value, token_per_repo_id=None):
-        image = decode(self, value, token_per_repo_id)
-        with open(log, "a") as file:
-            file.write(f"{os.getpid()} {image.width}\n")
-        return image
+    def counted(self):
+        if self.tile:  # not yet decoded
+            with open(log, "a") as file:
+                file.write(f"{os.getpid()} {self.width}\n")
+        return load(self)
 
-    monkeypatch.setattr(datasets.Image, "decode_example", counted)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
     log.touch()
     return log
 

@@ -22,6 +22,7 @@ import datasets
 import torch
 from accelerate import PartialState
 from datasets.distributed import split_dataset_by_node
+from PIL import ImageFile
 
 from chartqa_ft import load_chartqa
 from tests.support.common import drawn_charts, tiny, trainer
@@ -49,20 +50,22 @@ class KeepText(logging.Handler):
 
 @contextmanager
 def counting_decoded(log: Path) -> Iterator[None]:
-    """Have each process write down every image that `datasets` decodes in it."""
-    decode = datasets.Image.decode_example
+    """Have each process write down every image file that is decoded in it."""
+    load = ImageFile.ImageFile.load
 
-    def counted(self, value, token_per_repo_id=None):
-        image = decode(self, value, token_per_repo_id)
-        with open(log, "a") as file:
-            file.write(f"{os.getpid()} {hashlib.sha1(image.tobytes()).hexdigest()}\n")
-        return image
+    def counted(self):
+        decodes = bool(self.tile)
+        result = load(self)
+        if decodes:
+            with open(log, "a") as file:
+                file.write(f"{os.getpid()} {hashlib.sha1(self.tobytes()).hexdigest()}\n")
+        return result
 
-    datasets.Image.decode_example = counted
+    ImageFile.ImageFile.load = counted
     try:
         yield
     finally:
-        datasets.Image.decode_example = decode
+        ImageFile.ImageFile.load = load
 
 
 def stream(folder: Path) -> datasets.IterableDataset:

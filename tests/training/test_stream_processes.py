@@ -35,8 +35,8 @@ def test_streams_on_two_processes_with_workers(tmp_path):
         by_process: dict[str, int] = {}
         for process, _ in result["decoded"]:
             by_process[process] = by_process.get(process, 0) + 1
-        # Rank 0 says beforehand what a chart costs; then workers decode, two in each epoch.
-        assert by_process.pop(str(result["process"]), 0) == (0 if rank else COST_SAMPLE)
+        # Checks read one record beforehand, and rank 0 says what a chart costs; then two workers decode in each epoch.
+        assert by_process.pop(str(result["process"]), 0) <= (1 if rank else 1 + COST_SAMPLE)
         assert len(by_process) == 4
         assert 18 <= sum(by_process.values()) <= 20  # the batch after the last step is fetched ahead
     for rank, result in enumerate(resumed):
