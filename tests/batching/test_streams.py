@@ -23,6 +23,7 @@ from chartqa_ft.batching.loader import chart_loader
 from chartqa_ft.batching.records import as_records
 from chartqa_ft.batching.rows import ROW_KEY
 from chartqa_ft.batching.streams import StreamPlace, StreamSampler
+from chartqa_ft.data.hub_files import HubFiles
 
 NUMBER = 11
 FEATURES = Features({"image": datasets.Image(), **dict.fromkeys(("question", "answer", "chart_id"), Value("string"))})
@@ -328,6 +329,18 @@ def test_a_file_that_is_written_anew_for_each_record(tmp_path):
     for features in (FEATURES, None):
         (loader,) = loaders(IterableDataset.from_generator(generate, features=features), batch_size=4)
         assert [seen(record)[1] for record in next(iter(loader))] == [(number + 3, 5) for number in range(4)]
+
+
+def test_a_record_of_the_hub_names_no_local_file(tmp_path):
+    """Also where the file is read before its record is sent to a worker."""
+    picture(1).save(tmp_path / "secret.png")
+    table = Dataset.from_list([row(0, {"bytes": None, "path": str(tmp_path / "secret.png")})], features=FEATURES)
+    records = as_records(table.to_iterable_dataset())
+    assert [seen(record)[1] for record in next(iter(loaders(records)[0]))] == [(4, 5)]
+    records._hub = HubFiles("bob/charts", {"bob/charts": None})  # as `datasets` notes where it has opened a stream
+    for workers in (0, 1):
+        with pytest.raises(ValueError, match=r"secret.png', which is not in bob/charts"):
+            next(iter(loaders(records, workers=workers)[0]))
 
 
 def test_a_record_that_cannot_be_sent_to_a_worker_is_named():
