@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 
 from ..data.chart_groups import has_chart, stored_charts
 from .records import Records, RecordStream, as_records, hinted_chart_ids
-from .rows import KeyedRows, KeyedStream
+from .rows import KeyedRows
 from .sampler import ChartSampler
+from .streams import StreamRows, StreamSampler
 
 
 def chart_loader(
@@ -25,6 +26,7 @@ def chart_loader(
     shuffle: bool,
     drop_last: bool,
     seed: int,
+    rank: int = 0,
     stored_images: bool = False,
     **loader_arguments: Any,
 ) -> DataLoader:
@@ -43,19 +45,29 @@ def chart_loader(
         shuffle: Whether every epoch has a new order; a stream keeps its own.
         drop_last: Whether to leave out the last, incomplete round of batches.
         seed: Seed of the order.
-        stored_images: Whether the collator opens the images of a `datasets.Dataset` itself, see `KeyedRows`; the
-            images of a stream are opened when it is read.
+        rank: Number of this rank, for which the records of a stream are kept.
+        stored_images: Whether the collator opens the images of a `datasets.Dataset` itself, see `KeyedRows`; those of
+            a stream are always decoded before.
         **loader_arguments: Other arguments of `DataLoader`.
     """
     loader_arguments["generator"] = torch.Generator().manual_seed(seed)
     records = as_records(records)
     if isinstance(records, RecordStream):
-        # Workers would change the order of a stream: the process itself reads it.
-        loader_arguments.update(
-            num_workers=0, prefetch_factor=None, persistent_workers=False, multiprocessing_context=None
+        reader = StreamSampler(
+            records,
+            batch_size=batch_size,
+            num_replicas=num_replicas,
+            rank=rank,
+            drop_last=drop_last,
+            pickled=loader_arguments.get("num_workers", 0) > 0,
         )
-        stream = KeyedStream(records, batch_size * num_replicas if num_replicas > 1 else 1)
-        return DataLoader(stream, batch_size=batch_size, collate_fn=collate, drop_last=drop_last, **loader_arguments)
+        return DataLoader(
+            StreamRows(records.decoder),
+            batch_size=batch_size,
+            sampler=reader,
+            collate_fn=collate,
+            **loader_arguments,
+        )
     groups, shared = _charts(records) if group_by_chart else (None, None)
     sampler = ChartSampler(
         len(records),

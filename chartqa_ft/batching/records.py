@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import datasets
+from datasets.features.features import require_decoding
+from PIL.Image import Image as PillowImage
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 
 from ..adapters.text import describe, has_answer
@@ -56,13 +58,21 @@ class RecordStream(IterableDataset):
 
     def __init__(self, data: Any, name: str) -> None:
         self.data, self.name = data, name
+        features = getattr(data, "features", None) or {}
         # `datasets` decodes an image anew for every record, so that no copy is needed.
-        image = (getattr(data, "features", None) or {}).get("image")
-        self._copies = not isinstance(image, datasets.Image)
+        self._copies = not isinstance(features.get("image"), datasets.Image)
+        self._decoded: dict[str, Any] = {}
         self._hub: HubFiles | None = None
-        if isinstance(data, datasets.IterableDataset) and decodes_plainly(image):
+        if isinstance(data, datasets.IterableDataset):
+            self._decoded = {name: feature for name, feature in features.items() if require_decoding(feature)}
+        if self._decoded:
             self.data = data.decode(False)
             self._hub = HubFiles(name, dict(getattr(data, "_token_per_repo_id", None) or {}))
+
+    @property
+    def decoder(self) -> StreamDecoder | None:
+        """Decodes a record of `stored`; `None` if its records are as they are."""
+        return StreamDecoder(self._decoded, self._hub) if self._hub is not None else None
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration, if the data set has epochs."""
@@ -70,12 +80,53 @@ class RecordStream(IterableDataset):
             self.data.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for number, record in enumerate(self.data):
-            where = f"record {number} of {self.name}"
-            if self._hub is None:
-                yield read_record(record, where, copy=self._copies)
-            else:
-                yield read_record({**record, "image": opened(record["image"], self._hub)}, where, copy=False)
+        decoder = self.decoder
+        for number, record in enumerate(self.stored()):
+            opened = record if decoder is None else decoder(record)
+            yield read_record(opened, self.place(number), copy=self._copies)
+
+    def place(self, number: int) -> str:
+        """Return how error messages name a record by its number."""
+        return f"record {number} of {self.name}"
+
+    def stored(self) -> Iterator[Any]:
+        """Yield the records without decoding their images, which `keep` and then `decoder` do for those in use."""
+        yield from self.data
+
+    def keep(self, record: Any, number: int) -> dict[str, Any]:
+        """Return a copy of a record of `stored` that later changes of its picture or its file do not reach."""
+        kept = read_record(record, self.place(number), copy=False)
+        # An image that `datasets` has decoded (for a filter, for instance) belongs to this record alone. The records
+        # of a data set on the Hub may name no local file: the decoder says so.
+        named_on_hub = self._hub is not None and bool(self._hub.tokens)
+        if self._copies or not (named_on_hub or isinstance(kept["image"], PillowImage)):
+            kept["image"] = snapshot(kept["image"])
+        return kept
+
+
+class StreamDecoder:
+    """Decodes the columns of a record of a stream that `datasets` would decode. It can be sent to workers.
+
+    Plain images are opened by this library, see `opened`.
+
+    Args:
+        features: the features of the columns to decode, by name.
+        hub: the files on the Hub that a record may name.
+    """
+
+    def __init__(self, features: Mapping[str, Any], hub: HubFiles) -> None:
+        self.plain = decodes_plainly(features.get("image"))
+        self.others = datasets.Features({n: f for n, f in features.items() if not (self.plain and n == "image")})
+        self.hub = hub
+
+    def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a record with its images decoded; what is decoded already stays as it is."""
+        stored = {name: value for name, value in record.items() if not isinstance(value, PillowImage)}
+        others = {name: stored[name] for name in self.others if name in stored}
+        decoded_record = {**record, **self.others.decode_example(others, token_per_repo_id=dict(self.hub.tokens))}
+        if self.plain and "image" in stored:
+            decoded_record["image"] = opened(stored["image"], self.hub)
+        return decoded_record
 
 
 def decodes_plainly(feature: Any) -> TypeGuard[datasets.Image]:

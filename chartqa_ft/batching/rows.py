@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import datasets
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
-from .records import as_records, decodes_plainly, opened, readable, unreadable, with_content
+from .records import as_records, decodes_plainly, opened, unreadable, with_content
 
 ROW_KEY = "chartqa_ft.row"
 """The key under which a record from our loaders carries its `RowKey`; no user's column has this name."""
@@ -95,29 +95,3 @@ class KeyedRows(Dataset):
         """Return the keys that a record carries in addition to its columns."""
         group = None if self.groups is None else self.groups[key.row]
         return {ROW_KEY: key} if group is None else {ROW_KEY: key, CHART_KEY: group}
-
-
-class KeyedStream(IterableDataset):
-    """A stream of records with their `RowKey`s; the position in the stream is the row.
-
-    The stream is padded to a multiple of `round_size` with filler rows, so that every rank gets the same number of
-    batches and no question counts twice.
-    """
-
-    def __init__(self, records: Any, round_size: int) -> None:
-        self.records, self.round_size, self.epoch = as_records(records), round_size, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next iteration, also on the stream of records if it has one."""
-        self.epoch = epoch
-        if hasattr(self.records, "set_epoch"):
-            self.records.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        epoch, number = self.epoch, 0
-        first: dict[str, Any] = {}
-        for number, record in enumerate(readable(self.records), start=1):
-            first = first or record
-            yield {**record, ROW_KEY: RowKey(number - 1, epoch, True)}
-        for _ in range(-number % self.round_size):
-            yield {**first, ROW_KEY: RowKey(0, epoch, False)}

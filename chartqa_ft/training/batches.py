@@ -138,6 +138,7 @@ def make_loader(
         shuffle=training and args.train_sampling_strategy == "random",
         drop_last=training and args.dataloader_drop_last,
         seed=args.seed if args.data_seed is None else args.data_seed,
+        rank=args.process_index,
         stored_images=collate.raw_charts,
         num_workers=args.dataloader_num_workers,
         pin_memory=args.dataloader_pin_memory,

@@ -8,22 +8,51 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from ..batching.streams import StreamSampler
 from ..models.lora import check_gradients
+from .checks.streams import check_same_stream
 from .saving import checkpoint_folder
 
 logger = logging.getLogger(__name__)
 
 
 class SetEpoch(TrainerCallback):
-    """Sets the epoch on the sampler. accelerate does not reach samplers behind a resumed, sharded batch sampler."""
+    """Sets the epoch on the sampler. accelerate does not reach samplers behind a resumed, sharded batch sampler.
 
-    def __init__(self) -> None:
+    Args:
+        ended: returns how often a stream was read to its end. Its epochs have no length, so that `state.epoch` counts
+            shares of `max_steps`. `None` where there are no streams.
+    """
+
+    def __init__(self, ended: Callable[[], int] | None = None) -> None:
+        self.ended = ended
         self.source: Any = None
-        """The sampler, or a stream; `None` until there is a training loader."""
+        """The sampler; `None` until there is a training loader."""
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         if self.source is not None:
-            self.source.set_epoch(int(state.epoch or 0))
+            passes = self.ended if isinstance(self.source, StreamSampler) else None
+            self.source.set_epoch(int(state.epoch or 0) if passes is None else passes())
+
+
+class CompareStreams(TrainerCallback):
+    """Checks before the first update of every epoch that all ranks read the same records from a stream.
+
+    Each trains on its own share of them: ranks that read in different orders would leave records out.
+    """
+
+    def __init__(self) -> None:
+        self.sampler: Any = None
+        """The sampler of a stream; `None` for other data."""
+        self._compared = False
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._compared = False
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if self.sampler is not None and args.world_size > 1 and not self._compared:
+            check_same_stream(self.sampler)
+        self._compared = True
 
 
 class CountBatches(TrainerCallback):

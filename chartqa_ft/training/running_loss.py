@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..batching.streams import StreamPlace, StreamSampler
 from ..files import read_json
 from .checkpoints import STATE_NAME, last_checkpoint, mark_checkpoint
 from .saving import checkpoint_folder
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["RunningLoss", "last_checkpoint"]
 
@@ -50,7 +54,39 @@ class RunningLoss:
         self.epoch = self.batches = 0
         self.run: str | None = None
         """The identity of the run, the same after every resume."""
+        self.stream: StreamSampler | None = None
+        """The reader of a stream of training records."""
+        self.stream_place: StreamPlace | None = None
+        """What was read of the stream in this epoch before a resume."""
         self._before_step: torch.Tensor | None = None
+
+    def follow(self, sampler: Any, *, strict: bool = True) -> None:
+        """Take the place in a stream from its sampler. After a resume, the sampler compares what it reads up to it.
+
+        Args:
+            sampler: the sampler of the training loader; others than a `StreamSampler` have no place.
+            strict: whether other records than before the resume are an error; otherwise a warning.
+
+        Raises:
+            ValueError: batches had another size before the resume, so that the run would go on at another record.
+        """
+        self.stream = sampler if isinstance(sampler, StreamSampler) else None
+        if self.stream is None or self.stream_place is None:
+            return
+        together, rows = self.stream.batch_size * self.stream.num_replicas, self.stream_place.rows
+        if -(-rows // together) == self.batches:
+            self.stream.expect(self.epoch, self.stream_place, strict=strict)
+            return
+        message = (
+            f"the checkpoint was saved after {rows} records of epoch {self.epoch}, which are not {self.batches} "
+            f"batches of {together}, over all processes, as this run has them"
+        )
+        if strict:
+            raise ValueError(
+                f"{message}: keep per_device_train_batch_size and the number of processes, or accept that some "
+                "records are read twice or not at all with allow_inexact_resume=True"
+            )
+        logger.warning("%s. Some are read twice or not at all (allow_inexact_resume=True)", message)
 
     def begin_step(self) -> None:
         """Remember the sums before an optimizer step, for `discard_step`."""
@@ -93,6 +129,10 @@ class RunningLoss:
         self.synchronize()
         return _mean(self.total)
 
+    def restart_epoch(self) -> None:
+        """Read a stream from the beginning of the current epoch again."""
+        self.batches, self.stream_place = 0, None
+
     def end_epoch(self) -> None:
         """Count an epoch that has ended."""
         self.epoch, self.batches = self.epoch + 1, 0
@@ -112,6 +152,8 @@ class RunningLoss:
         if args.should_save:
             stored = {name: getattr(self, name) for name in _STORED}
             stored.update(step=state.global_step, world_size=args.world_size)
+            if self.stream is not None:
+                stored["stream"] = self.stream.place(self.batches)
             mark_checkpoint(folder or checkpoint_folder(args.output_dir, state.global_step), stored)
 
     def restore(self, checkpoint: str | Path | None) -> None:
@@ -131,6 +173,10 @@ class RunningLoss:
                 self.window, self.total = sums["window"], sums["total"]
             except KeyError as error:
                 raise ValueError(f"{file} is damaged (it lacks {error}): {_ADVICE}") from error
+            place = sums.get("stream")
+            if place is not None and (not isinstance(place, list) or [type(part) for part in place] != [int, str]):
+                raise ValueError(f"{file} is damaged (its place in the stream is {place!r}): {_ADVICE}")
+            self.stream_place = None if place is None else StreamPlace(*place)
             self.epoch, self.batches = sums.get("epoch", 0), sums.get("batches", 0)
 
 

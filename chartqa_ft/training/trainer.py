@@ -31,9 +31,17 @@ from ..printable import printable_errors
 from .arguments import ChartQATrainingArguments
 from .bad_steps import BadSteps, never_best
 from .batches import make_collators, make_loader
-from .callbacks import AfterSave, CheckUnusedLora, CountBatches, EndOfEpoch, FindBestCheckpoint, SetEpoch
+from .callbacks import (
+    AfterSave,
+    CheckUnusedLora,
+    CompareStreams,
+    CountBatches,
+    EndOfEpoch,
+    FindBestCheckpoint,
+    SetEpoch,
+)
 from .checkpoints import begin_checkpoint
-from .checks import schedule, text_arguments  # noqa: F401  (they register checks)
+from .checks import schedule, streams, text_arguments  # noqa: F401  (they register checks)
 from .checks.data_sets import check_data_sets, named_part
 from .checks.findings import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
 from .checks.function_code import uses_argument
@@ -175,7 +183,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         logger.info("precision: %s; adapter: %s; prompt: %s", args.precision, self.adapter.name, self.adapter.prompt)
 
     def _add_callbacks(self) -> None:
-        self._set_epoch = SetEpoch()
+        self._set_epoch, self._compare_streams = SetEpoch(lambda: self.running_loss.epoch), CompareStreams()
         for callback in (
             *([CountBatches(self.running_loss.count_batch)] if self.own_loss else []),
             FindBestCheckpoint(),
@@ -184,6 +192,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             self.bad_steps,  # after all that decides about a step
             AfterSave(self._push_saved),
             self._set_epoch,
+            self._compare_streams,
             *([CheckUnusedLora()] if self._kind == "lora" else []),
         ):
             self.add_callback(callback)
@@ -242,7 +251,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.train_dataset is None:
             raise ValueError("training needs a train_dataset")
         loader = self._loader(as_records(self.train_dataset, "train_dataset", answers=True), "train", training=True)
-        self._set_epoch.source = loader.sampler if hasattr(loader.sampler, "set_epoch") else loader.dataset
+        self.running_loss.follow(loader.sampler, strict=not self.args.allow_inexact_resume)
+        self._set_epoch.source, self._compare_streams.sampler = loader.sampler, self.running_loss.stream
         return self.accelerator.prepare(loader)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
@@ -335,6 +345,8 @@ class ChartQATrainer(Seq2SeqTrainer):
             say = logger.info if self.args.disable_tqdm else print
             say(chart_cost(self.adapter, self.train_dataset))
         self.running_loss.restore(checkpoint)
+        if self.args.ignore_data_skip:
+            self.running_loss.restart_epoch()
         self.running_loss.run = self.chooser.begin_run(checkpoint)
         self.evaluator.restore(checkpoint, self.eval_dataset)
         self.best_weights_step = None
@@ -380,10 +392,9 @@ class ChartQATrainer(Seq2SeqTrainer):
         # Returns the epochs, and the batches of the current epoch, that are done. Upstream assumes that one epoch of a
         # stream has max_steps steps, and resumes at the wrong record of a stream that was read more than once.
         done = super()._init_training_state(*args, **kwargs)
-        place = self.running_loss.epoch, self.running_loss.batches
         if not is_stream(self.train_dataset) or not self.state.global_step:
             return done
-        return (place[0], 0) if self.args.ignore_data_skip else place
+        return self.running_loss.epoch, self.running_loss.batches
 
     def _run_epoch(self, **kwargs: Any) -> None:
         # Upstream trains one step too many when a run that has reached max_steps is resumed.

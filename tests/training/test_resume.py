@@ -130,11 +130,13 @@ CASES = {
     "in order": {"train_sampling_strategy": "sequential"},
     "another order": {"data_seed": 7, "dataloader_drop_last": True},
     "stream": {"stream": True},
+    "stream with workers": {"stream": True, "dataloader_num_workers": 2, "dataloader_persistent_workers": True},
+    "shuffled stream": {"stream": "shuffled", "dataloader_drop_last": True},
 }
 
 
 def train(
-    folder: Path, resume: str | bool | None = None, *, dropout: bool = True, stream: bool = False, **changes: Any
+    folder: Path, resume: str | bool | None = None, *, dropout: bool = True, stream: Any = False, **changes: Any
 ):
     """Train for 9 steps of 4 rows, two batches each, on 20 questions; a checkpoint every second step."""
     settings = {
@@ -148,10 +150,11 @@ def train(
         "eval_steps": 4,
         "random_padding": True,
     }
+    records = drawn_charts().to_iterable_dataset(num_shards=2) if stream else drawn_charts()
     run = trainer(
         folder,
         model=tiny(**DROPOUT if dropout else {})[0],
-        records=drawn_charts().to_iterable_dataset() if stream else drawn_charts(),
+        records=records.shuffle(seed=3, buffer_size=7) if stream == "shuffled" else records,
         eval_dataset=drawn_charts().select(range(3)),
         **{**settings, **changes},
     )
