@@ -610,7 +610,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         """Save the model, its processor, the adapter's settings, and the training arguments as JSON.
 
         The files are replaced all together: if the disk is full, the folder keeps what it held. Upstream's
-        `training_args.bin`, a pickle that holds `hub_token` in plain text, and peft's own card are not kept.
+        `training_args.bin`, a pickle that holds `hub_token` in plain text, is never written, and peft's own card is
+        not kept.
 
         Args:
             output_dir: the folder; `None` uses `args.output_dir`.
@@ -643,11 +644,10 @@ class ChartQATrainer(Seq2SeqTrainer):
         return self.saver.save_merged(self.model, folder, token=token)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        # Upstream has no way to tell PEFT whether the embeddings have to be saved; PEFT's guess asks the Hub.
-        if self._kind == "lora":
-            self.saver.write_peft(self.model, self.processing_class, output_dir or self.args.output_dir, state_dict)
-        else:
-            super()._save(output_dir, state_dict)
+        # Upstream pickles the arguments with hub_token in plain text, and has no way to tell PEFT whether the
+        # embeddings have to be saved; PEFT's guess asks the Hub.
+        write = self.saver.write_peft if self._kind == "lora" else self.saver.write_full
+        write(self.model, self.processing_class, output_dir or self.args.output_dir, state_dict)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Upstream marks no checkpoint as complete, also when it saves without on_save, and saves weights of NaN. Its
