@@ -28,6 +28,7 @@ from .record_files import (
     read_records,
     top_folder,
 )
+from .saved_datasets import check_saved_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -271,6 +272,7 @@ def _open_local(path: Path, name: str, streaming: bool, load_kwargs: dict[str, A
     from pyarrow import ArrowInvalid
 
     if path.is_dir() and is_saved_dataset(path):
+        check_saved_dataset(path)
         check_links(path)
         try:
             saved = load_from_disk(str(path))

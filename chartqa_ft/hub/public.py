@@ -23,6 +23,7 @@ __all__ = [
     "as_json",
     "find_token",
     "hub_name",
+    "is_hub_name",
     "known_tokens",
     "public_arguments",
     "public_path",
@@ -38,6 +39,16 @@ _HUB_NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?
 
 
 # ------------------------------------------------------------------ names and folders
+def is_hub_name(name: str) -> bool:
+    """Return whether `name` has the form of a name on the Hub, `name` or `owner/name`, and not that of a path.
+
+    Example:
+        >>> is_hub_name("ahmed-masry/unichart-base-960"), is_hub_name("../models/base")
+        (True, False)
+    """
+    return len(name) <= 96 and _HUB_NAME.fullmatch(name) is not None and not name.endswith(_NOT_HUB_NAMES)
+
+
 def hub_name(name: str | None) -> str | None:
     """Return `name` if a model or data set on the Hub can have it, else `None`.
 
@@ -47,7 +58,7 @@ def hub_name(name: str | None) -> str | None:
         >>> hub_name("ahmed-masry/unichart-base-960"), hub_name("/data/charts"), hub_name("charts.csv")
         ('ahmed-masry/unichart-base-960', None, None)
     """
-    if name is None or len(name) > 96 or not _HUB_NAME.fullmatch(name) or name.endswith(_NOT_HUB_NAMES):
+    if name is None or not is_hub_name(name):
         return None
     return None if Path(name).exists() else name
 

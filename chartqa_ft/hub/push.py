@@ -66,8 +66,8 @@ def push_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: the folder does not contain a whole model, a file to push is a link, or contains a secret; the message
-            names it. Nothing was sent.
+        ValueError: the folder does not contain a whole model, a file to push is a link or contains a secret; the
+            message names it. Nothing was sent.
         HubError: the Hub did not accept the push.
 
     Example:

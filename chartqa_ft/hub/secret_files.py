@@ -9,7 +9,7 @@ from typing import Any
 
 from .credentials import KEY_BLOCK, TOKEN_FORMATS, TOKEN_REMOVED, URL_PASSWORD, is_distinct, is_secret, is_secret_name
 
-__all__ = ["find_in_file", "find_named"]
+__all__ = ["find_in_bytes", "find_in_file", "find_named"]
 
 _TOKEN = re.compile("|".join(TOKEN_FORMATS).encode())
 _BY_LITERAL = ((b"-----BEGIN ", re.compile(KEY_BLOCK.encode())), (b"://", re.compile(URL_PASSWORD.encode())))
@@ -37,15 +37,25 @@ def find_in_file(path: str | Path, *tokens: str) -> bool:
         >>> find_in_file(path)
         True
     """
-    known = [token.encode("utf-8", "surrogateescape") for token in tokens if token]
     with open(path, "rb") as file:
         tail = b""
         while piece := file.read(_CHUNK):
             chunk = tail + piece
-            if any(token in chunk for token in known) or _has_format(chunk):
+            if find_in_bytes(chunk, *tokens):
                 return True
             tail = chunk[-_OVERLAP:]
     return False
+
+
+def find_in_bytes(content: bytes, *tokens: str) -> bool:
+    """Return whether bytes contain one of `tokens` or something that has the format of a secret.
+
+    Example:
+        >>> find_in_bytes(b"AKIA" + b"A" * 16), find_in_bytes(b"no secret")
+        (True, False)
+    """
+    known = [token.encode("utf-8", "surrogateescape") for token in tokens if token]
+    return any(token in content for token in known) or _has_format(content)
 
 
 def _has_format(chunk: bytes) -> bool:

@@ -175,10 +175,10 @@ class ChartQATrainer(Seq2SeqTrainer):
         logger.info("precision: %s; adapter: %s; prompt: %s", args.precision, self.adapter.name, self.adapter.prompt)
 
     def _add_callbacks(self) -> None:
-        self._set_epoch = SetEpoch()
+        self._set_epoch, self._find_best = SetEpoch(), FindBestCheckpoint()
         for callback in (
             *([CountBatches(self.running_loss.count_batch)] if self.own_loss else []),
-            FindBestCheckpoint(),
+            self._find_best,
             EndOfEpoch(self.running_loss.end_epoch),
             self.stop_on_signal,
             self.bad_steps,  # after all that decides about a step
@@ -334,6 +334,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.train_dataset is not None and self.is_world_process_zero():
             say = logger.info if self.args.disable_tqdm else print
             say(chart_cost(self.adapter, self.train_dataset))
+        self._find_best.resumed = checkpoint
         self.running_loss.restore(checkpoint)
         self.running_loss.run = self.chooser.begin_run(checkpoint)
         self.evaluator.restore(checkpoint, self.eval_dataset)
