@@ -57,8 +57,8 @@ def push_dataset(
     All records are read and checked before anything is sent. Images are stored inside the Parquet files, byte for
     byte, with the metadata in them; names of local folders are not sent. Before anything is sent, one line says how
     many charts are pushed and who can read them, and the license of charts with file names of ChartQA. Repeating the
-    call after a failure uploads no file twice. A dataset card that a person wrote keeps its text; a missing one, or one
-    that this function wrote, is replaced.
+    call after a failure uploads no file twice. A dataset card that a person wrote keeps its text; a missing one, or
+    one that this function wrote, is replaced.
 
     `load_chartqa(repo_id, streaming=True)` returns the same records too; if there are several splits or files, it adds
     a digest to every `chart_id` (see `load_chartqa`).

@@ -31,6 +31,7 @@ __all__ = [
     "begin_checkpoint",
     "checkpoints_in",
     "find_damage",
+    "hide_folders",
     "is_marked",
     "last_checkpoint",
     "mark_checkpoint",
@@ -89,6 +90,25 @@ def mark_checkpoint(folder: str | Path, state: Mapping[str, Any]) -> None:
         if path.is_file() and is_checkpoint_name(name) and not any(fnmatchcase(name, one) for one in _UNCHECKED):
             files[name] = {"size": path.stat().st_size, "crc32": _sample(path)}
     write_json(folder / STATE_NAME, {**state, "format": FORMAT, "files": files}, indent=None)
+
+
+def hide_folders(folder: str | Path) -> None:
+    """Take the folders of this machine out of a copy of a checkpoint that is to be pushed.
+
+    `trainer_state.json` names the best checkpoint by its path. Resuming finds it in `output_dir` by its step.
+    """
+    folder = Path(folder)
+    path, mark = folder / _TRAINER_STATE, folder / STATE_NAME
+    state = read_json(path) if path.is_file() else {}
+    best = state.get("best_model_checkpoint")
+    if not isinstance(best, str) or best == Path(best).name:
+        return
+    write_json(path, {**state, "best_model_checkpoint": Path(best).name})
+    if mark.is_file():
+        content = read_json(mark)
+        if _TRAINER_STATE in content.get("files", {}):
+            content["files"][_TRAINER_STATE] = {"size": path.stat().st_size, "crc32": _sample(path)}
+            write_json(mark, content, indent=None)
 
 
 def _sample(path: Path) -> int:

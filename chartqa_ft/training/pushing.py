@@ -18,6 +18,7 @@ from ..hub.model_files import check_files, files_of_model, stage
 from ..hub.push import make_repository, push_checkpoint
 from ..models.saving import naming_a_full_disk
 from .arguments import ChartQATrainingArguments
+from .checkpoints import hide_folders
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +180,7 @@ class HubPusher:
         staged = self.staging / checkpoint.name
         try:
             stage(checkpoint, staged)  # rotation may delete the checkpoint while it is being sent
+            hide_folders(staged)
             check_files(files_of_model(staged), token=self.args.hub_token, arguments=vars(self.args))
             describe(
                 staged,
