@@ -216,7 +216,7 @@ _TOKEN = re.compile("|".join(TOKEN_FORMATS), re.ASCII)
 _ANY = re.compile("|".join([*TOKEN_FORMATS, KEY_BLOCK, URL_PASSWORD]), re.ASCII)
 
 _VALUE = r"(?:\\?\"[^\"]*\"|'[^']*'|[^\s\"',;&}\])]+)"
-_MARKED = r"(?=[\w.\-]*(?:token|key|secret|pass|pwd|credential|authorization))(?P<name>[a-z_][\w.\-]{1,80})"
+_MARKED = r"(?=[\w.\-]*(?:token|key|secret|pass|pwd|credential|authorization|connection))(?P<name>[a-z_][\w.\-]{1,80})"
 # name=value and "name": "value"; and as an option, --name value.
 _ASSIGNED = re.compile(
     rf"(?i)(?<![\w.\-])(?P<head>(?:--)?(?P<quote>\\?[\"']?){_MARKED}(?P=quote)\s*(?P<sign>[=:])\s*){_VALUE}"

@@ -104,14 +104,19 @@ def public_arguments(arguments: Sequence[str]) -> list[str]:
         >>> public_arguments(["/home/alice/train.py", "--hub_token", "abc", "--seed", "1"])
         ['train.py', '--seed', '1']
     """
-    kept, is_token = [], False
-    for part in arguments:
-        key, equals, value = part.partition("=") if part.startswith("--") and "=" in part else ("", "", part)
-        name = key or part
-        named = name.startswith("--") and is_secret_name(name)
-        if not is_token and not named and not (equals and is_secret(name, value)):
-            kept.append(f"{key}{equals}{redact(public_path(value))}")
-        is_token = not is_token and not equals and named
+    kept = []
+    left = list(arguments)
+    while left:
+        part = left.pop(0)
+        name, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
+        if name and not equals:  # the value, if there is one, is the next argument
+            following = left[0] if left else ""
+            if is_secret_name(name) or (is_secret(name, following) and not following.startswith("--")):
+                left = left[1:]
+            else:
+                kept.append(part)
+        elif not (is_secret_name(name) or is_secret(name, value)):
+            kept.append(f"{name}{equals}{redact(public_path(value))}")
     return kept
 
 
