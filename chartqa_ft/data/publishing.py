@@ -78,8 +78,10 @@ def refuse_secrets(splits: Mapping[str, Any], token: str | bool | None) -> None:
                 raise ValueError(f"{split}[{row}]: its {column} contains a secret (a token, a key or a password)")
         for row, image in enumerate(_images(records)):
             content, path = image.get("bytes"), image.get("path")
-            if find_in_bytes(content, *known) if content is not None else bool(path) and find_in_file(path, *known):
-                raise ValueError(f"{split}[{row}]: the metadata of its image contain a secret (a token, a key, ...)")
+            if content is None and not path:
+                continue
+            if find_in_file(str(path), *known) if content is None else find_in_bytes(content, *known):
+                raise ValueError(f"{split}[{row}]: its image contains a secret (a token, a key or a password)")
 
 
 def _images(records: Any) -> Iterator[dict[str, Any]]:

@@ -234,15 +234,17 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
 
 
 def _refuse_local_base(base: str, name: str) -> None:
-    """Refuse a checkpoint from the Hub whose base model is a path: it would read a folder of this machine.
+    """Refuse a checkpoint from the Hub that names a folder of this machine as its base model.
+
+    Whoever pushes what is trained or merged from it would publish that folder's weights.
 
     Raises:
-        ValueError: it is a path.
+        ValueError: the base model is the path of an existing file or folder.
     """
-    if not is_hub_name(base):
+    if not is_hub_name(base) and Path(base).expanduser().exists():
         raise ValueError(
-            f"{name} names {base!r} as its base model (adapter_config.json), which is a path and no model on the Hub: "
-            "ask its author for the merged model, or download it and write the name of the base model into that file"
+            f"{name} names {base!r} as its base model (adapter_config.json), which is a folder of this machine and no "
+            "model on the Hub. If it is the right one, download the checkpoint (hf download) and load it from its folder"
         )
 
 

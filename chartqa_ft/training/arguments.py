@@ -102,7 +102,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         metadata={"help": "end: push at the end; every_save, checkpoint, all_checkpoints: also during training."},
     )
     """When to push: at the `"end"`, or during training every saved model (`"every_save"`), also with the states to
-    resume from (`"checkpoint"` in the folder last-checkpoint, `"all_checkpoints"` in one folder each)."""
+    resume from (`"checkpoint"` in the folder last-checkpoint, `"all_checkpoints"` in one folder each). These states of
+    the optimizer, the schedule and the random generators are the only pickles that are pushed."""
 
     hub_token: str | None = field(
         default=None,

@@ -95,7 +95,7 @@ def mark_checkpoint(folder: str | Path, state: Mapping[str, Any]) -> None:
 def hide_folders(folder: str | Path) -> None:
     """Take the folders of this machine out of a copy of a checkpoint that is to be pushed.
 
-    `trainer_state.json` names the best checkpoint by its path. Resuming finds it in `output_dir` by its step.
+    `trainer_state.json` names the best checkpoint by its path; resuming finds it in `output_dir` by its step.
     """
     folder = Path(folder)
     path, mark = folder / _TRAINER_STATE, folder / STATE_NAME
@@ -104,11 +104,10 @@ def hide_folders(folder: str | Path) -> None:
     if not isinstance(best, str) or best == Path(best).name:
         return
     write_json(path, {**state, "best_model_checkpoint": Path(best).name})
-    if mark.is_file():
-        content = read_json(mark)
-        if _TRAINER_STATE in content.get("files", {}):
-            content["files"][_TRAINER_STATE] = {"size": path.stat().st_size, "crc32": _sample(path)}
-            write_json(mark, content, indent=None)
+    content = read_json(mark) if mark.is_file() else {}
+    if _TRAINER_STATE in content.get("files", {}):
+        content["files"][_TRAINER_STATE] = {"size": path.stat().st_size, "crc32": _sample(path)}
+        write_json(mark, content, indent=None)
 
 
 def _sample(path: Path) -> int:

@@ -26,7 +26,8 @@ def weights(path: Path, seed: int, names: str = "ab") -> None:
 
 def save(folder: Path, seed: int = 0, *, shards: bool = False, peft: bool = False) -> Path:
     """A folder as training leaves it, with what must not be pushed beside it."""
-    for name in ("assets/training_curve.png", "assets/mine.png", "assets/run.py", "checkpoint-5/model.safetensors", "runs/events", *NEVER):
+    beside = ("assets/mine.png", "assets/run.py", "checkpoint-5/model.safetensors", "runs/events")
+    for name in ("assets/training_curve.png", *beside, *NEVER):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(OTHER)
     (folder / "README.md").write_text(CARD)

@@ -166,13 +166,15 @@ def test_the_best_checkpoint_is_one_of_the_run(tmp_path, caplog):
         assert bool(warned) == (str(named) != kept)
 
 
-@pytest.mark.parametrize("base", ["/home/me/private", "../private", "./private", "~/private", "C:\\private", "a/b/c"])
+@pytest.mark.parametrize("base", ["{top}/private", "{top}/out/../private", "../private", "./../private"])
 def test_a_checkpoint_of_the_hub_names_no_folder_of_this_machine_as_its_base(tmp_path, monkeypatch, base):
-    monkeypatch.setattr(load, "fetch_checkpoint", lambda name, **_: tmp_path)
-    write_json(tmp_path / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": base, "r": 2})
-    save(tmp_path, peft=True)
-    write_json(tmp_path / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": base, "r": 2})
-    with pytest.raises(ValueError, match="which is a path and no model on the Hub"):
+    save(tmp_path / "private")
+    folder = save(tmp_path / "out", peft=True)
+    named = {"peft_type": "LORA", "base_model_name_or_path": base.format(top=tmp_path), "r": 2}
+    write_json(folder / "adapter_config.json", named)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(load, "fetch_checkpoint", lambda name, **_: folder)
+    with pytest.raises(ValueError, match="which is a folder of this machine and no model on the Hub"):
         load.load_checkpoint("mallory/lora")
 
 
