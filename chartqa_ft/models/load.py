@@ -244,7 +244,7 @@ def _refuse_local_base(base: str, name: str) -> None:
     if not is_hub_name(base) and Path(base).expanduser().exists():
         raise ValueError(
             f"{name} names {base!r} as its base model (adapter_config.json), which is a folder of this machine and no "
-            "model on the Hub. If it is the right one, download the checkpoint (hf download) and load it from its folder"
+            "model on the Hub. If it is the right one, download the checkpoint and load it from its folder"
         )
 
 
