@@ -346,6 +346,15 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         lines = [f"{key}={value},\n" for key, value in sorted(masked(asdict(self)).items())]
         return f"{type(self).__name__}(\n{''.join(lines)})"
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__repr__" not in vars(cls):  # `dataclass` would add one that shows secrets in nested arguments
+            cls.__repr__ = ChartQATrainingArguments.__repr__
+
+    def __repr__(self) -> str:
+        shown = masked({argument.name: getattr(self, argument.name) for argument in fields(self) if argument.repr})
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     def save_json(self, path: str | Path) -> None:
         """Write the arguments as JSON without secrets. Upstream's `training_args.bin` is a pickle that holds them."""
         write_whole(path, json.dumps(self.to_sanitized_arguments(), indent=2, sort_keys=True) + "\n")

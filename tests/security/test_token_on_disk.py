@@ -7,12 +7,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from peft import LoraConfig
 
-from ..support.common import arguments, trainer
+from chartqa_ft import ChartQATrainingArguments
+
+from ..support.common import trainer
 
 TOKEN = "averysecrettokenwithoutaformat"
 NESTED = "another-secret-of-a-scheduler"
@@ -87,10 +90,23 @@ def test_the_pickle_of_another_trainer_is_removed(tmp_path):
     assert not (tmp_path / "training_args.bin").exists()
 
 
-def test_arguments_tell_loggers_no_secret(tmp_path):
-    own = arguments(tmp_path, hub_token=TOKEN, run_name="ghp_" + "a" * 36)
+@dataclass
+class Derived(ChartQATrainingArguments):
+    more: int = 1
+
+
+@pytest.mark.parametrize("kind", [ChartQATrainingArguments, Derived])
+def test_arguments_tell_loggers_no_secret(tmp_path, kind):
+    own = kind(str(tmp_path), hub_token=TOKEN, run_name="ghp_" + "a" * 36, use_cpu=True, report_to="none")
     own.lr_scheduler_kwargs = {"api_key": NESTED, "power": 2, "url": f"https://me:{NESTED}@host/x"}
-    texts = [str(own), own.to_json_string(), str(own.to_sanitized_dict()), json.dumps(own.to_sanitized_arguments())]
+    texts = [
+        str(own),
+        repr(own),
+        f"{[own]}",
+        own.to_json_string(),
+        str(own.to_sanitized_dict()),
+        json.dumps(own.to_sanitized_arguments()),
+    ]
     for text in texts:
         assert TOKEN not in text
         assert NESTED not in text
