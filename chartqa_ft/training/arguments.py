@@ -349,7 +349,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__repr__" not in vars(cls):  # `dataclass` would add one that shows secrets in nested arguments
-            cls.__repr__ = ChartQATrainingArguments.__repr__
+            cls.__repr__ = ChartQATrainingArguments.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         shown = masked({argument.name: getattr(self, argument.name) for argument in fields(self) if argument.repr})
