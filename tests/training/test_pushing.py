@@ -60,7 +60,6 @@ def test_a_push_leaves_the_files_of_a_user_alone(world, folder):
     assert scores(json.loads(files["metrics.json"])) == scores(told["metrics"])
     assert files["predictions.jsonl"] == (folder / "predictions" / "eval-step-2.jsonl").read_bytes()
     assert files["assets/training_curve.png"][1:4] == b"PNG"
-    assert files["assets/figure.png"] == OWN["assets/figure.png"].encode()
 
 
 def test_a_push_without_an_evaluation_keeps_the_local_scores(world, folder):
