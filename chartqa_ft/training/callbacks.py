@@ -96,7 +96,7 @@ class FindBestCheckpoint(TrainerCallback):
         best = state.best_model_checkpoint
         if best is not None and Path(best).is_dir() and not self._is_of_run(state, args):
             logger.warning(
-                "%s names %s as the best checkpoint, which is none of this run: it is not used",
+                "%s names %r as the best checkpoint, which is none of this run: it is not used",
                 self.resumed or "trainer_state.json",
                 best,
             )
