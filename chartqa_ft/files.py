@@ -11,7 +11,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
 PARTIAL_SUFFIX = ".part"
@@ -331,3 +331,72 @@ def as_json(value: Any) -> Any:
         return thing.tolist() if hasattr(thing, "tolist") else str(getattr(thing, "value", thing))
 
     return json.loads(json.dumps(value, default=other), parse_constant=lambda _: None)
+
+
+def check_name_inside(name: Any, *, where: str) -> str:
+    """Check that a name found inside a file can only mean a file in the folder of that file. Returns the name.
+
+    Args:
+        name: the name, relative to the folder and with `/` between its parts.
+        where: what holds the name, for the error message.
+
+    Raises:
+        ValueError: it is no text or empty, it is absolute, it has a drive, a backslash, a control character or a part
+            `.` or `..`; the message names `where`.
+
+    Example:
+        >>> check_name_inside("predictions/eval-step-5.jsonl", where="chartqa_scores.json")
+        'predictions/eval-step-5.jsonl'
+        >>> check_name_inside("../id_rsa", where="chartqa_scores.json")
+        Traceback (most recent call last):
+        ...
+        ValueError: chartqa_scores.json names the file '../id_rsa', which leads out of the folder or is no ...
+    """
+    is_right = (
+        isinstance(name, str)
+        and not any(part in ("", ".", "..") for part in name.split("/"))
+        and "\\" not in name
+        and name.isprintable()  # no control character, no lone surrogate
+        and not PureWindowsPath(name).drive
+    )
+    if not is_right:
+        raise ValueError(f"{where} names the file {name!r}, which leads out of the folder or is no name of a file")
+    return name
+
+
+def file_inside(folder: str | Path, name: Any, *, where: str) -> Path:
+    """Return the path of a regular file that a file in `folder` names. No link below `folder` is followed.
+
+    `folder` itself may be a link, because the user has named it.
+
+    Args:
+        folder: the folder.
+        name: as in `check_name_inside`.
+        where: what holds the name, for the error message.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the name leads out of the folder, a part of it is a link, or it is no regular file.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = write_whole(folder / "a.txt", "42")
+        >>> file_inside(folder, "a.txt", where="index.json").name
+        'a.txt'
+        >>> (folder / "b.txt").symlink_to("/etc/hosts")
+        >>> file_inside(folder, "b.txt", where="index.json")
+        Traceback (most recent call last):
+        ...
+        ValueError: index.json names the file 'b.txt', and ...b.txt is a link, which is not followed
+    """
+    path = Path(folder)
+    parts = check_name_inside(name, where=where).split("/")
+    for number, part in enumerate(parts, start=1):
+        path = path / part
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            raise ValueError(f"{where} names the file {name!r}, and {path} is a link, which is not followed")
+        if not (stat.S_ISREG(mode) if number == len(parts) else stat.S_ISDIR(mode)):
+            raise ValueError(f"{where} names the file {name!r}, and {path} is no regular file")
+    return path

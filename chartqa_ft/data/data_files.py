@@ -79,9 +79,11 @@ def is_inside(place: str) -> bool:
 
 
 def _header(text: str) -> str:
-    """Return the YAML block of a card."""
-    lines = text.splitlines()
-    return "\n".join(lines[1 : lines.index("---", 1)]) if lines[:1] == ["---"] and "---" in lines[1:] else ""
+    """Return the YAML block of a card, found as `datasets` finds it: white space may precede it."""
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    found = REGEX_YAML_BLOCK.search(text)
+    return found[2] if found else ""
 
 
 def _parsed(text: str) -> Any:

@@ -30,6 +30,7 @@ from .record_files import (
     is_saved_dataset,
     top_folder,
 )
+from .saved_datasets import check_saved_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -274,6 +275,7 @@ def _open_local(path: Path, name: str, streaming: bool, load_kwargs: dict[str, A
 
     if path.is_dir() and is_saved_dataset(path):
         check_links(path)
+        check_saved_dataset(path)
         try:
             saved = load_from_disk(str(path))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -13,10 +14,13 @@ from ..hub.retry import retrying
 from ..printable import printable_errors
 from .columns import CANONICAL
 from .load import load_chartqa
+from .publishing import announcement, chartqa_charts, refuse_secrets
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
     from huggingface_hub import CommitInfo, DatasetCard
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["push_dataset"]
 
@@ -51,8 +55,10 @@ def push_dataset(
     """Push charts with questions to the Hub, so that `load_chartqa(repo_id)` returns the same records.
 
     All records are read and checked before anything is sent. Images are stored inside the Parquet files, byte for
-    byte; names of local folders are not sent. Repeating the call after a failure uploads no file twice. A dataset
-    card that a person wrote keeps its text; a missing one, or one that this function wrote, is replaced.
+    byte, with the metadata in them; names of local folders are not sent. Before anything is sent, one line says how
+    many charts are pushed and who can read them, and the license of charts with file names of ChartQA. Repeating the
+    call after a failure uploads no file twice. A dataset card that a person wrote keeps its text; a missing one, or
+    one that this function wrote, is replaced.
 
     `load_chartqa(repo_id, streaming=True)` returns the same records too; if there are several splits or files, it adds
     a digest to every `chart_id` (see `load_chartqa`).
@@ -63,7 +69,8 @@ def push_dataset(
         repo_id: `owner/name` on the Hub; created if it does not exist. A single dataset leaves the other splits of the
             repository as they are; a dict of datasets replaces all, as `DatasetDict.push_to_hub` does.
         split: Name for a single dataset (default: its own name, or `train`), or the one split of several to push.
-        private: Make a new repository private. If the repository exists and is public, the push is refused.
+        private: Make a new repository private. If the repository exists and is public, the push is refused. By default
+            everybody can read it, unless the settings of its owner say otherwise.
         token: Hub token; None uses the one that is logged in.
         revision: Branch to push to; created if it does not exist.
         create_pr: Open a pull request instead of changing the branch.
@@ -78,7 +85,7 @@ def push_dataset(
     Raises:
         RecordError, LayoutError: A record, column or file cannot be used; nothing was sent.
         TypeError: `dataset` is a stream.
-        ValueError: The Hub does not allow a name, or refuses the card; nothing was sent.
+        ValueError: The Hub does not allow a name or refuses the card, or a record contains a secret; nothing was sent.
         HubError: The Hub refused the push or cannot be reached; the message says what to do.
 
     Example:
@@ -87,13 +94,19 @@ def push_dataset(
         >>> push_dataset(charts, "alice/charts", license="cc-by-4.0", private=True)  # doctest: +SKIP
     """
     splits, single = _checked(dataset, split, load_kwargs)
+    refuse_secrets(splits, token)
     counts = {name: _count(records) for name, records in splits.items()}
     from huggingface_hub import DatasetCardData
 
     with explained("push", repo_id, repo_type="dataset", revision=revision, token=token):
         pushed = splits[single] if single else splits
         repo_id = _full_name(repo_id, token)
-        _check_visibility(repo_id, private, token)
+        is_public = _visibility(repo_id, private, token)
+        logger.log(
+            logging.INFO if is_public is False else logging.WARNING,
+            "%s",
+            announcement(repo_id, counts, is_public=is_public, source=dataset, of_chartqa=_of_chartqa(splits)),
+        )
         card = _card("", repo_id, DatasetCardData(), counts, license)
         retrying(lambda: card.validate(repo_type="dataset"), what="checking the card")
         commit = retrying(
@@ -159,22 +172,29 @@ def _full_name(repo_id: str, token: str | None) -> str:
     return f"{retrying(lambda: HfApi(token=token).whoami(), what='whoami')['name']}/{repo_id}"
 
 
-def _check_visibility(repo_id: str, private: bool | None, token: str | None) -> None:
-    """Refuse to push to a public repository with `private=True`, which `datasets` does without a warning."""
+def _of_chartqa(splits: Mapping[str, Any]) -> int:
+    return chartqa_charts({name for records in splits.values() for name in records.with_format(None)["chart_id"]})
+
+
+def _visibility(repo_id: str, private: bool | None, token: str | None) -> bool | None:
+    """Return whether everybody can read a repository; `None` if it is new and its owner's settings decide.
+
+    Raises:
+        HubError: it is public and `private` is true, which `datasets` ignores without a warning.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    if not private:
-        return
     try:
         info = retrying(lambda: HfApi(token=token).dataset_info(repo_id), what=repo_id)
     except RepositoryNotFoundError:
-        return
-    if not info.private:
+        return None if private is None else not private
+    if private and not info.private:
         raise HubError(
             f"{repo_id} was not pushed: private=True, but a public dataset of this name already exists. Choose "
             "another name, or make that dataset private in its settings."
         )
+    return not info.private
 
 
 # ------------------------------------------------------------------------------------------------------------ the card

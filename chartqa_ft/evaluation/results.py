@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..batching.records import as_records, is_stream
-from ..files import read_json, write_json
+from ..files import check_name_inside, file_inside, read_json, write_json
 from ..hub.public import as_json
+
+logger = logging.getLogger(__name__)
 
 SCORES_NAME = "chartqa_scores.json"
 _ADVICE = "resume from another checkpoint, or delete the file and evaluate again"
@@ -98,6 +101,25 @@ def write_scores(results: Mapping[int, EvaluationResult], checkpoint: str | Path
     return write_json(Path(checkpoint) / SCORES_NAME, as_json(entries))
 
 
+def _answers(output_dir: str | Path, name: Any) -> Path | None:
+    """Return the predictions file that a checkpoint names, `None` if there is none.
+
+    A push with `push_predictions` publishes it, and a downloaded checkpoint may name any file: only a regular file
+    `predictions/*.jsonl` of the output folder counts.
+    """
+    if name != "predictions.jsonl" and not (str(name).startswith("predictions/") and str(name).endswith(".jsonl")):
+        check_name_inside(name, where=SCORES_NAME)
+        raise ValueError(f"{SCORES_NAME} names the file {name!r}, which is no predictions/*.jsonl")
+    try:
+        return file_inside(output_dir, name, where=SCORES_NAME)
+    except OSError:
+        return None
+    except ValueError as error:
+        check_name_inside(name, where=SCORES_NAME)
+        logger.warning("%s: these predictions are not used", error)
+        return None
+
+
 def read_scores(
     checkpoint: str | Path, output_dir: str | Path, eval_dataset: Any = None
 ) -> dict[int, EvaluationResult]:
@@ -105,11 +127,12 @@ def read_scores(
 
     Args:
         checkpoint: the folder to resume from.
-        output_dir: the folder in which prediction files are looked up; a file that no longer exists becomes `None`.
+        output_dir: the folder in which prediction files are looked up, in its subfolder `predictions`; a file that no
+            longer exists, or is a link, becomes `None`.
         eval_dataset: the records in which the charts of the rows are looked up, or a dict of several.
 
     Raises:
-        ValueError: the file is damaged; the message names it.
+        ValueError: the file is damaged, or names a file that cannot hold predictions; the message names it.
     """
     path = Path(checkpoint) / SCORES_NAME
     if not path.is_file():
@@ -120,9 +143,8 @@ def read_scores(
         for entry in entries:
             stored = {name: entry[name] for name in _STORED}
             stored |= {name: entry.get(name, default) for name, default in _STORED_SINCE.items()}
-            file = None if entry["predictions"] is None else Path(output_dir) / entry["predictions"]
+            answers = None if entry["predictions"] is None else _answers(output_dir, entry["predictions"])
             records = eval_dataset.get(entry["part"]) if isinstance(eval_dataset, dict) else eval_dataset
-            answers = file if file is not None and file.is_file() else None
             found[entry["step"]] = EvaluationResult(**stored, predictions=answers, records=records)
         return found
     except (ValueError, KeyError, TypeError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from glob import escape
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from ..files import read_json
+from ..files import check_name_inside, read_json
 from ..printable import printable_errors
 from .answers import cached_digests, check_content, check_revision, check_sha, checked_answers, digests_of
 from .errors import HubError, explained
@@ -258,8 +258,7 @@ def _indexed(folder: Path) -> list[str]:
         if path.is_file() and not (folder / name).is_file():
             index = read_json(path, advice=_ADVICE)
             try:
-                shards = sorted(set(index["weight_map"].values()))
-                _refuse_leaving(shards, str(path))
+                shards = sorted({check_name_inside(shard, where=str(path)) for shard in index["weight_map"].values()})
             except (KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path} is damaged (it has no weight_map): {_ADVICE}") from error
             return shards

@@ -1,4 +1,7 @@
-"""Which files of a folder are pushed as a model or a checkpoint, and whether they are whole and free of tokens."""
+"""Which files of a folder are pushed as a model or a checkpoint, and whether they are whole and free of secrets.
+
+Only files with a name that saving uses are pushed, and no link is followed.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,24 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ..files import PARTIAL_SUFFIX, parse_json, read_json
-from .public import find_token, known_tokens
+from ..files import file_inside, parse_json, read_json
+from .credentials import find_token, known_tokens
+from .secret_files import find_in_file, find_named
 
-__all__ = ["ARGUMENTS_PICKLE", "check_files", "files_of_checkpoint", "files_of_model", "is_stale", "stage"]
+__all__ = [
+    "ARGUMENTS_PICKLE",
+    "check_files",
+    "files_of_checkpoint",
+    "files_of_model",
+    "is_checkpoint_name",
+    "is_stale",
+    "stage",
+]
 
 ARGUMENTS_PICKLE = "training_args.bin"
 """Never pushed: it may hold the token of the run, and it is a pickle."""
@@ -47,8 +59,29 @@ _SETTINGS = (
     "metrics.json",
 )
 _FULL_MODEL_SETTINGS = ("config.json", "generation_config.json")
-_TEXTS = ("README.md", "LICENSE", "LICENSE.*", "NOTICE", "assets/*")
-_ASSET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".json", ".csv", ".md", ".txt")
+_PICTURES = ("assets/training_curve.png", "assets/sample_[1-9].png")
+"""The pictures of a card. Other files in `assets/` are the user's own."""
+_TEXTS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", *_PICTURES)
+_STATES = (
+    "trainer_state.json",
+    "chartqa_state.json",
+    "chartqa_scores.json",
+    "optimizer.pt",
+    "optimizer.bin",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state.pth",
+    "rng_state_[0-9]*.pth",
+    "pytorch_model_fsdp.bin",
+    *(
+        f"{folder}_[0-9]*/{name}"
+        for folder in ("pytorch_model_fsdp", "optimizer")
+        for name in ("*.distcp", ".metadata")
+    ),
+    "latest",
+    "global_step[0-9]*/*.pt",
+)
+"""What a trainer's checkpoint holds besides the model: the states of a run, also of FSDP and DeepSpeed."""
 _SHARD = "-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]"
 _WEIGHT_FILES = (
     ("model", "safetensors"),
@@ -58,14 +91,22 @@ _WEIGHT_FILES = (
     ("tf_model", "h5"),
     ("flax_model", "msgpack"),
 )
+_SAFETENSORS = (
+    *(
+        f"{stem}{ending}"
+        for stem in ("model", "adapter_model")
+        for ending in (".safetensors", ".safetensors.index.json")
+    ),
+    f"model{_SHARD}.safetensors",
+    f"adapter_model{_SHARD}.safetensors",
+)
 _STALE = (
     *(
         name
         for stem, suffix in _WEIGHT_FILES
         for name in (f"{stem}.{suffix}", f"{stem}{_SHARD}.{suffix}", f"{stem}.{suffix}.index.json")
     ),
-    "assets/training_curve.png",
-    "assets/sample_[0-9].png",
+    *_PICTURES,
     _PREDICTIONS,
     *_SETTINGS,
 )
@@ -73,10 +114,10 @@ _STALE = (
 results or its card. Files with other names belong to somebody else."""
 _LARGEST_HEADER = 100_000_000
 """Bytes. The safetensors format allows no larger header."""
-_LARGEST_TEXT = 64 << 20
-"""Bytes up to which a file is searched for tokens. Larger ones are states of optimizers."""
 _LARGEST_COPY = 1 << 20
 """Bytes up to which `stage` copies a file: small files may be rewritten in place, large ones are only deleted."""
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
+"""JSON files whose keys are words of a vocabulary, and say nothing about their values."""
 _SAVE_AGAIN = "save the model again"
 
 
@@ -85,8 +126,9 @@ def files_of_model(folder: str | Path, *, predictions: bool = False) -> dict[str
     """Return the files of a folder that belong to the model, by their path in the repository.
 
     These are the weights as safetensors, the processor's files, `chartqa_config.json`, `training_args.json`,
-    `metrics.json`, `README.md`, a license and `assets/`. For a PEFT checkpoint, only the PEFT weights. Never pickles,
-    code, logs or checkpoints.
+    `metrics.json`, `README.md` with its pictures (`assets/training_curve.png`, `assets/sample_1.png`, ...) and a
+    license. For a PEFT checkpoint, only the PEFT weights. Files with other names are never pushed: pickles, code,
+    logs, checkpoints and files of yours.
 
     Args:
         folder: the folder that `save_pretrained` or the trainer has written.
@@ -94,8 +136,8 @@ def files_of_model(folder: str | Path, *, predictions: bool = False) -> dict[str
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: the folder has no weights, no config for them, or both PEFT weights and a full model; or
-            `predictions.jsonl` is missing.
+        ValueError: the folder has no weights, no config for them, or both PEFT weights and a full model;
+            `predictions.jsonl` is missing; or one of these files is a link.
 
     Example:
         >>> import tempfile
@@ -113,13 +155,28 @@ def files_of_model(folder: str | Path, *, predictions: bool = False) -> dict[str
     if (folder / "adapter_config.json").is_file():  # loading takes those of the base model
         wanted -= {*_FULL_MODEL_SETTINGS}
     for path in sorted([*folder.glob("*"), *folder.glob("assets/*"), *folder.glob("additional_chat_templates/*")]):
-        name = path.relative_to(folder).as_posix()
-        allowed = not name.startswith("assets/") or path.suffix.lower() in _ASSET_SUFFIXES
-        if path.is_file() and allowed and _matches(name, wanted):
+        if path.is_file() and _matches(path.relative_to(folder).as_posix(), wanted):
             paths.append(path)
     if predictions and folder / _PREDICTIONS not in paths:
         raise ValueError(f"there is no {_PREDICTIONS} in {folder}: evaluate first, or push without predictions")
-    return {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: _no_link(folder, name) for name in (path.relative_to(folder).as_posix() for path in paths)}
+
+
+def _no_link(folder: Path, name: str) -> Path:
+    """Return the path of a file to push, which is neither a link nor in a linked folder.
+
+    Raises:
+        ValueError: it is one.
+    """
+    try:
+        return file_inside(folder, name, where=str(folder))
+    except FileNotFoundError:
+        return folder / name  # `check_files` says what lacks it
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: a push sends no linked file, which could be any file of this machine. Put a copy in its place "
+            f"(cp -rL {folder} <new folder> copies a whole folder), or remove it"
+        ) from error
 
 
 def _weights(folder: Path) -> list[str]:
@@ -154,12 +211,15 @@ def _weights(folder: Path) -> list[str]:
 
 
 def files_of_checkpoint(folder: str | Path) -> dict[str, Path]:
-    """Return all files of a trainer's checkpoint that are needed to resume from it, by their name.
+    """Return the files of a trainer's checkpoint that are needed to resume from it, by their name.
 
-    `training_args.bin` and code are left out.
+    These are the files of the model and the states of the run: `trainer_state.json`, the optimizer, the schedule, the
+    random generators. The states are pickles, in which torch reads nothing but numbers (`weights_only=True`). Files
+    with other names are left out, `training_args.bin` and code among them.
 
     Raises:
         FileNotFoundError: there is no such folder, or it is not a checkpoint of a trainer.
+        ValueError: one of these files is a link.
 
     Example:
         >>> import tempfile
@@ -172,11 +232,23 @@ def files_of_checkpoint(folder: str | Path) -> dict[str, Path]:
     folder = Path(folder)
     if not (folder / "trainer_state.json").is_file():
         raise FileNotFoundError(f"{folder} is not a checkpoint of a trainer: it has no trainer_state.json")
-    return {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ARGUMENTS_PICKLE and path.suffix not in (".py", ".pyc", PARTIAL_SUFFIX)
-    }
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    return {name: _no_link(folder, name) for name in names if is_checkpoint_name(name)}
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Return whether a file of this name belongs to a trainer's checkpoint.
+
+    Args:
+        name: path of the file in the checkpoint, with `/`.
+
+    Example:
+        >>> is_checkpoint_name("optimizer.pt"), is_checkpoint_name("model-00001-of-00002.safetensors")
+        (True, True)
+        >>> is_checkpoint_name(".env"), is_checkpoint_name("training_args.bin")
+        (False, False)
+    """
+    return _matches(name, (*_STATES, *_SETTINGS, *_TEXTS, *_SAFETENSORS))
 
 
 def is_stale(path: str, folders: Iterable[str] = ()) -> bool:
@@ -200,15 +272,20 @@ def _matches(path: str, patterns: Iterable[str]) -> bool:
 
 
 # ------------------------------------------------------------------ whether it is whole
-def check_files(files: dict[str, Path], *, token: str | bool | None = None) -> None:
-    """Check, without loading any tensor, that weights and JSON files are whole and that no file contains a token.
+def check_files(
+    files: dict[str, Path], *, token: str | bool | None = None, arguments: Mapping[str, Any] | None = None
+) -> None:
+    """Check, without loading any tensor, that weights and JSON files are whole and that no file contains a secret.
+
+    All files are searched to their end, except for the tensors of safetensors files; see `find_in_file`.
 
     Args:
         files: files by their path in the repository, as `files_of_model` returns them.
-        token: the token in use. That of the login is known anyway.
+        token: the token in use. That of the login, and those in the environment, are known anyway.
+        arguments: the arguments of the run, whose secrets are looked for too.
 
     Raises:
-        ValueError: a file is missing, damaged or contains a token; the message names it.
+        ValueError: a file is missing, damaged or contains a secret; the message names it.
 
     Example:
         >>> import tempfile
@@ -217,9 +294,9 @@ def check_files(files: dict[str, Path], *, token: str | bool | None = None) -> N
         >>> check_files({"README.md": card})
         Traceback (most recent call last):
         ...
-        ValueError: ...README.md contains a token of the Hub, which everybody could use: remove it from the file
+        ValueError: ...README.md contains a secret (a token, a key or a password), which everybody could use: ...
     """
-    tokens = known_tokens(token, environment=False)
+    tokens = known_tokens(token, arguments=arguments)
     tensors: dict[str, set[str]] = {}
     for name, path in files.items():
         if not path.is_file():
@@ -227,15 +304,17 @@ def check_files(files: dict[str, Path], *, token: str | bool | None = None) -> N
         if path.suffix == ".safetensors":
             header = _safetensors_header(path)
             tensors[name] = set(header)
-            text = json.dumps(header.get("__metadata__", {}))
-        elif path.stat().st_size > _LARGEST_TEXT:
-            continue
+            has_secret = find_token(json.dumps(header, ensure_ascii=False), *tokens)
         else:
-            text = path.read_bytes().decode("utf-8", errors="replace")
+            has_secret = find_in_file(path, *tokens)
             if path.suffix == ".json":
-                read_json(path, kind=object, advice=_SAVE_AGAIN)
-        if find_token(text, *tokens):
-            raise ValueError(f"{path} contains a token of the Hub, which everybody could use: remove it from the file")
+                content = read_json(path, kind=object, advice=_SAVE_AGAIN)
+                has_secret |= path.name not in _VOCABULARIES and find_named(content) is not None
+        if has_secret:
+            raise ValueError(
+                f"{path} contains a secret (a token, a key or a password), which everybody could use: remove it from "
+                "the file"
+            )
     for name, path in files.items():
         if name.endswith(".safetensors.index.json"):
             for tensor, shard in _weight_map(path).items():
@@ -282,12 +361,17 @@ def stage(folder: str | Path, target: str | Path, names: Iterable[str] | None = 
     copied. Large files must not be rewritten in place meanwhile; those of checkpoints never are.
 
     Args:
-        folder: the checkpoint. `training_args.bin` is left out.
-        target: the folder to create, best on the same file system. If it exists, its content is deleted.
-        names: paths of the files to set aside, relative to `folder`; `None` takes all.
+        folder: the checkpoint.
+        target: the folder to create, best on the same file system. If it exists, its content is deleted. Nobody else
+            can read it.
+        names: paths of the files to set aside, relative to `folder`; `None` takes all that belong to a checkpoint, see
+            `is_checkpoint_name`.
 
     Returns:
         The path of `target`.
+
+    Raises:
+        ValueError: one of the files is a link.
 
     Example:
         >>> import tempfile
@@ -300,11 +384,13 @@ def stage(folder: str | Path, target: str | Path, names: Iterable[str] | None = 
     folder, target = Path(folder), Path(target)
     if target.exists():
         shutil.rmtree(target)
-    target.mkdir(parents=True)
-    for path in sorted(folder.rglob("*") if names is None else [folder / name for name in names]):
-        if not path.is_file() or path.name == ARGUMENTS_PICKLE:
-            continue
-        copy = target / path.relative_to(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.mkdir(mode=0o700)
+    if names is None:
+        there = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        names = filter(is_checkpoint_name, there)
+    for name in sorted(names):
+        path, copy = _no_link(folder, name), target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.stat().st_size <= _LARGEST_COPY or not _link(path, copy):
             shutil.copy2(path, copy)
@@ -313,7 +399,7 @@ def stage(folder: str | Path, target: str | Path, names: Iterable[str] | None = 
 
 def _link(path: Path, copy: Path) -> bool:
     try:
-        os.link(path.resolve(), copy)
+        os.link(path, copy)
     except OSError:
         return False
     return True

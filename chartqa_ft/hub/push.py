@@ -56,7 +56,8 @@ def push_checkpoint(
         exist_ok: `False` refuses a repository that exists already.
         commit_message: first line of the commit message.
         predictions: push `predictions.jsonl` too.
-        checkpoint: folder of a trainer's checkpoint to push with its optimizer states.
+        checkpoint: folder of a trainer's checkpoint to push with its states of the run, which are pickles; see
+            `files_of_checkpoint`.
         path_in_repo: the repository's folder for it, `last-checkpoint` or `checkpoint-<step>`.
         keep: folder that error messages name as the place of the files, where `folder` is a temporary copy.
 
@@ -65,8 +66,8 @@ def push_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: the folder does not contain a whole model, or a file in it contains a token; the message names it.
-            Nothing was sent.
+        ValueError: the folder does not contain a whole model, a file to push is a link or contains a secret; the
+            message names it. Nothing was sent.
         HubError: the Hub did not accept the push.
 
     Example:

@@ -23,6 +23,7 @@ from ..adapters.vocabulary import grow_vocabulary
 from ..hub.answers import check_revision
 from ..hub.download import fetch_checkpoint, stems_of_weights
 from ..hub.errors import HubError
+from ..hub.public import is_hub_name
 from ..printable import printable_errors
 from .chartqa_config import read_settings
 from .load_checks import (
@@ -200,6 +201,8 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
             f"than {_LONGEST_CHAIN} others on top: correct base_model_name_or_path in their adapter_config.json"
         )
     config = _peft_config(folder)
+    if not Path(name).is_dir():
+        _refuse_local_base(config.base_model_name_or_path, name)
     if options.merge:
         check_can_merge(config, str(folder))
     compat = read_settings(folder).get("compat") if options.compat is None else options.compat
@@ -228,6 +231,21 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
     for peft_config in model.peft_config.values():
         peft_config.revision = peft_config.revision or commit  # training continues on the base model loaded here
     return model, processor
+
+
+def _refuse_local_base(base: str, name: str) -> None:
+    """Refuse a checkpoint from the Hub that names a folder of this machine as its base model.
+
+    Whoever pushes what is trained or merged from it would publish that folder's weights.
+
+    Raises:
+        ValueError: the base model is the path of an existing file or folder.
+    """
+    if not is_hub_name(base) and Path(base).expanduser().exists():
+        raise ValueError(
+            f"{name} names {base!r} as its base model (adapter_config.json), which is a folder of this machine and no "
+            "model on the Hub. If it is the right one, download the checkpoint and load it from its folder"
+        )
 
 
 def _peft_config(folder: Path) -> Any:

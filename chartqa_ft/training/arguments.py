@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from ..evaluation.answer_queue import WINDOW
 from ..files import write_whole
+from ..hub.credentials import masked
 from ..hub.public import as_json, public_values
 from ..metrics.extraction import extract_name
 from .checks.argument_types import make_plain
@@ -101,7 +102,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         metadata={"help": "end: push at the end; every_save, checkpoint, all_checkpoints: also during training."},
     )
     """When to push: at the `"end"`, or during training every saved model (`"every_save"`), also with the states to
-    resume from (`"checkpoint"` in the folder last-checkpoint, `"all_checkpoints"` in one folder each)."""
+    resume from (`"checkpoint"` in the folder last-checkpoint, `"all_checkpoints"` in one folder each). These states of
+    the optimizer, the schedule and the random generators are the only pickles that are pushed."""
 
     hub_token: str | None = field(
         default=None,
@@ -333,18 +335,35 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         return "fp32" if mixed == "no" else mixed
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the arguments as upstream does, with the name of a `metric_extract` that is a function."""
-        return {**super().to_dict(), "metric_extract": extract_name(self.metric_extract)}
+        """Return the arguments as upstream does, with the name of a `metric_extract` that is a function.
+
+        Loggers and cards show it: upstream removes `hub_token` alone, here all secrets are, at any depth.
+        """
+        return masked({**super().to_dict(), "metric_extract": extract_name(self.metric_extract)})
+
+    def __str__(self) -> str:
+        """Return the arguments as text, without secrets at any depth."""
+        lines = [f"{key}={value},\n" for key, value in sorted(masked(asdict(self)).items())]
+        return f"{type(self).__name__}(\n{''.join(lines)})"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__repr__" not in vars(cls):  # `dataclass` would add one that shows secrets in nested arguments
+            cls.__repr__ = ChartQATrainingArguments.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        shown = masked({argument.name: getattr(self, argument.name) for argument in fields(self) if argument.repr})
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def save_json(self, path: str | Path) -> None:
-        """Write the arguments as JSON without tokens. Upstream's `training_args.bin` is a pickle that holds them."""
+        """Write the arguments as JSON without secrets. Upstream's `training_args.bin` is a pickle that holds them."""
         write_whole(path, json.dumps(self.to_sanitized_arguments(), indent=2, sort_keys=True) + "\n")
 
     def to_sanitized_arguments(self) -> dict:
         """Return the arguments as JSON types, fit to be published.
 
-        Tokens are left out, and so are settings of this machine that change no result. Paths are relative to the
-        working folder, or shortened to their last part.
+        Secrets are left out at any depth, and so are settings of this machine that change no result. Paths are
+        relative to the working folder, or shortened to their last part.
 
         Example:
             >>> args = ChartQATrainingArguments(output_dir="/home/me/out", use_cpu=True, hub_token="hf_secret")
@@ -353,7 +372,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
             ('out', False)
         """
         arguments = json.loads(self.to_json_string())
-        kept = {key: value for key, value in arguments.items() if not key.endswith("token") and key not in _LOCAL}
+        kept = {key: value for key, value in arguments.items() if key not in _LOCAL}
         return public_values(kept)
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
@@ -109,11 +110,35 @@ class EndOfEpoch(TrainerCallback):
 
 
 class FindBestCheckpoint(TrainerCallback):
-    """Finds the best checkpoint of a resumed run whose `output_dir` was moved; upstream looks at the old place."""
+    """Finds the best checkpoint of a resumed run whose `output_dir` was moved; upstream looks at the old place.
+
+    `trainer_state.json` of a downloaded checkpoint may name any folder of this machine as the best checkpoint. At the
+    end of training its weights would be loaded and pushed, so that only `checkpoint-<step>` in the output folder, or
+    beside the checkpoint that is resumed, counts.
+    """
+
+    def __init__(self) -> None:
+        self.resumed: str | None = None
+        """The checkpoint that the run goes on from."""
 
     def on_train_begin(self, args, state, control, **kwargs):
+        best = state.best_model_checkpoint
+        if best is not None and Path(best).is_dir() and not self._is_of_run(state, args):
+            logger.warning(
+                "%s names %r as the best checkpoint, which is none of this run: it is not used",
+                self.resumed or "trainer_state.json",
+                best,
+            )
+            state.best_model_checkpoint = None
         if state.best_model_checkpoint is None and state.best_global_step:
             folder = checkpoint_folder(args.output_dir, state.best_global_step)
             if folder.is_dir():
                 state.best_model_checkpoint = str(folder)
                 logger.info("the best checkpoint is %s", folder)
+
+    def _is_of_run(self, state: Any, args: Any) -> bool:
+        best = Path(state.best_model_checkpoint)
+        if best.is_symlink() or best.name != checkpoint_folder("", state.best_global_step or 0).name:
+            return False
+        tops = [Path(args.output_dir), *([Path(self.resumed).absolute().parent] if self.resumed else [])]
+        return any(top.is_dir() and best.parent.is_dir() and top.samefile(best.parent) for top in tops)

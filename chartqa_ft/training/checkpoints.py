@@ -19,7 +19,8 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..evaluation.results import SCORES_NAME
-from ..files import PARTIAL_SUFFIX, read_json, write_json
+from ..files import PARTIAL_SUFFIX, check_name_inside, read_json, write_json
+from ..hub.model_files import is_checkpoint_name
 from ..models.chartqa_config import SETTINGS_NAME
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ __all__ = [
     "begin_checkpoint",
     "checkpoints_in",
     "find_damage",
+    "hide_folders",
     "is_marked",
     "last_checkpoint",
     "mark_checkpoint",
@@ -77,14 +79,35 @@ def begin_checkpoint(folder: str | Path) -> None:
 
 
 def mark_checkpoint(folder: str | Path, state: Mapping[str, Any]) -> None:
-    """Mark a checkpoint as complete: write `state` and the list of its files, with sizes, as `chartqa_state.json`."""
+    """Mark a checkpoint as complete: write `state` and the list of its files, with sizes, as `chartqa_state.json`.
+
+    Files with names that no trainer writes are not listed: a push leaves them out.
+    """
     folder = Path(folder)
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not any(fnmatchcase(name, pattern) for pattern in _UNCHECKED):
+        if path.is_file() and is_checkpoint_name(name) and not any(fnmatchcase(name, one) for one in _UNCHECKED):
             files[name] = {"size": path.stat().st_size, "crc32": _sample(path)}
     write_json(folder / STATE_NAME, {**state, "format": FORMAT, "files": files}, indent=None)
+
+
+def hide_folders(folder: str | Path) -> None:
+    """Take the folders of this machine out of a copy of a checkpoint that is to be pushed.
+
+    `trainer_state.json` names the best checkpoint by its path; resuming finds it in `output_dir` by its step.
+    """
+    folder = Path(folder)
+    path, mark = folder / _TRAINER_STATE, folder / STATE_NAME
+    state = read_json(path) if path.is_file() else {}
+    best = state.get("best_model_checkpoint")
+    if not isinstance(best, str) or best == Path(best).name:
+        return
+    write_json(path, {**state, "best_model_checkpoint": Path(best).name})
+    content = read_json(mark) if mark.is_file() else {}
+    if _TRAINER_STATE in content.get("files", {}):
+        content["files"][_TRAINER_STATE] = {"size": path.stat().st_size, "crc32": _sample(path)}
+        write_json(mark, content, indent=None)
 
 
 def _sample(path: Path) -> int:
@@ -131,7 +154,7 @@ def find_damage(folder: str | Path, *, needs_mark: bool = True) -> str | None:
             listed = mark.get("files")
             names = sorted(listed) if listed is not None else _files_in(folder)
             for name, entry in (listed or {}).items():
-                _check_listed(folder / name, entry, name)
+                _check_listed(_inside(folder, name, STATE_NAME), entry, name)
         elif needs_mark:
             return f"was not written to its end ({STATE_NAME} is missing)"
         else:
@@ -173,6 +196,17 @@ def _check_mark(mark: dict[str, Any]) -> None:
         raise _Damage(f"{STATE_NAME} lacks the list of files")
 
 
+def _inside(folder: Path, name: str, where: str) -> Path:
+    """Return the path of a file that another file of the checkpoint names, and which must be in the checkpoint.
+
+    Links are followed, since the cache of the Hub, which a run may be resumed from, consists of them.
+    """
+    try:
+        return folder / check_name_inside(name, where=where)
+    except ValueError as error:
+        raise _Damage(str(error)) from error
+
+
 def _check_listed(path: Path, entry: Any, name: str) -> None:
     if not path.is_file():
         raise _Damage(f"{name} is missing")
@@ -207,7 +241,7 @@ def _check_content(path: Path, name: str) -> None:
             if not isinstance(named, dict):
                 raise _Damage(f"{name} has no weight_map")
             for shard in sorted(set(map(str, named.values()))):
-                if not (path.parent / shard).is_file():
+                if not _inside(path.parent, shard, name).is_file():
                     raise _Damage(f"{shard} is missing, which {name} names")
 
 

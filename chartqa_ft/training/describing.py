@@ -14,6 +14,7 @@ from ..evaluation.report import METRICS_NAME, write_metrics
 from ..evaluation.results import EvaluationResult
 from ..hub.card.base_licence import base_licence
 from ..hub.card.render import CardFacts, CardSample, write_card
+from ..hub.credentials import known_tokens
 from ..images.opening import open_image
 from ..images.rgb import to_rgb
 from ..models.chartqa_config import package_versions
@@ -77,6 +78,7 @@ def describe_model(
         "metric_variant": args.metric_variant,
         "step": step,
         "arguments": args.to_sanitized_arguments(),
+        "secrets": known_tokens(token, arguments=vars(args)),
         "default_arguments": type(args).default_arguments(),
         "num_processes": args.world_size,
         "peft_config": {} if peft_config is None else peft_config.to_dict(),

@@ -18,6 +18,7 @@ from ..hub.model_files import check_files, files_of_model, stage
 from ..hub.push import make_repository, push_checkpoint
 from ..models.saving import naming_a_full_disk
 from .arguments import ChartQATrainingArguments
+from .checkpoints import hide_folders
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class HubPusher:
             include_images: whether charts may be published.
 
         Raises:
-            ValueError: the folder holds no whole model, or a file with a token in it.
+            ValueError: the folder holds no whole model, a link in place of a file, or a file with a secret in it.
             HubError: the Hub did not accept the push.
         """
         token = self.args.hub_token if token is None else token
@@ -116,7 +117,7 @@ class HubPusher:
         predictions = self.args.push_predictions if predictions is None else predictions
         answers = find_answers() if predictions else None
         files = {name: path for name, path in files_of_model(folder).items() if name not in _RESULTS}
-        check_files(files, token=token)
+        check_files(files, token=token, arguments=vars(self.args))
         self.finish()
         staged = self.staging / "model"
         advice = f"{folder} could not be pushed. The model is untouched; free some space, then push again"
@@ -127,6 +128,7 @@ class HubPusher:
                 describe(staged, token=token, revision=revision, include_images=include_images, report=report)
                 if answers is not None:
                     shutil.copyfile(answers, staged / PREDICTIONS_NAME)
+                check_files(files_of_model(staged, predictions=answers is not None), arguments=vars(self.args))
         except BaseException:
             self._remove(staged)
             raise
@@ -178,6 +180,8 @@ class HubPusher:
         staged = self.staging / checkpoint.name
         try:
             stage(checkpoint, staged)  # rotation may delete the checkpoint while it is being sent
+            hide_folders(staged)
+            check_files(files_of_model(staged), token=self.args.hub_token, arguments=vars(self.args))
             describe(
                 staged,
                 token=self.args.hub_token,

@@ -80,12 +80,23 @@ class CheckpointSaver:
         with replaced_whole(folder, main=main, barrier=barrier) as fresh:
             write(str(fresh))
             if main:
-                # A pickle that holds hub_token in plain text, and peft's own card.
-                for unwanted in (TRAINING_ARGS_NAME, "README.md"):
-                    (fresh / unwanted).unlink(missing_ok=True)
+                (fresh / "README.md").unlink(missing_ok=True)  # peft's own card
                 self._write_settings(model, fresh)
         if main:
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # of another trainer: it may hold a token
+
+    def write_full(self, model: nn.Module, processor: Any, folder: str | Path, state_dict: dict | None) -> None:
+        """Write a model and its processor as upstream does, but no pickle of the arguments.
+
+        Upstream's `training_args.bin` holds `hub_token`, and all secrets in other arguments, in plain text. To delete
+        it afterwards would not be enough: a process that is killed while saving leaves it there.
+        """
+        main = self.args.should_save
+        if main or getattr(model, "is_distributed_loading_by_transformers", False):
+            whole = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+            whole.save_pretrained(folder, state_dict=state_dict, is_main_process=main)
+        if main:
+            processor.save_pretrained(folder)
 
     def write_peft(self, model: nn.Module, processor: Any, folder: str | Path, state_dict: dict | None) -> None:
         """Write the active PEFT weights and the processor.

@@ -184,9 +184,10 @@ class ChartQATrainer(Seq2SeqTrainer):
 
     def _add_callbacks(self) -> None:
         self._set_epoch, self._compare_streams = SetEpoch(lambda: self.running_loss.epoch), CompareStreams()
+        self._find_best = FindBestCheckpoint()
         for callback in (
             *([CountBatches(self.running_loss.count_batch)] if self.own_loss else []),
-            FindBestCheckpoint(),
+            self._find_best,
             EndOfEpoch(self.running_loss.end_epoch),
             self.stop_on_signal,
             self.bad_steps,  # after all that decides about a step
@@ -344,6 +345,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.train_dataset is not None and self.is_world_process_zero():
             say = logger.info if self.args.disable_tqdm else print
             say(chart_cost(self.adapter, self.train_dataset))
+        self._find_best.resumed = checkpoint
         self.running_loss.restore(checkpoint)
         if self.args.ignore_data_skip:
             self.running_loss.restart_epoch()
@@ -621,7 +623,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         """Save the model, its processor, the adapter's settings, and the training arguments as JSON.
 
         The files are replaced all together: if the disk is full, the folder keeps what it held. Upstream's
-        `training_args.bin`, a pickle that holds `hub_token` in plain text, and peft's own card are not kept.
+        `training_args.bin`, a pickle that holds `hub_token` in plain text, is never written, and peft's own card is
+        not kept.
 
         Args:
             output_dir: the folder; `None` uses `args.output_dir`.
@@ -654,11 +657,10 @@ class ChartQATrainer(Seq2SeqTrainer):
         return self.saver.save_merged(self.model, folder, token=token)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        # Upstream has no way to tell PEFT whether the embeddings have to be saved; PEFT's guess asks the Hub.
-        if self._kind == "lora":
-            self.saver.write_peft(self.model, self.processing_class, output_dir or self.args.output_dir, state_dict)
-        else:
-            super()._save(output_dir, state_dict)
+        # Upstream pickles the arguments with hub_token in plain text, and has no way to tell PEFT whether the
+        # embeddings have to be saved; PEFT's guess asks the Hub.
+        write = self.saver.write_peft if self._kind == "lora" else self.saver.write_full
+        write(self.model, self.processing_class, output_dir or self.args.output_dir, state_dict)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Upstream marks no checkpoint as complete, also when it saves without on_save, and saves weights of NaN. Its

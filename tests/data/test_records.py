@@ -20,6 +20,7 @@ from datasets import (
 
 from chartqa_ft.data import RecordError
 from chartqa_ft.data.load import load_chartqa
+from chartqa_ft.printable import printable
 
 from ..support.chart_records import (
     EXPECTED,
@@ -210,7 +211,7 @@ def test_each_fault_raises_or_is_dropped(folder, fault, streaming, caplog):
     assert cause in error.cause
     assert error.file.endswith(file)
     message = str(error)
-    assert message.startswith(f"record 1 of split 'train' ({error.file}): {reason}: ")
+    assert message.startswith(f"record 1 of split 'train' ({printable(error.file)}): {reason}: ")
     assert f"(in record 1 of {path})" in message
     assert message.endswith("To leave such records out, pass on_error='skip'.")
     assert str(pickle.loads(pickle.dumps(error))) == message  # it crosses the border of a worker process

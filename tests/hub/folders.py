@@ -15,7 +15,7 @@ PROCESSOR = ("chat_template.jinja", "processor_config.json", "tokenizer.json", "
 OTHER = b"\x80\x04bytes"
 """The content of files that are not weights."""
 NEVER = ("training_args.bin", "optimizer.pt", "pytorch_model.bin", "scaler.pkl", "model.py", "run.log", ".env")
-PUSHED = {"README.md", "assets/curve.png", "model.safetensors", *SETTINGS, *PROCESSOR}
+PUSHED = {"README.md", "assets/training_curve.png", "model.safetensors", *SETTINGS, *PROCESSOR}
 
 
 def weights(path: Path, seed: int, names: str = "ab") -> None:
@@ -26,7 +26,8 @@ def weights(path: Path, seed: int, names: str = "ab") -> None:
 
 def save(folder: Path, seed: int = 0, *, shards: bool = False, peft: bool = False) -> Path:
     """A folder as training leaves it, with what must not be pushed beside it."""
-    for name in ("assets/curve.png", "assets/run.py", "checkpoint-5/model.safetensors", "runs/events", *NEVER):
+    beside = ("assets/mine.png", "assets/run.py", "checkpoint-5/model.safetensors", "runs/events")
+    for name in ("assets/training_curve.png", *beside, *NEVER):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(OTHER)
     (folder / "README.md").write_text(CARD)

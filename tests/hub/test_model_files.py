@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from chartqa_ft.hub.model_files import check_files, files_of_checkpoint, files_of_model, stage
+from chartqa_ft.hub.model_files import check_files, files_of_checkpoint, files_of_model, is_checkpoint_name, stage
 from chartqa_ft.hub.push import push_checkpoint
 
 from .folders import PUSHED, TOKEN, content, save, weights
@@ -127,7 +127,9 @@ def test_a_staged_checkpoint_outlives_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("chartqa_ft.hub.model_files._LARGEST_COPY", 1000)
     folder = save(tmp_path / "checkpoint-5")
     files = content(folder)
-    del files["training_args.bin"]
+    files = {name: bytes_ for name, bytes_ in files.items() if is_checkpoint_name(name)}
+    assert {"optimizer.pt", "model.safetensors"} < set(files)
+    assert not {"training_args.bin", ".env", "model.py", "assets/mine.png"} & set(files)
     (tmp_path / "aside").mkdir()
     (tmp_path / "aside" / "old").write_text("old")
     assert stage(folder, tmp_path / "aside") == tmp_path / "aside"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 
 import pytest
@@ -95,7 +94,7 @@ def test_a_configuration_that_is_handed_over_is_checked_before_the_model_changes
     assert [name for name, _ in model.named_modules()] == before
 
 
-def test_checkpoints_with_wrong_numbers_and_with_names_that_match_nothing(tmp_path, caplog):
+def test_checkpoints_with_wrong_numbers_and_with_names_that_match_nothing(tmp_path):
     base, saved = tmp_path / "base", tmp_path / "saved"
     model, processor = tiny()
     model.save_pretrained(base)
@@ -110,12 +109,8 @@ def test_checkpoints_with_wrong_numbers_and_with_names_that_match_nothing(tmp_pa
         ({"lora_dropout": -1}, "lora_dropout"),
         ({"target_modules": 5}, "target_modules"),
         ({"base_model_name_or_path": 5}, "base_model_name_or_path must be the path or the name"),
+        ({"modules_to_save": ["nothing"]}, "no module of VisionEncoderDecoderModel matches 'nothing'"),
     ]:
         file.write_text(json.dumps({**right, **changes}))
         with pytest.raises((TypeError, ValueError), match=rf"adapter_config\.json: {words}"):
             load_checkpoint(saved)
-    # Nothing was saved for a name that matched nothing: the checkpoint is whole, and works.
-    file.write_text(json.dumps({**right, "modules_to_save": ["nothing"]}))
-    with caplog.at_level(logging.WARNING, "chartqa_ft"):
-        load_checkpoint(saved)
-    assert any("matches 'nothing' in modules_to_save" in message for message in caplog.messages)

@@ -115,6 +115,8 @@ def test_no_card_names_what_is_not_its_own(world, canary, tmp_path_factory, plac
         "-split": {"README.md": card([{"split": "train", "path": ["train.parquet", named]}])},
         "-hidden": {".huggingface.yaml": card([named]).removeprefix(b"---\n").removesuffix(b"---\n")},
         "-folder": {"README.md": card("train.parquet", data_dir=named.rpartition("/")[0] or named)},
+        "-blank": {"README.md": b"\n \n" + card(named)},
+        "-windows": {"README.md": card(named).replace(b"\n", b"\r\n")},
     }
     for form, files in forms.items():
         world.hub.upload(name + form, {"train.parquet": parquet(png=encoded(noise(), "PNG")), **files}, **SEED)

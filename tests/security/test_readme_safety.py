@@ -36,12 +36,25 @@ ATTACKS: dict[str, tuple[str, ...]] = {
     "`--push_images` adds three evaluated charts to the card, if you may publish them.": (
         "hub/card/test_render.py::test_only_allowed_charts_are_published",
     ),
-    "A push sends no pickles and no tokens, and changes no local file of yours.": (
+    "A push sends only files with names that saving uses (weights, settings, processor, card with its "
+    "pictures, `LICENSE`), follows no link, and changes no local file of yours.": (
+        "security/test_pushed_files.py::test_only_files_that_saving_writes_are_sent",
+        "security/test_pushed_files.py::test_no_link_is_followed",
         "hub/test_model_files.py::test_which_files_are_taken",
-        "hub/test_model_files.py::test_what_is_refused_before_any_request",
-        "hub/card/test_render.py::test_no_token_is_in_any_file",
         "training/test_pushing.py::test_a_push_leaves_the_files_of_a_user_alone",
         "training/test_pushing.py::test_a_push_that_fails_leaves_the_files_of_a_user_alone",
+    ),
+    "It is refused, before any request, if one of them contains a secret: a token, a key or a password.": (
+        "security/test_secrets.py::test_no_file_with_a_secret_is_pushed",
+        "security/test_secrets.py::test_large_files_are_searched_to_their_end",
+        "hub/test_model_files.py::test_what_is_refused_before_any_request",
+        "hub/card/test_render.py::test_no_token_is_in_any_file",
+    ),
+    "The pickles of the optimizer, the schedule and the random state are sent only with "
+    '`hub_strategy="checkpoint"` or `"all_checkpoints"`, which are there to resume from; loading them runs no '
+    "code (`weights_only`).": (
+        "security/test_pushed_files.py::test_no_linked_state_is_sent",
+        "training/test_checkpoints.py",
     ),
     "Downloaded files are compared with the digests that the Hub announces, and chat templates are tried in a process "
     "with limits first.": (
@@ -61,7 +74,9 @@ ATTACKS: dict[str, tuple[str, ...]] = {
     "what is left to other packages, and what you have to do.": (
         "security/test_readme_safety.py::test_the_page_is_there_and_linked",
     ),
-    "| `training_args.bin` is a pickle that holds `hub_token` in plain text | arguments as JSON, without tokens |": (
+    "| `training_args.bin` is a pickle that holds `hub_token` in plain text | arguments as JSON, without secrets; the "
+    "pickle is never written |": (
+        "security/test_token_on_disk.py::test_no_secret_is_written_at_any_moment",
         "training/test_saving.py::test_saved_files_hold_no_pickle_of_arguments_and_no_token",
     ),
 }
@@ -97,7 +112,7 @@ def test_each_sentence_on_safety_has_its_attack():
 def test_the_attacks_are_there(attack):
     path, _, name = attack.partition("::")
     assert (ROOT / "tests" / path).is_file()
-    assert functions_of(path)
+    assert name in functions_of(path) if name else functions_of(path)
     assert not name or name in functions_of(path)
 
 

@@ -175,7 +175,7 @@ def test_overflows_that_the_loss_scaler_skips_do_not_count():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"max_bad_steps": -1}, "max_bad_steps must be at least 0, got -1")],
+    [({"max_bad_steps": -1}, "max_bad_steps must be a whole number of at least 0, got -1")],
 )
 def test_values_that_mean_nothing_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):

@@ -55,12 +55,11 @@ def test_a_push_leaves_the_files_of_a_user_alone(world, folder):
     assert (told["error"], told["added"]) == (None, set())
     assert set(OWN) <= set(told["before"])
     files = pushed(world, "alice/beside")
-    assert set(files) == expected("unichart", "full") | {"predictions.jsonl", "assets/figure.png", "LICENSE"}
+    assert set(files) == expected("unichart", "full") | {"predictions.jsonl", "LICENSE"}
     assert_card_tells(files, told["metrics"])
     assert scores(json.loads(files["metrics.json"])) == scores(told["metrics"])
     assert files["predictions.jsonl"] == (folder / "predictions" / "eval-step-2.jsonl").read_bytes()
     assert files["assets/training_curve.png"][1:4] == b"PNG"
-    assert files["assets/figure.png"] == OWN["assets/figure.png"].encode()
 
 
 def test_a_push_without_an_evaluation_keeps_the_local_scores(world, folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,12 @@ logger = logging.getLogger(__name__)
 _PLAIN = (str, int, float, date, type(None))
 _MOST, _LONGEST = 20, 500
 """Licenses in a list, and characters of each."""
+_LINK = re.compile(
+    r"https?://[A-Za-z0-9.-]+(:[0-9]+)?([/?#][A-Za-z0-9/?#._~%&=+,;@!$()*:-]*)?"
+    r"|(\./)?[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*(#[A-Za-z0-9_.-]*)?",
+    re.IGNORECASE,
+)
+_LONGEST_LINK = 500
 _FIELDS = {"license": "licence", "license_name": "licence_name", "license_link": "licence_link"}
 
 
@@ -49,7 +56,21 @@ def base_licence(base: str | None, token: str | bool | None = None, *, revision:
         logger.warning("the license of the base model is unknown, and the card says so: %s", error)
         return {"licence_unread": True}
     found = {ours: getattr(card, theirs, None) for theirs, ours in _FIELDS.items()}
-    return {name: _as_text(value) for name, value in found.items() if value}
+    return {
+        name: _as_text(value)
+        for name, value in found.items()
+        if value and (name != "licence_link" or safe_link(value))
+    }
+
+
+def safe_link(link: Any) -> str | None:
+    """Return a link that a card may carry over, `None` for any other: `http`, `https` or a file of the repository.
+
+    Example:
+        >>> safe_link("https://example.org/licence"), safe_link("LICENSE.md"), safe_link("javascript:alert(1)")
+        ('https://example.org/licence', 'LICENSE.md', None)
+    """
+    return link if isinstance(link, str) and len(link) <= _LONGEST_LINK and _LINK.fullmatch(link) else None
 
 
 class _UnreadCardError(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..public import as_json, known_tokens, redact, without_folders
+from ..public import as_json, known_tokens, public_path, public_values, redact, without_folders
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -101,7 +101,10 @@ class CardFacts:
     step: int | None = None
     """The optimizer step of the weights."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """`args.to_sanitized_arguments()`. Keys that end in `token` are left out, and their values removed everywhere."""
+    """`args.to_sanitized_arguments()`. Values with a secret name (`*_token`, `*_key`, ...) are left out at any depth,
+    and removed everywhere."""
+    secrets: Sequence[str] = field(default=(), repr=False)
+    """Secrets of the run that no argument above names. They are removed everywhere and not shown."""
     default_arguments: Mapping[str, Any] = field(default_factory=dict)
     """The defaults of `arguments`. The card lists the arguments that shape the model and differ from their default."""
     num_processes: int | None = None
@@ -121,7 +124,7 @@ class CardFacts:
 
 
 def without_tokens(facts: CardFacts) -> CardFacts:
-    """Return a copy without tokens, and without the local folders in the model's name.
+    """Return a copy without secrets, and without the folders of this machine in arguments, command and name.
 
     Example:
         >>> facts = CardFacts(name="/home/alice/run-3", kind="full", command="train.py --hub_token abc123")
@@ -129,10 +132,13 @@ def without_tokens(facts: CardFacts) -> CardFacts:
         >>> clean.name, clean.command
         ('run-3', 'train.py --hub_token TOKEN_REMOVED')
     """
-    tokens = known_tokens(arguments=facts.arguments)
-    arguments = {key: value for key, value in facts.arguments.items() if not str(key).lower().endswith("token")}
-    clean = {key: redact(value, tokens) for key, value in fields_of(facts).items() if key != "samples"}
-    clean["arguments"] = redact(as_json(arguments), tokens)
+    tokens = sorted({*known_tokens(arguments=facts.arguments), *facts.secrets}, key=len, reverse=True)
+    clean = {
+        key: redact(value, tokens) for key, value in fields_of(facts).items() if key not in ("samples", "secrets")
+    }
+    clean["arguments"] = redact(public_values(as_json(facts.arguments)), tokens)
+    if clean["command"] is not None:
+        clean["command"] = public_path(clean["command"])
     samples = [CardSample(**{**redact(fields_of(sample), tokens), "image": sample.image}) for sample in facts.samples]
     clean["name"] = without_folders(clean["name"])
     return CardFacts(**{**clean, "samples": samples})

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from ..public import as_json, without_folders
+from ..public import as_json, public_values, without_folders
 from .facts import CardFacts
 
 _SHOWN = (
@@ -65,4 +65,4 @@ def _shown(value: Any) -> str:
     """Return a hyperparameter as text, and of a local path only the last part."""
     if isinstance(value, str):
         return without_folders(value)
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(public_values(value), ensure_ascii=False)

@@ -13,6 +13,7 @@ from ...metrics.accuracy import METRIC
 from ...metrics.correctness import variant_name
 from ...metrics.table import ScoreRow, as_number, table_rows
 from ..public import hub_name, short_name, without_folders
+from .base_licence import safe_link
 from .facts import CardFacts, licences, plain
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def metadata(facts: CardFacts) -> ModelCardData:
 
     results, base, dataset = _results(facts), hub_name(facts.base_model), hub_name(facts.dataset)
     adapter = facts.settings.get("adapter")
-    stated, name, link = licences(facts), facts.licence_name, facts.licence_link
+    stated, name, link = licences(facts), facts.licence_name, safe_link(facts.licence_link)
     if all(_LICENCE.fullmatch(one) for one in stated):
         licence: Any = stated[0] if len(stated) == 1 else stated or "unknown"
     else:  # not identifiers of the Hub, which takes other licenses by name only

@@ -257,7 +257,7 @@ def test_packing_is_refused_where_it_is_not_possible_and_off_where_nobody_asked(
 def test_a_model_type_that_nobody_tested_is_packed_on_request_alone(tmp_path):
     model, adapter = ready("llava")
     args = run_of(tmp_path, model, adapter, examples()).args
-    model.config.model_type = "vipllava"
+    model.config.model_type = adapter.model_type = "vipllava"
     for asked, expected in [(None, False), (True, True)]:
         run = ChartQATrainer(model, replace(args, pack_questions=asked), train_dataset=examples(), adapter=adapter)
         assert run._collators["train"].pack_questions is expected
