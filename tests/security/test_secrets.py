@@ -210,6 +210,7 @@ def test_short_words_of_the_environment_are_not_looked_for(monkeypatch):
 )
 def test_folders_of_this_machine_are_taken_out(text, public):
     assert public_path(text) == public
+    assert not find_token(text)
     assert public_values({"a": [text], "b": {"c": text}}) == {"a": [public], "b": {"c": public}}
 
 

@@ -50,6 +50,14 @@ def run(folder: Path, number: int, *how: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Heed Ctrl-C, which a shell lets the commands that it starts in the background ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> bytes:
     folder = tmp_path_factory.mktemp("unbroken")
