@@ -56,6 +56,7 @@ from .evaluating import Evaluator
 from .generation import chosen_settings, merged_config
 from .losses import AnswerLoss, loss_of_batch
 from .preflight.facts import describe_run, preflight
+from .preflight.unchanged import kept_random_states
 from .preparing import first_model, prepare_model
 from .progress import SHORT, chart_cost
 from .pushing import HubPusher
@@ -228,10 +229,11 @@ class ChartQATrainer(Seq2SeqTrainer):
         """
         if call is None:
             given = {"train": self.train_dataset, "evaluate": self.eval_dataset, "predict": None}
-            results = [self.check(name) for name in CALLS if given[name] is not None]
-            found = [finding for result in results for finding in result.findings]
-            if not any(finding.level == "error" for finding in found):
-                found += preflight(self, leakage=leakage, measure=measure)
+            with kept_random_states():  # a transform of the records may draw
+                results = [self.check(name) for name in CALLS if given[name] is not None]
+                found = [finding for result in results for finding in result.findings]
+                if not any(finding.level == "error" for finding in found):
+                    found += preflight(self, leakage=leakage, measure=measure)
             return CheckResult(list(dict.fromkeys(found)))
         if measure:
             raise ValueError(f"measure=True measures a step of the training: leave out {call!r}")

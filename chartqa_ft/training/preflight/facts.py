@@ -54,9 +54,8 @@ def preflight(
         except ValueError as error:
             yield Finding("train_dataset", "error", f"the first batch cannot be read: {error}")
             return
-        yield Finding(
-            "train_dataset", "info", f"the first batch, the loss in >> <<:\n{batch_as_text(trainer.adapter, batch)}"
-        )
+        text = batch_as_text(trainer.adapter, batch)
+        yield Finding("train_dataset", "info", f"the first batch, with the tokens of the loss in >> <<:\n{text}")
         yield from _image_tokens(trainer)
         if leakage and trainer.is_world_process_zero():
             yield from find_leaks(trainer)
@@ -72,7 +71,7 @@ def describe_run(trainer: Any) -> str:
         parts.append(f"{_size(records)} to evaluate" + (f" ({name})" if name else ""))
     per_epoch, total = steps_of_run(trainer.train_dataset, args, processes)
     rows = args.train_batch_size * args.gradient_accumulation_steps * processes
-    steps = "an unknown number of steps" if total is None else f"{total:,} steps"
+    steps = "an unknown number of steps" if total is None else _count(total, "step")
     epochs = f" ({total / per_epoch:.3g} epochs)" if total and per_epoch else ""
     return (
         f"{'; '.join(parts)}; {steps}{epochs} of {rows} questions ({args.train_batch_size} per device x "
@@ -84,8 +83,12 @@ def _size(records: Any) -> str:
     if is_stream(records):
         return "a stream"
     charts = hinted_chart_ids(as_records(records))
-    about = "" if charts is None else f" on {len(set(charts)):,} charts"
-    return f"{len(records):,} questions{about}"
+    about = "" if charts is None else f" on {_count(len(set(charts)), 'chart')}"
+    return f"{_count(len(records), 'question')}{about}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _evaluated(trainer: Any) -> list[tuple[str, Any]]:

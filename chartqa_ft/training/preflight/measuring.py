@@ -115,8 +115,6 @@ def measure_step(trainer: Any, batch: Mapping[str, Any], *, read_seconds: float,
     with kept_random_states(), kept_model(model):
         model.train()
         _checkpoint_activations(model, args)
-        for parameter in model.parameters():
-            parameter.grad = None
         with _peak_memory(device) as memory:
             seconds = _timed_pass(trainer, batch, device)
             if seconds <= _SHORT:
@@ -153,7 +151,8 @@ def _wait(device: torch.device) -> None:
 
 def _checkpoint_activations(model: nn.Module, args: Any) -> None:
     """Turn activation checkpointing on as `Trainer` does when a training begins; `kept_model` turns it off again."""
-    if not (args.activation_checkpointing or args.gradient_checkpointing):
+    wanted = args.activation_checkpointing or args.gradient_checkpointing
+    if not wanted or not getattr(model, "supports_gradient_checkpointing", False):
         return
     settings = dict(args.activation_checkpointing_kwargs or args.gradient_checkpointing_kwargs or {})
     if hasattr(model, "activation_checkpointing_enable"):

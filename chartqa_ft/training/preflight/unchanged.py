@@ -48,7 +48,7 @@ def kept_random_states() -> Iterator[None]:
 def kept_model(model: nn.Module) -> Iterator[None]:
     """Restore a model at the end of the block: gradients, buffers, modes, hooks and other attributes of its modules.
 
-    Parameters are not copied: the block must not change their values.
+    Parameters are not copied: the block must not change their values. It begins without gradients.
 
     Args:
         model: any module.
@@ -70,6 +70,8 @@ def kept_model(model: nn.Module) -> Iterator[None]:
         for value in values.values()
         if isinstance(value, (dict, list, set))
     ]
+    for parameter, _ in gradients:
+        parameter.grad = None
     try:
         yield
     finally:
