@@ -5,6 +5,7 @@ A model may have learned the answers about such a chart, so that its score says 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -96,14 +97,14 @@ class _Charts:
 
     def table(self, keys: Sequence[bytes]) -> np.ndarray:
         """Return the fingerprints of some charts, shape (len(keys),)."""
-        table = np.zeros(len(keys), FINGERPRINT)
+        table: np.ndarray = np.zeros(len(keys), FINGERPRINT)
         for place, key in enumerate(keys):
             table[place] = self.prints[key]
         return table
 
 
 def find_leakage(
-    training: Any, evaluation: Any, *, cache: Path | None = None, threads: int = 2, progress: bool = False
+    training: Any, evaluation: Any, *, cache: Path | None = None, threads: int | None = None, progress: bool = False
 ) -> Leakage:
     """Find the charts of the evaluation data that are in the training data too.
 
@@ -117,7 +118,7 @@ def find_leakage(
             a sequence of dicts.
         evaluation: likewise.
         cache: folder that keeps fingerprints for the next call; `None` keeps none.
-        threads: number of threads that decode charts.
+        threads: number of threads that decode charts; `None`: one per processor, at most 8.
         progress: show a progress bar.
 
     Returns:
@@ -134,7 +135,7 @@ def find_leakage(
     """
     known = read_fingerprints(cache)
     before = len(known)
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
         sides = [
             _charts_of(records, known, pool, f"charts of the {name} data" if progress else None)
             for records, name in ((training, "training"), (evaluation, "evaluation"))

@@ -61,7 +61,7 @@ def fingerprint(image: Image.Image) -> np.ndarray:
         (True, 60, 20)
     """
     rgb = to_rgb(image)
-    found = np.zeros((), FINGERPRINT)
+    found: np.ndarray = np.zeros((), FINGERPRINT)
     digest = sha256(f"{rgb.width} {rgb.height} ".encode())  # twice as fast as blake2b on processors with SHA
     digest.update(rgb.tobytes())
     found["pixels"] = np.frombuffer(digest.digest()[:16], "<u8")
@@ -100,7 +100,7 @@ def perceptual_hash(cells: np.ndarray) -> np.ndarray:
     """
     half = cells.reshape(32, 2, 32, 2).astype(np.float64).mean(axis=(1, 3))
     amplitudes = np.round(_cosines() @ half @ _cosines().T, 6).ravel()[1:]
-    bits = np.zeros(64 * _WORDS, np.uint8)
+    bits: np.ndarray = np.zeros(64 * _WORDS, np.uint8)
     bits[: len(amplitudes)] = amplitudes > np.median(amplitudes)
     return np.packbits(bits, bitorder="little").view("<u8")
 

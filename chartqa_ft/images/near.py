@@ -63,10 +63,10 @@ def near_pairs(first: np.ndarray, second: np.ndarray) -> list[tuple[int, int]]:
 
 def _similar_hashes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return pairs of indices, int64 of shape (pairs, 2), whose hashes differ by few bits."""
-    found = [np.zeros((0, 2), np.int64)]
+    found: list[np.ndarray] = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(first), _ROWS):
         block = first[start : start + _ROWS]
-        bits = np.zeros((len(block), len(second)), np.uint8)
+        bits: np.ndarray = np.zeros((len(block), len(second)), np.uint8)
         for word in range(first.shape[1]):
             bits += np.bitwise_count(block[:, None, word] ^ second[None, :, word])
         pairs = np.argwhere(bits <= _BITS)
@@ -81,7 +81,7 @@ def _same_cells(first: np.ndarray, second: np.ndarray, rows: np.ndarray, others:
         charts["cells"][chosen, part].astype(np.float32) for charts, chosen in ((first, rows), (second, others))
     )
     sides = np.minimum(first["sides"][rows, part], second["sides"][others, part])
-    same = np.zeros(len(rows), bool)
+    same: np.ndarray = np.zeros(len(rows), bool)
     for chosen, together in ((sides >= _FINE, 1), (sides < _FINE, 2)):
         if chosen.any():
             same[chosen] = _largest_difference(_merged(one[chosen], together), _merged(two[chosen], together)) < (

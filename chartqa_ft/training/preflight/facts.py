@@ -173,14 +173,13 @@ def _cache_folder(args: Any) -> Path | None:
 
 
 def measured_step(trainer: Any) -> MeasuredStep | None:
-    """Return the cost of a step, `None` where it cannot be measured or does not fit into memory."""
+    """Return the cost of a step, `None` where it cannot be measured: the training itself will say why."""
     if trainer.train_dataset is None or refuse_measuring(trainer):
         return None
     with kept_random_states():
-        batch, seconds = first_batch(trainer)
         try:
-            return _measure(trainer, batch, seconds)
-        except torch.OutOfMemoryError:
+            return _measure(trainer, *first_batch(trainer))
+        except (ValueError, torch.OutOfMemoryError):
             return None
 
 
