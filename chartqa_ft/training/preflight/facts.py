@@ -106,11 +106,14 @@ def first_batch(trainer: Any) -> tuple[dict[str, Any], float]:
         ValueError: a record cannot be read or encoded; the message names it.
     """
     loader = trainer._loader(as_records(trainer.train_dataset, "train_dataset", answers=True), "train", training=True)
+    truncated = trainer.adapter.cut_answers
     began = time.perf_counter()
     if is_stream(loader.dataset):
-        return next(iter(loader)), time.perf_counter() - began
-    keys = next(iter(loader.batch_sampler))
-    return loader.collate_fn(loader.dataset.__getitems__(keys)), time.perf_counter() - began
+        batch = next(iter(loader))
+    else:
+        batch = loader.collate_fn(loader.dataset.__getitems__(next(iter(loader.batch_sampler))))
+    trainer.adapter.cut_answers = truncated  # the training will count its own
+    return batch, time.perf_counter() - began
 
 
 def _image_tokens(trainer: Any) -> Iterator[Finding]:
@@ -141,7 +144,7 @@ def find_leaks(trainer: Any) -> Iterator[Finding]:
             training, evaluation, cache=_cache_folder(trainer.args), progress=not trainer.args.disable_tqdm
         )
         if found.shared:
-            advice = "its score says less about new charts; leave them out of one of the two, or see split_by_chart"
+            advice = "leave them out of one of the two, because the score is to tell about new charts"
             yield Finding(what, "warning", f"{what}: {found}", advice)
         else:
             yield Finding(what, "info", f"{what}: {found}")

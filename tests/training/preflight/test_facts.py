@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from chartqa_ft import ChartQATrainer
+from chartqa_ft import ChartQATrainer, adapter_for
 from chartqa_ft.training.preflight.facts import describe_run
 
 from ...support.chart_records import undecodable
@@ -123,3 +123,14 @@ def test_the_training_tells_its_size(tmp_path, caplog):
         "20 questions on 8 charts to train on; 1 step (0.2 epochs) of 4 questions (4 per device x 1 accumulated x 1 "
         "process)"
     )
+
+
+def test_truncated_answers_are_not_counted_twice(tmp_path, caplog):
+    model, processor = tiny()
+    adapter = adapter_for(model, processor, max_length=12, on_long_answer="warn")
+    records = [{**record, "answer": "1 2 3 4 5 6 7 8 9 10 11 12"} for record in drawn_charts()]
+    run = trainer(tmp_path, model=model, records=records, adapter=adapter)
+    before = adapter.cut_answers
+    assert "row 8 (chart_id" in str(run.check(leakage=False))
+    assert any("it is truncated" in message for message in caplog.messages)
+    assert adapter.cut_answers == before
