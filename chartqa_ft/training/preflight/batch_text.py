@@ -34,7 +34,7 @@ def batch_as_text(adapter: Adapter, batch: Mapping[str, Any]) -> str:
         >>> from chartqa_ft import ChartQACollator, adapter_for, synthetic_chartqa, tiny_unichart
         >>> adapter = adapter_for(*tiny_unichart("test"))
         >>> print(batch_as_text(adapter, ChartQACollator(adapter)([synthetic_chartqa(1, seed=0)[0]])))
-        row 0: <chartqa> How much is red? <s_answer> >> 9</s> << (loss on 2 of 9 tokens)
+        row 0: <chartqa> How much is gray? <s_answer> >> 4</s> << (loss on 2 of 9 tokens)
     """
     labels = batch["labels"]
     lines = []
