@@ -142,7 +142,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     logger.info("%s", trainable_share(trainer.model))
     metrics = train_and_score(trainer, script, resume)
     answers = Path(args.output_dir) / "predictions.jsonl"
-    if trainer.is_world_process_zero() and args.write_predictions:
+    if metrics and trainer.is_world_process_zero() and args.write_predictions:
         rows = read_predictions(answers)
         rows = rows[:: max(1, len(rows) // DRAWN)][:DRAWN]
         pictures = [{**row, "image": evaluation[row["index"]]["image"]} for row in rows]

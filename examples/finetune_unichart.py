@@ -12,6 +12,10 @@ Eight GPUs, with cheap evaluations during training (greedy, 400 questions) and t
         --model_name_or_path ahmed-masry/unichart-base-960 --output_dir out --per_device_train_batch_size 1 \\
         --generation_num_beams 1 --eval_subset 400 --final_num_beams 4
 
+Only show what would be trained, with the time and memory of a step, and charts that are in both splits:
+
+    accelerate launch examples/finetune_unichart.py --output_dir out --check
+
 A short run on the original folder layout; the same resumed after an interruption; all arguments in one YAML file:
 
     accelerate launch examples/finetune_unichart.py --dataset_name "ChartQA Dataset" --num_train_epochs 1

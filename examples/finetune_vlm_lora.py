@@ -92,6 +92,7 @@ class ScriptArguments(DataArguments, ModelArguments):
     merge: bool = field(default=False, metadata={"help": "Also save the merged model, in output_dir/merged."})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         lora_only = ("quantize", "use_dora", "lora_vision", "lora_target_modules", "merge")
         needless = [f"--{name}" for name in lora_only if getattr(self, name)]
         if not self.lora and needless:
@@ -134,7 +135,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter, peft_config)
     logger.info("%s", trainable_share(trainer.model))
     metrics = train_and_score(trainer, script, resume)
-    if script.merge:
+    if metrics and script.merge:
         trainer.save_merged()
     return metrics
 

@@ -101,7 +101,9 @@ def _bands(image: Image.Image) -> Iterator[Image.Image]:
 def _on_white(image: Image.Image) -> Image.Image:
     from PIL import Image
 
-    rgba = image.convert("RGBA")
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    if rgba.getchannel("A").getextrema()[0] == 255:  # as most charts of ChartQA are; five times as fast
+        return rgba.convert("RGB")
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, rgba).convert("RGB")
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+CHECK_CHOICES = {"true": "True", "yes": "True", "1": "True", "false": "False", "no": "False", "0": "False"}
+"""Spellings of `--check`, as for other booleans -> the value."""
+
 
 @dataclass
 class CheckpointArguments:
@@ -26,6 +29,22 @@ class CheckpointArguments:
         default=True,
         metadata={"help": "Run checkpoints in the old layout as transformers 4.28.1 did, as their authors require."},
     )
+
+
+def check_choice(value: str | bool) -> str:
+    """Return the argument `--check` in one spelling: "True", "False" or "auto".
+
+    Raises:
+        ValueError: it is something else.
+
+    Example:
+        >>> check_choice("yes"), check_choice(False), check_choice("auto")
+        ('True', 'False', 'auto')
+    """
+    text = str(value).lower()
+    if text != "auto" and text not in CHECK_CHOICES:
+        raise ValueError(f"--check must be True, False or auto, got {value!r}")
+    return CHECK_CHOICES.get(text, text)
 
 
 @dataclass
@@ -60,6 +79,19 @@ class ModelArguments(CheckpointArguments):
         default=None,
         metadata={"help": "Maximum number of patches per chart: Pix2Struct, MatCha, DePlot."},
     )
+    check: str = field(
+        default="auto",
+        metadata={
+            "help": "True, or no value: only show what would be trained (data, a batch as text, time and memory of a "
+            "step, charts in both splits), and end. auto: show it before a training of more than 30 minutes. False: "
+            "never.",
+            "nargs": "?",
+            "const": "True",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        self.check = check_choice(self.check)
 
 
 @dataclass

@@ -38,6 +38,7 @@ from ..training.arguments import ChartQATrainingArguments
 from ..training.running_loss import last_checkpoint
 from ..training.trainer import ChartQATrainer
 from .arguments import ModelArguments
+from .checking import goes_on
 from .command import command_line
 from .parsing import one_line
 
@@ -145,7 +146,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
     """Train, save and score the model, and write `predictions.jsonl` and `metrics.json`.
 
     The final evaluation takes the whole evaluation split, with `final_num_beams` beams. With `push_to_hub`, the model
-    is pushed at the end.
+    is pushed at the end. With `check="True"`, it only prints what would be trained (see `checking`).
 
     Args:
         trainer: A trainer with data sets to train and to evaluate on.
@@ -153,7 +154,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         resume: A checkpoint to resume from.
 
     Returns:
-        The metrics of the final evaluation, as `eval_...`, the same on every process.
+        The metrics of the final evaluation, as `eval_...`, the same on every process; none if nothing was trained.
 
     Example:
         >>> import tempfile
@@ -181,6 +182,8 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         len(trainer.eval_dataset),
         resume or "step 0",
     )
+    if not goes_on(trainer, getattr(script, "check", "auto"), resumed=resume is not None):
+        return {}
     result = trainer.train(resume_from_checkpoint=resume or False)  # not that of the arguments again
     trainer.save_model(_internal_call=True)
     beams = script.final_num_beams or args.generation_num_beams or 1

@@ -55,6 +55,8 @@ from .describing import describe_model
 from .evaluating import Evaluator
 from .generation import chosen_settings, merged_config
 from .losses import AnswerLoss, loss_of_batch
+from .preflight.facts import describe_run, preflight
+from .preflight.unchanged import kept_random_states
 from .preparing import first_model, prepare_model
 from .progress import SHORT, chart_cost
 from .pushing import HubPusher
@@ -206,18 +208,36 @@ class ChartQATrainer(Seq2SeqTrainer):
                 self.remove_callback(callback)
 
     # ------------------------------------------------------------------ checks
-    def check(self, call: Call | None = None, records: Any = None) -> CheckResult:
+    def check(
+        self, call: Call | None = None, records: Any = None, *, leakage: bool = True, measure: bool = False
+    ) -> CheckResult:
         """Return what a call would do otherwise than asked. Each call runs its own checks and raises their errors.
+
+        Without `call`, the result also tells what a training would do: the size of the data, steps and effective
+        batch, a batch read back as text with the tokens that carry loss, image tokens, and charts that are in the
+        training and in the evaluation data. Print it. It changes neither the model nor any random state.
 
         Args:
             call: `"train"`, `"evaluate"` or `"predict"`; `None` checks training and evaluation, as far as there is
                 data for them.
             records: the records of the call; `None` uses those of the trainer.
+            leakage: compare the charts of training and evaluation data, also with those that are nearly the same. Each
+                chart is decoded once, in some 6 ms, and remembered in `chart_cache`.
+            measure: measure the time and the memory of one step, and estimate when the training would end.
+
+        Raises:
+            ValueError: `measure` with a `call`.
         """
         if call is None:
             given = {"train": self.train_dataset, "evaluate": self.eval_dataset, "predict": None}
-            results = [self.check(name) for name in CALLS if given[name] is not None]
-            return CheckResult(list(dict.fromkeys(finding for result in results for finding in result.findings)))
+            with kept_random_states():  # a transform of the records may draw
+                results = [self.check(name) for name in CALLS if given[name] is not None]
+                found = [finding for result in results for finding in result.findings]
+                if not any(finding.level == "error" for finding in found):
+                    found += preflight(self, leakage=leakage, measure=measure)
+            return CheckResult(list(dict.fromkeys(found)))
+        if measure:
+            raise ValueError(f"measure=True measures a step of the training: leave out {call!r}")
         if records is None:
             records = self.train_dataset if call == "train" else self.eval_dataset
         return run_checks(CheckContext(self, call, records))
@@ -345,6 +365,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.train_dataset is not None and self.is_world_process_zero():
             say = logger.info if self.args.disable_tqdm else print
             say(chart_cost(self.adapter, self.train_dataset))
+            logger.info("%s", describe_run(self))
         self._find_best.resumed = checkpoint
         self.running_loss.restore(checkpoint)
         if self.args.ignore_data_skip:

@@ -72,7 +72,9 @@ def add_file(
 
 # ------------------------------------------------------------------------------------------------ cut off and damaged
 _NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48, 3), np.uint8))
-_KINDS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+Image.init()
+# Pillow writes AVIF since 11.3.
+_KINDS = [k for k in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF") if k in Image.SAVE]
 _SUFFIX = {"JPEG": "jpg", "JPEG2000": "jp2"}
 
 
