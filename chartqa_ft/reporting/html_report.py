@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -306,7 +307,7 @@ def _comparison(
             [
                 part,
                 f"{100 * numbers['difference']:+.2f}",
-                f"{100 * numbers['ci_low']:+.2f} - {100 * numbers['ci_high']:+.2f}",
+                f"{100 * numbers['difference_ci_low']:+.2f} - {100 * numbers['difference_ci_high']:+.2f}",
                 f"{numbers['p_value']:.3g}",
             ]
         )
@@ -372,7 +373,7 @@ def _finite(value: Any) -> Any:
         rounded = [_finite(item) for item in value]
         return None if None in rounded else rounded
     if isinstance(value, float):
-        return float(f"{value:.6g}") if value == value and abs(value) != float("inf") else None
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
 
 

@@ -1,0 +1,182 @@
+"""The report as one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from chartqa_ft.reporting.html_report import write_report
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{data}}"
+
+
+def row(index, **values):
+    known = {"index": index, "chart_id": f"c{index // 2}.png", "question": "How many bars?", "answer": "3"}
+    return {**known, "prediction": "3", "correct": 1.0, "source": "human", **values}
+
+
+class Page(HTMLParser):
+    """The elements of a page, and the content of its scripts, as a browser would read them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.style, self._into = [], [], "", None
+        self.text = text
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._into = tag if tag in ("script", "style") else None
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._into = None
+
+    def handle_data(self, data):
+        if self._into == "script":
+            self.scripts[-1] += data
+        elif self._into == "style":
+            self.style += data
+
+    @property
+    def data(self):
+        data = json.loads(self.scripts[0])
+        return {**data, "rows": [dict(zip(data["fields"], values, strict=True)) for values in data["rows"]]}
+
+    @property
+    def charts(self):
+        return json.loads(self.scripts[2])
+
+
+def written(tmp_path, rows, **options):
+    return Page(write_report(rows, tmp_path / "report.html", **options).read_text(encoding="utf-8"))
+
+
+def test_every_row_is_there_with_its_verdict_and_why(tmp_path):
+    rows = [row(0), row(1, prediction="4", correct=0.0), row(2, answer=None, prediction="x", correct=None)]
+    page = written(tmp_path, rows)
+    found = [(r["index"], r["prediction"], r["answer"], r["correct"], r["why"], r["kind"]) for r in page.data["rows"]]
+    assert found == [
+        (0, "3", "3", 1.0, "text equal", "right"),
+        (1, "4", "3", 0.0, "off by +33.3 %", "number"),
+        (2, "x", None, None, "no answer to compare", "unknown"),
+    ]
+    assert page.data["names"] == ["c0.png", "c1.png"]
+    assert [r["chart"] for r in page.data["rows"]] == [0, 0, 1]
+    assert "<td>50.00</td><td>9.45 - 90.55</td><td>2</td>" in page.text
+
+
+def test_each_chart_is_stored_once(tmp_path):
+    images = {"c0.png": Image.new("RGB", (640, 320), "red"), "c1.png": Image.new("RGB", (10, 10), "blue")}
+    page = written(tmp_path, [row(i) for i in range(5)], images=images)
+    assert page.data["sizes"] == [[320, 160], [10, 10], None]
+    assert [base64.b64decode(chart)[8:12] for chart in page.charts[:2]] == [b"WEBP", b"WEBP"]
+    assert page.charts[2] is None
+
+
+@pytest.mark.parametrize("field", ["question", "answer", "prediction", "chart_id", "source", "question_type"])
+def test_texts_stay_texts(tmp_path, field):
+    plain = written(tmp_path, [row(0)])
+    page = written(tmp_path, [row(0, **{field: HOSTILE})])
+    assert page.tags == plain.tags
+    assert HOSTILE in json.dumps(page.data, ensure_ascii=False)
+
+
+def test_titles_and_names_are_escaped(tmp_path):
+    plain = written(tmp_path, [row(0)], other=[row(0)])
+    page = written(tmp_path, [row(0)], other=[row(0)], title=HOSTILE, names=(HOSTILE, "B\x1b[31m"))
+    assert page.tags == plain.tags
+    assert "\x1b" not in page.text
+    assert page.text.count("alert(1)") == 5  # the title twice, the name in two captions and in the data
+    assert "&lt;script&gt;alert(1)" in page.text
+
+
+def test_the_page_loads_nothing(tmp_path):
+    page = written(tmp_path, [row(0)], images={"c0.png": Image.new("RGB", (4, 4))})
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page.text)
+    assert not [tag for tag, attributes in page.tags if attributes.keys() & {"src", "href", "style", "onclick"}]
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+
+    def digest(text):
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert f"script-src 'sha256-{digest(page.scripts[1])}';" in policy
+    assert f"style-src 'sha256-{digest(page.style)}';" in policy
+
+
+def test_two_runs_stand_side_by_side(tmp_path):
+    a = [row(0), row(1, prediction="4", correct=0.0), row(2), row(3, answer=None, correct=None)]
+    b = [row(0, prediction="9", correct=0.0), row(1), row(2, prediction="3.0"), row(3, answer=None, correct=None)]
+    page = written(tmp_path, a, other=list(reversed(b)), names=("before", "after"))
+    assert [r["change"] for r in page.data["rows"]] == [
+        "worse in the second",
+        "better in the second",
+        "other answer, same verdict",
+        "no answer",
+    ]
+    assert page.data["rows"][0]["other_why"] == "off by +200 %"
+    assert "<caption>after minus before</caption>" in page.text
+    assert "<td>+0.00</td>" in page.text
+
+
+@pytest.mark.parametrize(
+    "other", [[row(0)], [row(0), row(1, question="How many lines?")], [row(0), row(1), row(2)], [row(0), row(7)]]
+)
+def test_other_questions_are_refused(tmp_path, other):
+    with pytest.raises(ValueError, match="same questions"):
+        write_report([row(0), row(1)], tmp_path / "report.html", other=other)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_score_is_that_of_the_rows_by_source(tmp_path):
+    rows = [row(i, source="human" if i < 3 else "augmented", correct=float(i % 2)) for i in range(6)]
+    page = written(tmp_path, rows)
+    assert "<td>human</td><td>33.33</td>" in page.text
+    assert "<td>augmented</td><td>66.67</td>" in page.text
+    assert "<td>all questions</td><td>50.00</td>" in page.text
+
+
+def test_a_damaged_chart_is_left_out_with_one_warning(tmp_path, caplog):
+    folder = tmp_path / "png"
+    folder.mkdir()
+    (folder / "c0.png").write_bytes(b"no image")
+    (folder / "c1.png").write_bytes(b"no image")
+    with caplog.at_level(logging.WARNING):
+        page = written(tmp_path, [row(0), row(2)], images=folder)
+    assert page.charts == [None, None]
+    assert len(caplog.records) == 1
+    assert "2 of 2 charts" in caplog.text
+    assert "c0.png" in caplog.text
+
+
+def test_long_and_strange_texts_are_bounded(tmp_path):
+    rows = [row(0, prediction="x" * 10**6, correct=0.0), row(1, prediction="\ud800\x1b[2J\u2028", correct=0.0)]
+    page = written(tmp_path, rows)
+    assert page.data["rows"][0]["prediction"].endswith("... (1,000,000 characters)")
+    assert page.data["rows"][1]["prediction"] == "?\ufffd[2J\ufffd"
+    assert len(page.text) < 60_000
+
+
+@pytest.mark.parametrize(
+    ("predictions", "error", "message"),
+    [
+        ([], ValueError, "no rows"),
+        (7, TypeError, "predictions"),
+        ({"question": "?"}, TypeError, "predictions"),
+        ([7], TypeError, r"predictions\[0\]"),
+        ([{"question": "?"}], ValueError, "lacks answer, prediction, correct"),
+        ("nowhere.jsonl", OSError, "nowhere"),
+    ],
+)
+def test_what_is_no_predictions_is_refused(tmp_path, predictions, error, message):
+    with pytest.raises(error, match=message):
+        write_report(predictions, tmp_path / "report.html")
