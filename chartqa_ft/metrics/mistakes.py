@@ -29,7 +29,7 @@ __all__ = [
 
 _WORDS: dict[str, str] = {
     "yes/no": r"^\W*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should)\b",
-    "count": r"\bhow many\b|\bcount of\b|\bnumber of (?:bars|colou?rs|lines|groups|years|items)\b",
+    "count": r"\bhow many\b(?!\s+(?:percent|%))|\bcount of\b|\bnumber of (?:bars|colou?rs|lines|groups|years|items)\b",
     "color": r"\bcolou?rs?\b",
     "arithmetic": r"\b(?:sum|total|add(?:ed|ing)?|differ(?:ence|s?)|subtract\w*|minus|plus|ratio|divided?|average|"
     r"mean|median|product|multipl\w+|times|percentage change|how much (?:more|less|higher|lower|larger|smaller))\b",

@@ -24,6 +24,7 @@ from chartqa_ft.metrics.mistakes import (
         ("Does Peru export more than Chile?", "yes/no"),
         ("How many bars are there?", "count"),
         ("What is the number of colors used?", "count"),
+        ("How many percent chose Peru?", "lookup"),
         ("What is the color of the longest bar?", "color"),
         ("What is the difference between 2010 and 2011?", "arithmetic"),
         ("What's the ratio of the two largest?", "arithmetic"),
