@@ -39,6 +39,7 @@ _HOMES = {
     "push_dataset": "data",
     "synthetic_chartqa": "data",
     "tiny_unichart": "models",
+    "write_report": "reporting",
     "ChartQATrainer": "training",
     "ChartQATrainingArguments": "training",
 }

@@ -1,5 +1,6 @@
-"""Pictures for people: answered charts and training curves."""
+"""What people look at: a report of all answers, answered charts and training curves."""
 
+from .html_report import write_report
 from .pictures import draw_answers
 
-__all__ = ["draw_answers"]
+__all__ = ["draw_answers", "write_report"]

@@ -11,6 +11,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from ..metrics.mistakes import (
     read_number,
 )
 from ..metrics.predictions import read_predictions
+from ..printable import printable
 from .thumbnails import ChartImages, thumbnail
 
 logger = logging.getLogger(__name__)
@@ -120,14 +122,12 @@ def write_report(
     )
     runs = list(names) if other_rows is not None else [names[0]]
     data = {"fields": _FIELDS, "rows": examples, "names": charts, "sizes": sizes, "runs": runs}
-    from .. import __version__
-
     script, style = _part("page.js"), _part("page.css")
     n = len(rows)
     fields = {
         "policy": f"default-src 'none'; img-src data:; style-src 'sha256-{_digest(style)}'; "
         f"script-src 'sha256-{_digest(script)}'; base-uri 'none'; form-action 'none'",
-        "version": html.escape(__version__),
+        "version": html.escape(version("chartqa_ft")),
         "title": html.escape(_shown(title)),
         "summary": html.escape(f"{n:,} {'question' if n == 1 else 'questions'} on {len(charts):,} charts"),
         "scores": _scores(rows, other_rows, runs),
@@ -361,9 +361,8 @@ def _table(head: list[str], lines: list[list[str]], caption: str = "") -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a text that UTF-8 can hold, of bounded length, without control characters."""
-    text = str(value).encode("utf-8", "replace").decode("utf-8")
-    text = "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
+    """Return a text of bounded length, with escapes in place of characters that are not printed as themselves."""
+    text = printable(value, lines=True)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text):,} characters)"
 
 

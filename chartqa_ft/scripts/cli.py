@@ -19,6 +19,7 @@ from ..metrics.correctness import VARIANTS
 from ..metrics.mistakes import answer_type, question_type
 from ..metrics.notation import DETECTED
 from ..metrics.predictions import read_predictions
+from ..printable import printable
 
 __all__ = ["find_predictions_file", "main"]
 
@@ -28,15 +29,26 @@ PREDICTIONS_NAME = "predictions.jsonl"
 class _Parser(argparse.ArgumentParser):
     """A parser that names the nearest known argument or command."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
     def error(self, message: str) -> NoReturn:
-        known = [name for action in self._actions for name in action.option_strings]
-        for action in self._actions:
-            known += list(action.choices or ()) if isinstance(action, argparse._SubParsersAction) else []
+        known = _options(self)
         words = [word.strip("'") for word in message.split()]
         near = [
             match for word in words for match in difflib.get_close_matches(word, known, 1, 0.7) if match not in words
         ]
         super().error(f"{message}; did you mean {near[0]}?" if near else message)
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the options of a parser, and its commands with theirs."""
+    known = [name for action in parser._actions for name in action.option_strings]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                known += [name, *_options(command)]
+    return known
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(given.run(given) or 0)
     except (OSError, ValueError, TypeError) as error:
-        print(f"chartqa-ft {given.command}: {error}", file=sys.stderr)
+        print(f"chartqa-ft {given.command}: {printable(error)}", file=sys.stderr)
         return 2
 
 
@@ -210,8 +222,8 @@ def _names(a: str, b: str) -> list[str]:
 
 
 def _short(value: Any, length: int = 80) -> str:
-    """Return a text on one line without control characters, of bounded length."""
-    text = "".join(char if char.isprintable() else " " for char in str(value))
+    """Return a text on one line that a terminal prints as it is, of bounded length."""
+    text = printable(value)
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 

@@ -1,0 +1,104 @@
+"""The command `chartqa-ft`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from chartqa_ft.metrics.predictions import write_predictions
+from chartqa_ft.scripts.cli import main
+
+
+def rows(*predictions, **values):
+    questions = ("How many bars?", "Is red above 5?", "Which country is largest?", "In which year?")
+    answers = ("3", "Yes", "Peru", "2011")
+    return [
+        {
+            "index": i,
+            "chart_id": f"c{i}.png",
+            "question": questions[i],
+            "answer": answers[i],
+            "prediction": prediction,
+            "correct": float(prediction == answers[i]),
+            "source": "human" if i < 2 else "augmented",
+            **values,
+        }
+        for i, prediction in enumerate(predictions)
+    ]
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_predictions(rows("3", "No", "Peru", "1700"), "before/predictions.jsonl")
+    write_predictions(rows("3", "Yes", "Peru", "2011"), "after/predictions.jsonl")
+    return tmp_path
+
+
+def test_compare_prints_parts_and_changed_questions(runs, capsys):
+    assert main(["compare", "before", "after/predictions.jsonl"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "difference: after minus before, in points; variant pix2struct, newcombe"
+    assert lines[1] == "questions before after difference 95 % interval p (McNemar) n"
+    assert "human 50.00 100.00 +50.00" in " ".join(lines)
+    assert "question: yes/no 0.00 100.00 +100.00" in " ".join(lines)
+    assert "all 50.00 100.00 +50.00" in " ".join(lines)
+    assert "2 questions changed their verdict" in lines
+    assert "1 c1.png: Is red above 5?" in lines
+    assert "answer: Yes, before: No, after: Yes" in lines
+
+
+@pytest.mark.parametrize(("limit", "code"), [("-50", 0), ("0", 0), ("60", 1)])
+def test_compare_fails_below_a_limit(runs, limit, code):
+    assert main(["compare", "before", "after", "--fail_below", limit]) == code
+
+
+def test_report_is_written_beside_the_predictions(runs, capsys):
+    assert main(["report", "before", "--other", "after"]) == 0
+    assert capsys.readouterr().out == "report: before/report.html\n"
+    text = (runs / "before" / "report.html").read_text(encoding="utf-8")
+    assert "<caption>after minus before</caption>" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["report", "nowhere"], "there is no nowhere: pass a predictions.jsonl"),
+        (["report", "."], "there is no predictions.jsonl in ."),
+        (["compare", "before", "other"], "not the same questions"),
+        (["report", "before", "--images", "gone"], "images='gone' is not a folder"),
+    ],
+)
+def test_invalid_input_ends_with_one_line(runs, capsys, line, message):
+    write_predictions(rows("3", "Yes"), "other/predictions.jsonl")
+    assert main(line) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "near"),
+    [(["comprae", "a", "b"], "compare"), (["report", "a", "--image", "x"], "--images"), (["compare", "a"], None)],
+)
+def test_an_unknown_argument_is_told_with_the_nearest_one(capsys, line, near):
+    with pytest.raises(SystemExit) as caught:
+        main(line)
+    assert caught.value.code == 2
+    assert (f"did you mean {near}?" in capsys.readouterr().err) is (near is not None)
+
+
+def test_texts_of_predictions_are_escaped(runs, capsys):
+    write_predictions(rows("\x1b[31m3", "No"), "a/predictions.jsonl")
+    write_predictions(rows("3", "No"), "b/predictions.jsonl")
+    assert main(["compare", "a", "b"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_it_starts_without_torch():
+    code = "import sys; from chartqa_ft.scripts.cli import main; assert 'torch' not in sys.modules; main(['--help'])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "compare" in found.stdout
