@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -283,14 +284,17 @@ class DecoderPrompt(RawCharts):
         self, model: nn.Module, inputs: dict[str, Any], config: GenerationConfig, arguments: Mapping[str, Any]
     ) -> dict[str, Any]:
         states, chart_of_row = inputs.pop("states"), inputs.pop("chart_of_row")
-        if takes_cross_cache(config, arguments):
+        synced = bool(arguments.get("synced_gpus"))
+        if takes_cross_cache(config, arguments) and not synced:  # it would take another pass, on some of the ranks
             token = int(inputs["decoder_input_ids"][0, 0])
             cache = shared_cross_cache(model, states, chart_of_row, beams=config.num_beams, token=token)
             if cache is not None:
                 inputs[CACHE] = cache
         if self.legacy and config.num_beams > 1:
             # Checkpoints of transformers 4.28.1 get the beam scores of that version.
-            inputs["custom_generate"] = compat.legacy_beam_search
+            inputs["custom_generate"] = (
+                partial(compat.legacy_beam_search, synced_gpus=True) if synced else compat.legacy_beam_search
+            )
         inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=states.index_select(0, chart_of_row))
         return {**inputs, **arguments}
 

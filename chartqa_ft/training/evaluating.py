@@ -17,6 +17,7 @@ from torch import nn
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..adapters import Adapter
+from ..adapters.lockstep import lockstep_for
 from ..batching.records import column
 from ..data.splitting import stratified_subset
 from ..evaluation.answer_queue import AnswerQueue
@@ -148,8 +149,7 @@ class Evaluator:
                 loss = losses.sum() / max(losses.numel(), 1)
             if self._queue is None:
                 if self.args.predict_with_generate and not loss_only:
-                    decoding = {**self.decoding(), **settings}
-                    ids = self.adapter.generate(model, inputs, encoder_outputs=encoder_outputs, **decoding)
+                    ids = self._answer_ids(model, inputs, encoder_outputs, {**self.decoding(), **settings})
                 return loss, ids, labels
             if "rows" not in inputs:
                 raise ValueError(
@@ -168,6 +168,17 @@ class Evaluator:
                 for row, answer in self._queue.add(model, inputs, rows, encoder_outputs):
                     row["prediction"] = answer
         return None, None, None
+
+    def _answer_ids(
+        self, model: nn.Module, inputs: Mapping[str, Any], encoder_outputs: Any, decoding: Mapping[str, Any]
+    ) -> torch.LongTensor:
+        """Return the answer ids of one batch. Ranks that share the weights of the model must call it together."""
+        lockstep = lockstep_for(self.adapter, model, num_beams=decoding["num_beams"])
+        if lockstep is None:
+            return self.adapter.generate(model, inputs, encoder_outputs=encoder_outputs, **decoding)
+        ids = lockstep.generate(inputs, encoder_outputs=encoder_outputs, **decoding)
+        lockstep.fill_up()
+        return ids
 
     def scored(
         self, output: EvalLoopOutput, prefix: str, *, compute_metrics: Callable | None, predictions: Path | None

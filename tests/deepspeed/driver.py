@@ -1,0 +1,74 @@
+"""Ranks of DeepSpeed train, evaluate, save and resume a tiny model, and write what a test compares.
+
+    python driver.py FOLDER JOB
+
+JOB is a JSON object: `stage` (of ZeRO), `lora`, `resume` (go on from the last checkpoint), `hub` (push to this
+repository), and arguments of the training. FOLDER gets `result-<rank>.json` from every rank.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from chartqa_ft import default_lora_config
+from chartqa_ft.training import pushing
+from tests.support.common import drawn_charts, tiny, trainer
+
+ROWS = 13
+
+
+def config(stage: int) -> dict:
+    """A configuration of DeepSpeed under which a tiny model is sharded, and not kept whole between two passes."""
+    zero = {"stage": stage}
+    if stage == 3:
+        zero |= {
+            "stage3_param_persistence_threshold": 0,
+            "stage3_max_live_parameters": 0,
+            "stage3_max_reuse_distance": 0,
+            "stage3_gather_16bit_weights_on_model_save": True,
+        }
+    return {
+        "zero_optimization": zero,
+        "train_micro_batch_size_per_gpu": "auto",
+        "train_batch_size": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+    }
+
+
+def run(folder: Path, job: dict) -> None:
+    stage, lora, resume = job.pop("stage"), job.pop("lora", False), job.pop("resume", False)
+    records = drawn_charts().select(range(ROWS))
+    own = {}
+    if lora:
+        own["model"] = tiny()[0]
+        own["peft_config"] = default_lora_config(own["model"])
+    if stage:
+        job["deepspeed"] = config(stage)
+    pushes = []
+    pushing.push_checkpoint = lambda *args, **kwargs: pushes.append(str(args[0]))
+    run = trainer(folder / "out", records=records, eval_dataset=records, **own, **job)
+    before = run.evaluate(min_new_tokens=1) if not resume else {}
+    run.train(resume_from_checkpoint=resume or None)
+    metrics = run.evaluate(min_new_tokens=1)
+    predicted = run.predict(records, min_new_tokens=1)
+    run.save_model()
+    result = {
+        "processes": run.accelerator.num_processes,
+        "before": before,
+        "metrics": metrics,
+        "history": run.state.log_history,
+        "best": [run.state.best_metric, run.state.best_global_step],
+        "steps": run.state.global_step,
+        "predictions": list(predicted.predictions),
+    }
+    (folder / f"result-{run.args.process_index}.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    torch.distributed.destroy_process_group()
