@@ -18,6 +18,7 @@ from . import compat
 from .argument_checks import check_records
 from .base import ANSWER_TOKENS, NO_LIMIT, PaddingOffset
 from .cache_name import CACHE
+from .lockstep import call_inside
 from .pixels import RawCharts
 from .sharing.charts import as_sequence, share_charts
 from .sharing.cross_attention import shared_cross_cache, takes_cross_cache
@@ -264,7 +265,7 @@ class DecoderPrompt(RawCharts):
         """Run the encoder once on the charts of a batch: `last_hidden_state` of shape (charts, patches, hidden)."""
         encoder = base_model(model).get_encoder()
         pixels = self.to_float(batch["pixel_values"]).to(next(encoder.parameters()).dtype)
-        states = encoder(pixel_values=pixels, return_dict=True).last_hidden_state
+        states = call_inside(base_model(model), encoder, pixel_values=pixels, return_dict=True).last_hidden_state
         return BaseModelOutput(last_hidden_state=as_sequence(states))
 
     # ------------------------------------------------------------------ generation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +14,7 @@ from torch import nn
 from .wrappers import base_model
 
 _RUNNING: WeakKeyDictionary[nn.Module, Lockstep] = WeakKeyDictionary()
+_INSIDE = "_chartqa_inside"
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -36,6 +37,35 @@ def is_sharded(model: nn.Module) -> bool:
     if any(isinstance(module, (FSDPModule, FullyShardedDataParallel)) for module in model.modules()):
         return True
     return any(hasattr(parameter, "ds_id") for parameter in model.parameters())  # set by DeepSpeed in stage 3
+
+
+def call_inside(model: nn.Module, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return `function(*args, **kwargs)`, which runs a part of a model; under FSDP2 as in a forward pass of the whole.
+
+    FSDP2 gathers the weights of the blocks that it wraps when they run, and all others when the whole model does. An
+    encoder that runs by itself would find some of its weights sharded.
+
+    Args:
+        model: the model, unwrapped.
+        function: the function to call.
+        *args: its arguments.
+        **kwargs: its named arguments.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> call_inside(layer, layer.forward, torch.zeros(1, 2)).shape
+        torch.Size([1, 2])
+    """
+    from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+
+    if not isinstance(model, FSDPModule):
+        return function(*args, **kwargs)
+    setattr(model, _INSIDE, lambda *inputs, **named: function(*inputs, **named))  # a module would become a submodule
+    register_fsdp_forward_method(model, _INSIDE)
+    try:
+        return getattr(model, _INSIDE)(*args, **kwargs)
+    finally:
+        delattr(model, _INSIDE)
 
 
 def any_rank(value: bool, device: torch.device | str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, send_to_device
+from accelerate.utils import broadcast_object_list, gather_object, send_to_device
 from datasets import Dataset
 from torch import nn
 from transformers.trainer_utils import EvalLoopOutput
@@ -231,9 +231,11 @@ class Evaluator:
         except MetricsError as error:
             scores, failure = {}, error
         if compute_metrics is not None and self.accelerator.num_processes > 1:
-            # All ranks go on or stop together.
+            # All ranks go on or stop together, and decide about the best checkpoint and early stopping by the same
+            # numbers, whatever the function returned on each of them.
             failures = [error for error in gather_object([failure]) if error is not None]
             failure = failure or (failures[0] if failures else None)
+            scores = broadcast_object_list([scores])[0]
         return scores, failure
 
     def keep(

@@ -8,6 +8,7 @@ repository), and arguments of the training. FOLDER gets `result-<rank>.json` fro
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
 from pathlib import Path
@@ -52,14 +53,12 @@ def run(folder: Path, job: dict) -> None:
     pushes = []
     pushing.push_checkpoint = lambda *args, **kwargs: pushes.append(str(args[0]))
     run = trainer(folder / "out", records=records, eval_dataset=records, **own, **job)
-    before = run.evaluate(min_new_tokens=1) if not resume else {}
     run.train(resume_from_checkpoint=resume or None)
     metrics = run.evaluate(min_new_tokens=1)
     predicted = run.predict(records, min_new_tokens=1)
     run.save_model()
     result = {
         "processes": run.accelerator.num_processes,
-        "before": before,
         "metrics": metrics,
         "history": run.state.log_history,
         "best": [run.state.best_metric, run.state.best_global_step],
@@ -70,5 +69,6 @@ def run(folder: Path, job: dict) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(100, exit=True)
     run(Path(sys.argv[1]), json.loads(sys.argv[2]))
     torch.distributed.destroy_process_group()

@@ -81,7 +81,7 @@ def check_optimizer(context: CheckContext) -> Iterator[Finding]:
     """Find an optimizer that does not hold the trainable weights, such as one from before PEFT weights were added."""
     trainer = context.trainer
     # Sharded models have other parameters than those that the optimizer was created for, until it is prepared.
-    if trainer.args.fsdp or trainer.args.deepspeed or trainer.model_init is not None:
+    if trainer.args.uses_fsdp or trainer.args.uses_deepspeed or trainer.model_init is not None:
         return
     # A scheduler that is not the one passed was created by an earlier call of train(), and is created anew.
     given = trainer.lr_scheduler is trainer.own_parts["lr_scheduler"]
