@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -60,12 +61,16 @@ def call_inside(model: nn.Module, function: Callable[..., Any], *args: Any, **kw
 
     if not isinstance(model, FSDPModule):
         return function(*args, **kwargs)
-    setattr(model, _INSIDE, lambda *inputs, **named: function(*inputs, **named))  # a module would become a submodule
+    setattr(model, _INSIDE, partial(_call, function))  # a module itself would become a submodule
     register_fsdp_forward_method(model, _INSIDE)
     try:
         return getattr(model, _INSIDE)(*args, **kwargs)
     finally:
         delattr(model, _INSIDE)
+
+
+def _call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
 
 
 def any_rank(value: bool, device: torch.device | str) -> bool:
