@@ -2,8 +2,8 @@
 
     python driver.py FOLDER JOB
 
-JOB is a JSON object: `stage` (of ZeRO), `lora`, `resume` (go on from the last checkpoint), `hub` (push to this
-repository), and arguments of the training. FOLDER gets `result-<rank>.json` from every rank.
+JOB is a JSON object: `stage` (of ZeRO; 0 trains without DeepSpeed), `lora`, `resume` (go on from the last checkpoint),
+and arguments of the training. FOLDER gets `out`, the folder of the run, and from every rank `result-<rank>.json`.
 """
 
 from __future__ import annotations
@@ -47,28 +47,29 @@ def run(folder: Path, job: dict) -> None:
     own = {}
     if lora:
         own["model"] = tiny()[0]
-        own["peft_config"] = default_lora_config(own["model"])
+        own["peft_config"] = default_lora_config(own["model"], lora_dropout=0.0)  # random per process
     if stage:
         job["deepspeed"] = config(stage)
-    pushes = []
-    pushing.push_checkpoint = lambda *args, **kwargs: pushes.append(str(args[0]))
+    pushes: list[list[str]] = []
+    pushing.push_checkpoint = lambda folder, *_, **__: pushes.append(sorted(p.name for p in Path(folder).iterdir()))
     run = trainer(folder / "out", records=records, eval_dataset=records, **own, **job)
     run.train(resume_from_checkpoint=resume or None)
     metrics = run.evaluate(min_new_tokens=1)
     predicted = run.predict(records, min_new_tokens=1)
-    run.save_model()
+    run.pusher.make_repository = lambda *_: "me/model"
+    run.push_to_hub()
     result = {
         "processes": run.accelerator.num_processes,
         "metrics": metrics,
-        "history": run.state.log_history,
-        "best": [run.state.best_metric, run.state.best_global_step],
-        "steps": run.state.global_step,
+        "losses": [entry["loss"] for entry in run.state.log_history if "loss" in entry],
+        "pushes": pushes,
         "predictions": list(predicted.predictions),
     }
     (folder / f"result-{run.args.process_index}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(100, exit=True)
+    faulthandler.dump_traceback_later(250, exit=True)  # a rank that waits for another one says where
     run(Path(sys.argv[1]), json.loads(sys.argv[2]))
-    torch.distributed.destroy_process_group()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -88,6 +88,20 @@ def check_optimizer(context: CheckContext) -> Iterator[Finding]:
     yield from optimizer_findings(trainer.model, trainer.optimizer, trainer.lr_scheduler if given else None)
 
 
+@register_check("train")
+def check_engine(context: CheckContext) -> Iterator[Finding]:
+    """Find a model that DeepSpeed has prepared for evaluation alone, without an optimizer."""
+    trainer = context.trainer
+    prepared = trainer.is_deepspeed_enabled and trainer.deepspeed is not None
+    if prepared and trainer.accelerator.deepspeed_engine_wrapped is None:
+        yield Finding(
+            "deepspeed",
+            "error",
+            "evaluate() or predict() before train() has prepared the model for DeepSpeed without an optimizer",
+            "create a new trainer for the training; eval_on_start=True evaluates before the first step",
+        )
+
+
 @contextmanager
 def explaining_optimizer(trainer: Any) -> Iterator[None]:
     """Name the arguments of the trainer in errors of an optimizer that is created within this context.
