@@ -7,6 +7,10 @@ INSTALLED_OLDEST := $(OLDEST)/.installed
 NEWEST := .venv-newest
 INSTALLED_NEWEST := $(NEWEST)/.installed
 
+DEEPSPEED := .venv-deepspeed
+INSTALLED_DEEPSPEED := $(DEEPSPEED)/.installed
+OPERATORS := $(CURDIR)/$(DEEPSPEED)/operators
+
 CONSTRAINTS := tests/constraints
 INSTALL := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist worksteal
@@ -15,7 +19,7 @@ EXAMPLES := 2000
 BENCHMARKS := training_step evaluation sft charts records predictions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest coverage fuzz families bench quality style clean
+.PHONY: help demo test test-newest test-oldest test-deepspeed coverage fuzz families bench quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +40,16 @@ $(INSTALLED_OLDEST) $(INSTALLED_NEWEST): .venv-%/.installed: setup.cfg pyproject
 	.venv-$*/bin/python $(INSTALL) -c $(CONSTRAINTS)/$*.txt -e '.[test]'
 	touch $@
 
+# The operator with which processes on a CPU talk to each other is built here, once, and not by every process.
+$(INSTALLED_DEEPSPEED): setup.cfg pyproject.toml $(CONSTRAINTS)/current.txt
+	rm -rf $(DEEPSPEED)
+	python3 -m venv $(DEEPSPEED)
+	$(DEEPSPEED)/bin/python $(INSTALL) -c $(CONSTRAINTS)/current.txt -e '.[test]' setuptools wheel ninja
+	$(DEEPSPEED)/bin/python $(INSTALL) -c $(CONSTRAINTS)/current.txt --no-build-isolation deepspeed==0.19.8
+	PATH="$(CURDIR)/$(DEEPSPEED)/bin:$$PATH" DS_ACCELERATOR=cpu TORCH_EXTENSIONS_DIR=$(OPERATORS) $(DEEPSPEED)/bin/python \
+		-c "from deepspeed.ops.op_builder.cpu.comm import ShareMemCommBuilder; ShareMemCommBuilder().load()"
+	touch $@
+
 demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (10 minutes on 2 cores), show its score and a picture
 	$(PYTHON) examples/demo.py
 
@@ -47,6 +61,9 @@ test-newest: $(INSTALLED_NEWEST)  ## run them on the newest packages that setup.
 
 test-oldest: $(INSTALLED_OLDEST)  ## run them on the oldest packages that setup.cfg admits
 	$(OLDEST)/bin/python $(PYTEST)
+
+test-deepspeed: $(INSTALLED_DEEPSPEED)  ## train with DeepSpeed ZeRO stages 2 and 3 on two processes on CPUs (10 minutes; needs a C++ compiler)
+	DS_ACCELERATOR=cpu TORCH_EXTENSIONS_DIR=$(OPERATORS) $(DEEPSPEED)/bin/python -m pytest -n 0 tests/deepspeed
 
 coverage: $(INSTALLED)  ## run them and print how much of each module they reach, child processes included
 	$(PYTHON) $(PYTEST) --cov --cov-report=term
@@ -71,4 +88,4 @@ style: $(INSTALLED)  ## fix lint and format
 	$(VENV)/bin/ruff format .
 
 clean:  ## remove what the targets leave behind, except .venv
-	rm -rf $(NEWEST) $(OLDEST) demo_output out .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(NEWEST) $(OLDEST) $(DEEPSPEED) demo_output out .coverage* .mypy_cache .pytest_cache .ruff_cache

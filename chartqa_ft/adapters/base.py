@@ -18,6 +18,7 @@ from ..images.resizing import check_size
 from ..images.rgb import to_rgb
 from .argument_checks import check_count, check_model, check_processor, check_prompt
 from .generation_settings import answer_config, check_lengths, split_settings
+from .lockstep import call_inside, running_lockstep
 from .prompts import CHAT_PROMPT, PROMPTS
 from .renamed import RenamedAttribute, translates_argument, update_subclass
 from .sharing.encoded_rows import EncodedRow
@@ -226,6 +227,7 @@ class Adapter(TextSide, ABC):
         model = base_model(model)
         max_new_tokens, num_beams = check_lengths(max_new_tokens, num_beams, kwargs)
         settings, arguments = split_settings(model, kwargs)
+        lockstep = running_lockstep(model)
         answers: list[tuple[torch.LongTensor, torch.LongTensor]] = []
         if self.shares_vision:
             share_vision(model)
@@ -235,8 +237,11 @@ class Adapter(TextSide, ABC):
                 config = self.generation_config(
                     model, min(max_new_tokens, self.positions - length), num_beams, settings
                 )
+                if lockstep is not None:
+                    lockstep.begin_call()
                 calls = self.call_arguments(model, cast_charts(prompts, model), config, arguments)
-                answers.append((rows, model.generate(generation_config=config, **calls)[:, length:]))
+                ids = call_inside(model, model.generate, generation_config=config, **calls)
+                answers.append((rows, ids[:, length:]))
         first = answers[0][1]
         if max_new_tokens > min(self.positions, MAX_COLUMNS):  # no answer can be that long: do not allocate it
             max_new_tokens = max(ids.shape[1] for _, ids in answers)

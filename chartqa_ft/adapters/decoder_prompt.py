@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from . import compat
 from .argument_checks import check_records
 from .base import ANSWER_TOKENS, NO_LIMIT, PaddingOffset
 from .cache_name import CACHE
+from .lockstep import call_inside
 from .pixels import RawCharts
 from .sharing.charts import as_sequence, share_charts
 from .sharing.cross_attention import shared_cross_cache, takes_cross_cache
@@ -263,7 +265,7 @@ class DecoderPrompt(RawCharts):
         """Run the encoder once on the charts of a batch: `last_hidden_state` of shape (charts, patches, hidden)."""
         encoder = base_model(model).get_encoder()
         pixels = self.to_float(batch["pixel_values"]).to(next(encoder.parameters()).dtype)
-        states = encoder(pixel_values=pixels, return_dict=True).last_hidden_state
+        states = call_inside(base_model(model), encoder, pixel_values=pixels, return_dict=True).last_hidden_state
         return BaseModelOutput(last_hidden_state=as_sequence(states))
 
     # ------------------------------------------------------------------ generation
@@ -283,14 +285,17 @@ class DecoderPrompt(RawCharts):
         self, model: nn.Module, inputs: dict[str, Any], config: GenerationConfig, arguments: Mapping[str, Any]
     ) -> dict[str, Any]:
         states, chart_of_row = inputs.pop("states"), inputs.pop("chart_of_row")
-        if takes_cross_cache(config, arguments):
+        synced = bool(arguments.get("synced_gpus"))
+        if takes_cross_cache(config, arguments) and not synced:  # it would take another pass, on some of the ranks
             token = int(inputs["decoder_input_ids"][0, 0])
             cache = shared_cross_cache(model, states, chart_of_row, beams=config.num_beams, token=token)
             if cache is not None:
                 inputs[CACHE] = cache
         if self.legacy and config.num_beams > 1:
             # Checkpoints of transformers 4.28.1 get the beam scores of that version.
-            inputs["custom_generate"] = compat.legacy_beam_search
+            inputs["custom_generate"] = (
+                partial(compat.legacy_beam_search, synced_gpus=True) if synced else compat.legacy_beam_search
+            )
         inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=states.index_select(0, chart_of_row))
         return {**inputs, **arguments}
 

@@ -43,6 +43,9 @@ def answer_questions(
 ) -> list[str]:
     """Answer questions on charts.
 
+    Where several ranks share the weights of a model (DeepSpeed ZeRO stage 3, FSDP), each of them must call this
+    function at the same time, with questions of its own.
+
     Args:
         model: a loaded model. It answers on the device that it is on; the mode of each of its modules (train
             or eval) is restored afterwards.
@@ -104,9 +107,12 @@ def answer_questions(
         return {"image": snapshot(_read(images, row, questions[row])), "question": questions[row]}
 
     def answered() -> Iterator[tuple[int, str]]:
+        queue.begin(model)
         for rows in _batches(images, batch_size, whole=queue.waits):
+            queue.announce_batch()
             batch = collate([example(row) for row in rows])
             yield from queue.add(model, {key: value.to(device) for key, value in batch.items()}, rows)
+        queue.follow_batches()
         yield from queue.flush()
 
     try:

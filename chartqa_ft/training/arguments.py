@@ -296,8 +296,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
                 "charts from their questions. Start one process per GPU: accelerate launch --multi_gpu "
                 f"--num_processes {self.n_gpu} your_script.py ..., or make one GPU visible: CUDA_VISIBLE_DEVICES=0"
             )
-        launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true", "yes")
-        if (self.fsdp or launched) and self.device.type == "cpu":
+        if self.uses_fsdp and self.device.type == "cpu":
             raise ValueError(
                 "FSDP shards models over GPUs, and on a CPU every process would hold the whole model: leave out fsdp "
                 "(accelerate launch --use_fsdp)"
@@ -327,6 +326,17 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
                 f"accelerate was started with --mixed_precision {launched}, and {launched} is set to False"
             )
         self.fp16, self.bf16 = bool(self.fp16), bool(self.bf16)
+
+    @property
+    def uses_deepspeed(self) -> bool:
+        """Whether DeepSpeed trains, by the argument `deepspeed` or by `accelerate launch --use_deepspeed`."""
+        return getattr(self, "deepspeed_plugin", None) is not None
+
+    @property
+    def uses_fsdp(self) -> bool:
+        """Whether FSDP trains, by the argument `fsdp` or by `accelerate launch --use_fsdp`."""
+        launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true", "yes")
+        return bool(self.fsdp) or launched
 
     @property
     def precision(self) -> str:

@@ -61,7 +61,7 @@ class BadSteps(TrainerCallback):
     def __init__(self, args: ChartQATrainingArguments, accelerator: Any, running_loss: RunningLoss) -> None:
         if args.max_bad_steps < 0:
             raise ValueError(f"max_bad_steps must be at least 0, got {args.max_bad_steps}")
-        if args.max_bad_steps and args.deepspeed:
+        if args.max_bad_steps and args.uses_deepspeed:
             raise ValueError("max_bad_steps needs to skip an optimizer step, which DeepSpeed does not allow: use 0")
         self.args, self.accelerator, self.running_loss = args, accelerator, running_loss
         self._current = _Step()

@@ -94,7 +94,7 @@ class CheckUnusedLora(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         # DeepSpeed and FSDP do not show gradients.
-        if not self.checked and not args.deepspeed and not args.fsdp:
+        if not self.checked and not args.uses_deepspeed and not args.uses_fsdp:
             check_gradients(model, strict=args.world_size > 1 and args.ddp_find_unused_parameters is False)
         self.checked = True
 

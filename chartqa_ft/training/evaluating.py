@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, send_to_device
+from accelerate.utils import broadcast_object_list, gather_object, send_to_device
 from datasets import Dataset
 from torch import nn
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..adapters import Adapter
+from ..adapters.lockstep import lockstep_for
 from ..batching.records import column
 from ..data.splitting import stratified_subset
 from ..evaluation.answer_queue import AnswerQueue
@@ -148,8 +149,7 @@ class Evaluator:
                 loss = losses.sum() / max(losses.numel(), 1)
             if self._queue is None:
                 if self.args.predict_with_generate and not loss_only:
-                    decoding = {**self.decoding(), **settings}
-                    ids = self.adapter.generate(model, inputs, encoder_outputs=encoder_outputs, **decoding)
+                    ids = self._answer_ids(model, inputs, encoder_outputs, {**self.decoding(), **settings})
                 return loss, ids, labels
             if "rows" not in inputs:
                 raise ValueError(
@@ -168,6 +168,17 @@ class Evaluator:
                 for row, answer in self._queue.add(model, inputs, rows, encoder_outputs):
                     row["prediction"] = answer
         return None, None, None
+
+    def _answer_ids(
+        self, model: nn.Module, inputs: Mapping[str, Any], encoder_outputs: Any, decoding: Mapping[str, Any]
+    ) -> torch.LongTensor:
+        """Return the answer ids of one batch. Ranks that share the weights of the model must call it together."""
+        lockstep = lockstep_for(self.adapter, model, num_beams=decoding["num_beams"])
+        if lockstep is None:
+            return self.adapter.generate(model, inputs, encoder_outputs=encoder_outputs, **decoding)
+        ids = lockstep.generate(inputs, encoder_outputs=encoder_outputs, **decoding)
+        lockstep.fill_up()
+        return ids
 
     def scored(
         self, output: EvalLoopOutput, prefix: str, *, compute_metrics: Callable | None, predictions: Path | None
@@ -220,9 +231,11 @@ class Evaluator:
         except MetricsError as error:
             scores, failure = {}, error
         if compute_metrics is not None and self.accelerator.num_processes > 1:
-            # All ranks go on or stop together.
+            # All ranks go on or stop together, and decide about the best checkpoint and early stopping by the same
+            # numbers, whatever the function returned on each of them.
             failures = [error for error in gather_object([failure]) if error is not None]
             failure = failure or (failures[0] if failures else None)
+            scores = broadcast_object_list([scores])[0]
         return scores, failure
 
     def keep(

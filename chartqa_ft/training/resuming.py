@@ -75,7 +75,7 @@ class CheckpointChooser:
             else range(args.world_size),
             world_size=args.world_size,
             scaler=getattr(self.accelerator, "scaler", None) is not None,
-            sharded=bool(args.deepspeed or args.fsdp),
+            sharded=args.uses_deepspeed or args.uses_fsdp,
         )
         if not missing:
             return

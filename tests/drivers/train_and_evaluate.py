@@ -4,17 +4,20 @@
 
 Each JOB is a JSON object: `name`, `rows` (how many questions), `wide` (charts are cut to half their height, so that
 random padding has something to draw), `stream` (read them as one), `family` (the model, in
-place of the tiny UniChart), and arguments of the training. FOLDER/<name> gets `tensors.pt` (the gradient of every
+place of the tiny UniChart), `own_metric` (a metric that falls on the first process and rises on others, and a training
+that stops as soon as it falls), and arguments of the training. FOLDER/<name> gets `tensors.pt` (the gradient of every
 optimizer step, weights at the end) and, from every process, `result-<rank>.json`.
 """
 
 import json
+import os
 import sys
+from itertools import count
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from tests.support import families
 from tests.support.common import Gradients, drawn_charts, trainer
@@ -46,7 +49,12 @@ def run_job(folder: Path, job: dict) -> None:
         records = records.to_iterable_dataset()
     folder = folder / job.pop("name")
     capture = AllGradients()
-    run = trainer(folder, records=records, eval_dataset=records, callbacks=[capture], **own, **job)
+    callbacks: list[TrainerCallback] = [capture]
+    if job.pop("own_metric", False):
+        evaluations, sign = count(1), -1.0 if int(os.environ.get("RANK", "0")) == 0 else 1.0
+        own["compute_metrics"] = lambda _: {"own": sign * next(evaluations)}
+        callbacks.append(EarlyStoppingCallback(1))
+    run = trainer(folder, records=records, eval_dataset=records, callbacks=callbacks, **own, **job)
     output = run.train()
     # A model after a few steps ends every answer at once: what is compared should say something.
     metrics = run.evaluate(min_new_tokens=1)
@@ -57,6 +65,7 @@ def run_job(folder: Path, job: dict) -> None:
         "num_processes": run.accelerator.num_processes,
         "history": run.state.log_history,
         "training_loss": output.training_loss,
+        "best": {"metric": run.state.best_metric, "step": run.state.best_global_step, "last": run.state.global_step},
         "metrics": metrics,
         "predictions": list(predicted.predictions),
         "references": list(predicted.label_ids),

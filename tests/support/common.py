@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from transformers import TrainerCallback
 
@@ -114,10 +116,32 @@ def launcher(processes: int) -> list[str]:
     return command + (several if processes > 1 else ["--num_processes", "1"])
 
 
-def run(command: list[str], **kwargs: Any) -> subprocess.CompletedProcess:
-    result = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, **kwargs)
-    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout[-3000:]}\n{result.stderr[-6000:]}"
-    return result
+def run(command: list[str], *, timeout: float = 600, **kwargs: Any) -> subprocess.CompletedProcess:
+    """Run a command to its end; fails the test with its output when it fails, or after `timeout` seconds."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=environment(), **pipes, **kwargs) as started:
+        try:
+            output, errors = started.communicate(timeout=timeout)
+            failure = f"ended with {started.returncode}" if started.returncode else ""
+        except subprocess.TimeoutExpired:
+            kill_all(started)  # subprocess.run would kill the launcher alone, and wait for its ranks
+            output, errors = started.communicate()
+            failure = f"did not end within {timeout} seconds"
+    assert not failure, f"{' '.join(command)} {failure}\n{output[-3000:]}\n{errors[-6000:]}"
+    return subprocess.CompletedProcess(command, started.returncode, output, errors)
+
+
+def kill_all(launched: subprocess.Popen) -> None:
+    """Kill a launcher with all its descendants: torchrun gives every rank a session of its own."""
+    family = [*psutil.Process(launched.pid).children(recursive=True), psutil.Process(launched.pid)]
+    for process in family[::-1]:
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    launched.wait(timeout=60)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
 
 
 def environment() -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,14 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import psutil
-
 from chartqa_ft import relaxed_accuracy
 from chartqa_ft.metrics.predictions import FIELDS, read_predictions
 from chartqa_ft.models.tiny import tiny_unichart
 from chartqa_ft.training.running_loss import last_checkpoint
 
-from .common import ROOT, environment, launcher, run
+from .common import ROOT, environment, kill_all, launcher, run
 from .families import build
 
 FINETUNE = ROOT / "examples" / "finetune_unichart.py"
@@ -131,19 +128,6 @@ def whole_checkpoints(output: Path) -> list[int]:
 def last_step(output: Path) -> Path:
     """The checkpoint of the last step that was saved."""
     return max(output.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def kill_all(launched: subprocess.Popen) -> None:
-    """Kill a launcher with all its descendants: torchrun gives every rank a session of its own."""
-    family = [*psutil.Process(launched.pid).children(recursive=True), psutil.Process(launched.pid)]
-    for process in family[::-1]:
-        try:
-            os.kill(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    launched.wait(timeout=60)
-    _, alive = psutil.wait_procs(family, timeout=60)
-    assert not alive
 
 
 def rows_by_step(text: str) -> dict[tuple[int, int], list[str]]:

@@ -13,6 +13,7 @@ import torch
 from transformers.generation.utils import GenerateBeamEncoderDecoderOutput
 
 from ..cache_name import CACHE
+from ..lockstep import any_rank
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
@@ -27,6 +28,7 @@ def legacy_beam_search(
     logits_processor: LogitsProcessorList,
     stopping_criteria: StoppingCriteriaList,
     generation_config: GenerationConfig,
+    synced_gpus: bool = False,
     **model_kwargs: Any,
 ) -> GenerateBeamEncoderDecoderOutput | torch.Tensor:
     """Run the beam search of transformers 4.28.1, which gives the same scores and the same answers.
@@ -46,6 +48,8 @@ def legacy_beam_search(
         logits_processor: applied to the log-probabilities, float32 of shape (rows * num_beams, vocabulary).
         stopping_criteria: applied to the running beams after each step.
         generation_config: settings of the search.
+        synced_gpus: run the model until the search is done on every rank, each of which must call this function. A
+            model whose weights are sharded needs it.
         model_kwargs: encoder outputs and cache, as ``generate`` prepares them.
 
     Returns:
@@ -80,6 +84,8 @@ def legacy_beam_search(
     recorded: tuple[torch.Tensor, ...] = ()
 
     while True:
+        if synced_gpus:
+            any_rank(True, input_ids.device)
         logits = _next_logits(model, input_ids, model_kwargs)
         log_probs = logits_processor(input_ids, torch.log_softmax(logits.float(), dim=-1))
         if generation_config.output_scores:
@@ -104,6 +110,8 @@ def legacy_beam_search(
         stopped = stopping_criteria(input_ids, recorded or None).view(rows, beams).all(dim=1).tolist()
         if all(row.done or stop for row, stop in zip(finished, stopped, strict=True)):
             break
+    while synced_gpus and any_rank(False, input_ids.device):
+        model(decoder_input_ids=input_ids[:, -1:], **{**model_kwargs, CACHE: None, "use_cache": False})
 
     for i, row in enumerate(finished):
         if not row.done:

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
+from ..lockstep import is_sharded
+
 logger = logging.getLogger(__name__)
 
 _SHARING: WeakKeyDictionary[nn.Module, _Sharing] = WeakKeyDictionary()
@@ -94,6 +96,9 @@ class _Sharing:
     def select(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Forward pre-hook of the tower: keep the first of equal images."""
         self.sources = None
+        if self.works is None and is_sharded(module):
+            # To find out may take a second pass, on some of the ranks, and a pass needs all of them.
+            self.works = False
         if self.works is False or not (self.active or self.always) or torch.compiler.is_compiling():
             return None
         inputs: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}

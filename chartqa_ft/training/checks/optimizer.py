@@ -81,11 +81,25 @@ def check_optimizer(context: CheckContext) -> Iterator[Finding]:
     """Find an optimizer that does not hold the trainable weights, such as one from before PEFT weights were added."""
     trainer = context.trainer
     # Sharded models have other parameters than those that the optimizer was created for, until it is prepared.
-    if trainer.args.fsdp or trainer.args.deepspeed or trainer.model_init is not None:
+    if trainer.args.uses_fsdp or trainer.args.uses_deepspeed or trainer.model_init is not None:
         return
     # A scheduler that is not the one passed was created by an earlier call of train(), and is created anew.
     given = trainer.lr_scheduler is trainer.own_parts["lr_scheduler"]
     yield from optimizer_findings(trainer.model, trainer.optimizer, trainer.lr_scheduler if given else None)
+
+
+@register_check("train")
+def check_engine(context: CheckContext) -> Iterator[Finding]:
+    """Find a model that DeepSpeed has prepared for evaluation alone, without an optimizer."""
+    trainer = context.trainer
+    prepared = trainer.is_deepspeed_enabled and trainer.deepspeed is not None
+    if prepared and trainer.accelerator.deepspeed_engine_wrapped is None:
+        yield Finding(
+            "deepspeed",
+            "error",
+            "evaluate() or predict() before train() has prepared the model for DeepSpeed without an optimizer",
+            "create a new trainer for the training; eval_on_start=True evaluates before the first step",
+        )
 
 
 @contextmanager
