@@ -12,10 +12,11 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist worksteal
 
 EXAMPLES := 2000
+KILLS := 40
 BENCHMARKS := training_step evaluation sft charts records predictions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest coverage fuzz families bench quality style clean
+.PHONY: help demo test test-newest test-oldest test-kills coverage fuzz families bench quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +48,9 @@ test-newest: $(INSTALLED_NEWEST)  ## run them on the newest packages that setup.
 
 test-oldest: $(INSTALLED_OLDEST)  ## run them on the oldest packages that setup.cfg admits
 	$(OLDEST)/bin/python $(PYTEST)
+
+test-kills: $(INSTALLED)  ## kill 40 short trainings (-9) at random moments, resume and compare them (KILLS=10 for fewer)
+	$(PYTHON) -m tests.drivers.kill_runs --kills $(KILLS)
 
 coverage: $(INSTALLED)  ## run them and print how much of each module they reach, child processes included
 	$(PYTHON) $(PYTEST) --cov --cov-report=term
