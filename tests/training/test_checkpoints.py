@@ -119,7 +119,7 @@ DAMAGES: list[tuple[str, Callable[[Path], None], str]] = [
     ("chartqa_state.json", newer, "was saved by a newer release of chartqa_ft (format 99, not 3)"),
     ("chartqa_state.json", other_sums, "chartqa_state.json has other bytes"),
     ("chartqa_state.json", of_the_step_before, "has other bytes than were written"),
-    ("chartqa_state.json", a_folder, "is damaged: [Errno "),
+    ("chartqa_state.json", a_folder, "not a regular file"),
     ("chartqa_state.json", a_broken_link, "was not written to its end"),
     ("model.safetensors", of_the_step_before, "model.safetensors has other bytes"),
     ("optimizer.pt", of_the_step_before, "optimizer.pt has other bytes"),
