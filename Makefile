@@ -16,10 +16,11 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist worksteal
 
 EXAMPLES := 2000
+KILLS := 40
 BENCHMARKS := training_step evaluation sft charts records predictions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest test-deepspeed coverage fuzz families bench quality style clean
+.PHONY: help demo test test-newest test-oldest test-deepspeed test-kills coverage fuzz families bench quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +65,9 @@ test-oldest: $(INSTALLED_OLDEST)  ## run them on the oldest packages that setup.
 
 test-deepspeed: $(INSTALLED_DEEPSPEED)  ## train with DeepSpeed ZeRO stages 2 and 3 on two processes on CPUs (10 minutes; needs a C++ compiler)
 	DS_ACCELERATOR=cpu TORCH_EXTENSIONS_DIR=$(OPERATORS) $(DEEPSPEED)/bin/python -m pytest -n 0 tests/deepspeed
+
+test-kills: $(INSTALLED)  ## kill 40 short trainings (-9) at random moments, resume and compare them (KILLS=10 for fewer)
+	$(PYTHON) -m tests.drivers.kill_runs --kills $(KILLS)
 
 coverage: $(INSTALLED)  ## run them and print how much of each module they reach, child processes included
 	$(PYTHON) $(PYTEST) --cov --cov-report=term

@@ -18,7 +18,7 @@ from .running_loss import RunningLoss
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["BadSteps", "DivergedError", "never_best"]
+__all__ = ["BadSteps", "DivergedError", "never_best", "spoil_gradients"]
 
 _KEY = "bad_steps"
 _SHOWN = 8
@@ -41,7 +41,8 @@ class _Step:
 class BadSteps(TrainerCallback):
     """Stops a run at the first optimizer step whose gradient norm is not finite.
 
-    The norm is computed by every step anyway, over all ranks, and a loss that is NaN makes it NaN. On a GPU its value
+    The norm is computed by every step anyway, over all ranks, and a loss that is not finite makes it NaN (see
+    `spoil_gradients`). On a GPU its value
     is copied in the background and read one step later, or before anything is logged, evaluated or saved, so that no
     step waits for the device. With `max_bad_steps` above 0 it is read at once, because a step that is skipped must
     not reach the weights.
@@ -141,14 +142,20 @@ class BadSteps(TrainerCallback):
             self._current.number = state.global_step
             raise self._error(self._current, f"the loss since the last log is {loss}", None)
 
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        self._resolve(None, state)
+        self.check_weights(model, state.global_step)  # the last update is checked by no later step
+
     def check_weights(self, model: nn.Module, step: int) -> None:
         """Refuse to save weights that are not finite. Every rank must call it.
 
         Raises:
-            DivergedError: a trained weight is NaN or infinite.
+            DivergedError: a trained weight is NaN or infinite, or a buffer, such as a running mean, is NaN.
         """
         weights = [_local(parameter) for parameter in model.parameters() if parameter.requires_grad]
-        finite = [weight.isfinite().all().to(self.accelerator.device) for weight in weights if weight.numel()]
+        finite = [weight.isfinite().all() for weight in weights if weight.numel()]
+        finite += [~_local(buffer).isnan().any() for buffer in model.buffers() if buffer.is_floating_point()]
+        finite = [flag.to(self.accelerator.device) for flag in finite]
         bad = (~torch.stack(finite)).any() if finite else torch.zeros((), dtype=torch.bool)
         if self.args.world_size > 1:
             bad = self.accelerator.reduce(bad.float().to(self.accelerator.device), reduction="sum") > 0
@@ -162,7 +169,10 @@ class BadSteps(TrainerCallback):
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             parts.append(f"Weights that are not finite: {', '.join(names[:3])}{more}")
         parts.append(_rows_text(step))
-        last = last_checkpoint(self.args.output_dir)
+        try:
+            last = last_checkpoint(self.args.output_dir)
+        except (ValueError, OSError):
+            last = None
         parts.append(
             f"No checkpoint was written of these weights; the last complete one is {last}"
             if last
@@ -200,13 +210,32 @@ def never_best(metrics: Mapping[str, float], args: ChartQATrainingArguments) -> 
     return dict(metrics)
 
 
+def spoil_gradients(loss: torch.Tensor) -> torch.Tensor:
+    """Return a loss whose gradients are NaN if it is not finite, and exactly what they were if it is.
+
+    An infinite loss can have finite gradients. With gradients of NaN, the reduced norm tells all ranks of it, before
+    the update and without a synchronization of its own.
+
+    Args:
+        loss: 0-d, of a batch.
+
+    Example:
+        >>> weight = torch.ones((), requires_grad=True)
+        >>> spoil_gradients(weight + math.inf).backward()
+        >>> weight.grad
+        tensor(nan)
+    """
+    return loss * (loss.detach() * 0 + 1)
+
+
 def _local(parameter: torch.Tensor) -> torch.Tensor:
     data = parameter.detach()
     return data.to_local() if hasattr(data, "to_local") else data
 
 
 def _not_finite(model: nn.Module) -> list[str]:
-    return [name for name, weight in model.named_parameters() if not bool(_local(weight).isfinite().all())]
+    names = [name for name, weight in model.named_parameters() if not bool(_local(weight).isfinite().all())]
+    return names + [name for name, buffer in model.named_buffers() if bool(_local(buffer).isnan().any())]
 
 
 def _rows_text(step: _Step) -> str:

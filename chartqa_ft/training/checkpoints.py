@@ -1,15 +1,17 @@
 """Checkpoints on disk: the mark of a complete one, and what is wrong with the others.
 
 `chartqa_state.json` is removed before a checkpoint is rewritten and written last. It lists the files that must be
-there. Marks of earlier releases hold no list; their checkpoints are still used if the files that are there are whole.
+there, with sizes and checksums. Marks of earlier releases hold no list; their checkpoints are still used if the files
+that are there are whole.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,12 @@ from ..evaluation.results import SCORES_NAME
 from ..files import PARTIAL_SUFFIX, check_name_inside, read_json, write_json
 from ..hub.model_files import is_checkpoint_name
 from ..models.chartqa_config import SETTINGS_NAME
+from .checksums import block_sums, end_sum
+from .lineage import Lineage
 
 logger = logging.getLogger(__name__)
 
 __all__ = [
-    "RUN_NAME",
     "STATE_NAME",
     "begin_checkpoint",
     "checkpoints_in",
@@ -36,14 +39,14 @@ __all__ = [
     "last_checkpoint",
     "mark_checkpoint",
     "missing_states",
+    "run_of",
+    "step_of",
 ]
 
 STATE_NAME = "chartqa_state.json"
 """The file that is written last into a checkpoint, and so marks it as complete."""
-RUN_NAME = "chartqa_run.json"
-"""The file in an output folder that names the run whose checkpoints count, if there are also others."""
-FORMAT = 2
-"""Version of the mark. Version 1 has no version and no list of files."""
+FORMAT = 3
+"""Version of the mark. Version 1 has no version and no list of files, version 2 no checksum of itself."""
 
 _TRAINER_STATE = "trainer_state.json"
 _TORCH_FILES = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth")
@@ -52,8 +55,10 @@ _UNCHECKED = (STATE_NAME, "README.md", "metrics.json", "predictions.jsonl", "ass
 """Files that no resume reads, and that a push may write or leave out."""
 _KINDS: dict[str, type] = {_TRAINER_STATE: dict, SCORES_NAME: list, "config.json": dict, "adapter_config.json": dict}
 _INDEX = ".index.json"
-_SAMPLE = 1 << 18
 _SUMS = ("window", "total")
+_CHECKSUM = "checksum"
+_NOT_SUMMED = (_CHECKSUM, "world_size")
+"""Entries of the mark beside its checksum: a resume compares the number of processes with its own."""
 
 
 # ------------------------------------------------------------------ writing
@@ -79,17 +84,38 @@ def begin_checkpoint(folder: str | Path) -> None:
 
 
 def mark_checkpoint(folder: str | Path, state: Mapping[str, Any]) -> None:
-    """Mark a checkpoint as complete: write `state` and the list of its files, with sizes, as `chartqa_state.json`.
+    """Mark a checkpoint as complete: write `state` and the list of its files as `chartqa_state.json`.
 
-    Files with names that no trainer writes are not listed: a push leaves them out.
+    The list has the size and the checksums of each file that a resume reads. Files with names that no trainer writes
+    are not listed: a push leaves them out.
     """
     folder = Path(folder)
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and is_checkpoint_name(name) and not any(fnmatchcase(name, one) for one in _UNCHECKED):
-            files[name] = {"size": path.stat().st_size, "crc32": _sample(path)}
-    write_json(folder / STATE_NAME, {**state, "format": FORMAT, "files": files}, indent=None)
+    names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
+    listed = {
+        path: name
+        for path, name in names.items()
+        if is_checkpoint_name(name) and not any(fnmatchcase(name, pattern) for pattern in _UNCHECKED)
+    }
+    entries = _entries(listed)
+    _write_mark(folder, {**state, "format": FORMAT, "files": {name: entries[path] for path, name in listed.items()}})
+
+
+def _entries(paths: Iterable[Path]) -> dict[Path, dict[str, Any]]:
+    """Return what the mark says about files."""
+    paths = list(paths)
+    blocks = block_sums(paths)
+    return {
+        path: {
+            "size": path.stat().st_size,
+            "crc32": end_sum(path),
+            **({"blocks": blocks[path]} if path in blocks else {}),
+        }
+        for path in paths
+    }
+
+
+def _write_mark(folder: Path, mark: Mapping[str, Any]) -> None:
+    write_json(folder / STATE_NAME, {**mark, _CHECKSUM: _mark_sum(mark)}, indent=None)
 
 
 def hide_folders(folder: str | Path) -> None:
@@ -106,16 +132,13 @@ def hide_folders(folder: str | Path) -> None:
     write_json(path, {**state, "best_model_checkpoint": Path(best).name})
     content = read_json(mark) if mark.is_file() else {}
     if _TRAINER_STATE in content.get("files", {}):
-        content["files"][_TRAINER_STATE] = {"size": path.stat().st_size, "crc32": _sample(path)}
-        write_json(mark, content, indent=None)
+        content["files"][_TRAINER_STATE] = _entries([path])[path]
+        _write_mark(folder, content)
 
 
-def _sample(path: Path) -> int:
-    """Return a checksum of the start and the end of a file, which is cheap for files of any size."""
-    with open(path, "rb") as file:
-        checksum = zlib.crc32(file.read(_SAMPLE))
-        file.seek(max(file.tell(), path.stat().st_size - _SAMPLE))
-        return zlib.crc32(file.read(_SAMPLE), checksum)
+def _mark_sum(mark: Mapping[str, Any]) -> int:
+    content = {key: value for key, value in mark.items() if key not in _NOT_SUMMED}
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 # ------------------------------------------------------------------ reading
@@ -125,14 +148,16 @@ def is_marked(folder: str | Path) -> bool:
     return (folder / STATE_NAME).exists() or not (folder / SETTINGS_NAME).exists()
 
 
-def find_damage(folder: str | Path, *, needs_mark: bool = True) -> str | None:
+def find_damage(folder: str | Path, *, needs_mark: bool = True, quick: bool = False) -> str | None:
     """Return what is wrong with a checkpoint, as the end of a sentence, or `None` if it is complete.
 
-    No tensor is loaded: of weights the header is read, of the states of the optimizer the table of contents.
+    Every byte of files up to 4 GiB is compared with its checksum, at about 2 GB a second and core. Of larger files,
+    and with `quick` of all, only the first and the last 256 KiB are.
 
     Args:
         folder: the checkpoint.
         needs_mark: whether it is incomplete without its mark.
+        quick: whether to read no file to its end.
 
     Example:
         >>> import tempfile
@@ -150,11 +175,16 @@ def find_damage(folder: str | Path, *, needs_mark: bool = True) -> str | None:
     try:
         if (folder / STATE_NAME).exists():
             mark = _read(folder / STATE_NAME, dict)
+            version = mark.get("format", 1)
+            if isinstance(version, int) and version > FORMAT:
+                return f"was saved by a newer release of chartqa_ft (format {version}, not {FORMAT}): install that"
             _check_mark(mark)
             listed = mark.get("files")
             names = sorted(listed) if listed is not None else _files_in(folder)
             for name, entry in (listed or {}).items():
                 _check_listed(_inside(folder, name, STATE_NAME), entry, name)
+            if not quick:
+                _check_blocks(folder, listed or {})
         elif needs_mark:
             return f"was not written to its end ({STATE_NAME} is missing)"
         else:
@@ -172,7 +202,11 @@ class _Damage(ValueError):
 
 
 def _files_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in _UNCHECKED)
+    """Return the files of a checkpoint without a list, and those that the others need."""
+    found = {path.name for path in folder.iterdir() if path.is_file() and path.name not in _UNCHECKED}
+    if any(name.startswith("adapter_model.") for name in found):
+        found.add("adapter_config.json")
+    return sorted(found)
 
 
 def _read(path: Path, kind: type) -> Any:
@@ -188,6 +222,8 @@ def _read(path: Path, kind: type) -> Any:
 
 def _check_mark(mark: dict[str, Any]) -> None:
     """Check the mark itself. One of the first version may be empty."""
+    if (mark.get("format") == FORMAT or _CHECKSUM in mark) and mark.get(_CHECKSUM) != _mark_sum(mark):
+        raise _Damage(f"{STATE_NAME} has other bytes than were written")
     for key in _SUMS:
         sums = mark.get(key, [0, 0] if "format" not in mark else None)
         if not (isinstance(sums, list) and len(sums) == 2 and all(isinstance(x, (int, float)) for x in sums)):
@@ -215,8 +251,15 @@ def _check_listed(path: Path, entry: Any, name: str) -> None:
     size = path.stat().st_size
     if size != entry.get("size"):
         raise _Damage(f"{name} has {size} bytes, and {entry.get('size')} were written")
-    if _sample(path) != entry.get("crc32"):
+    if end_sum(path) != entry.get("crc32"):
         raise _Damage(f"{name} has other bytes than were written")
+
+
+def _check_blocks(folder: Path, listed: Mapping[str, Any]) -> None:
+    written = {folder / name: entry["blocks"] for name, entry in listed.items() if "blocks" in entry}
+    for path, sums in block_sums(written).items():
+        if sums != written[path]:
+            raise _Damage(f"{path.relative_to(folder).as_posix()} has other bytes than were written")
 
 
 def _check_content(path: Path, name: str) -> None:
@@ -253,8 +296,8 @@ def _check_steps(folder: Path, mark: Mapping[str, Any]) -> None:
         step: Any = TrainerState.load_from_json(str(folder / _TRAINER_STATE)).global_step
     except (TypeError, AttributeError) as error:
         raise _Damage(f"{_TRAINER_STATE} is not the state of a trainer ({error})") from error
-    named = folder.name.rpartition("-")[2] if folder.name.startswith(f"{PREFIX_CHECKPOINT_DIR}-") else ""
-    for other in (mark.get("step", step), int(named) if named.isdecimal() else step):
+    named = step_of(folder)
+    for other in (mark.get("step", step), step if named < 0 else named):
         if step != other:
             raise _Damage(f"{_TRAINER_STATE} is of step {step}, not {other}")
 
@@ -291,12 +334,27 @@ def missing_states(folder: str | Path, *, ranks: range, world_size: int, scaler:
 # ------------------------------------------------------------------ choosing
 def checkpoints_in(output_dir: str | Path) -> list[Path]:
     """Return the folders of checkpoints in an output folder, complete or not, the newest first."""
-    numbered = [
-        (int(path.name.rpartition("-")[2]), path)
-        for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-        if path.is_dir() and path.name.rpartition("-")[2].isdecimal()
-    ]
-    return [path for _, path in sorted(numbered, reverse=True)]
+    folders = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    return sorted((path for path in folders if path.is_dir() and step_of(path) >= 0), key=step_of, reverse=True)
+
+
+def step_of(folder: Path) -> int:
+    """Return the step in the name of a checkpoint, or -1.
+
+    Example:
+        >>> step_of(Path("out/checkpoint-20")), step_of(Path("out/best"))
+        (20, -1)
+    """
+    named = folder.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")
+    return int(named) if named != folder.name and named.isdecimal() else -1
+
+
+def run_of(folder: Path) -> str | None:
+    """Return the identity of the run in the mark of a checkpoint; `None` if there is none, or no readable mark."""
+    try:
+        return read_json(folder / STATE_NAME).get("run")
+    except (OSError, ValueError):
+        return None
 
 
 def last_checkpoint(output_dir: str | Path) -> str | None:
@@ -314,13 +372,14 @@ def last_checkpoint(output_dir: str | Path) -> str | None:
         >>> Path(last_checkpoint(folder)).name
         'checkpoint-20'
     """
-    run = read_json(Path(output_dir) / RUN_NAME).get("run") if (Path(output_dir) / RUN_NAME).is_file() else None
+    lineage = Lineage.read(output_dir)
     passed: list[str] = []
     found = None
     for path in checkpoints_in(output_dir):
-        reason = find_damage(path)
-        if reason is None and run is not None and read_json(path / STATE_NAME).get("run") != run:
+        reason = find_damage(path, quick=True)  # most are passed over for less than their bytes
+        if reason is None and not lineage.has(read_json(path / STATE_NAME).get("run"), step_of(path)):
             reason = "is of an earlier run"
+        reason = reason or find_damage(path)
         if reason is None:
             found = str(path)
             break

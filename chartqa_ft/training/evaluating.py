@@ -109,6 +109,17 @@ class Evaluator:
             self._row_numbers = None
 
     @contextmanager
+    def beside_training(self, training: bool) -> Iterator[None]:
+        """Leave the random state of a training as it is, so that its weights do not depend on its evaluations.
+
+        A data loader draws a seed, and sampling draws tokens. A run that was stopped in an evaluation, or before one,
+        then goes on to the same weights as an unbroken one.
+        """
+        device = self.args.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=training):
+            yield
+
+    @contextmanager
     def collecting(self) -> Iterator[None]:
         """Collect the rows of the evaluation loop that runs in this context, and answer all of them by its end."""
         self.rows = []

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list, gather_object
 
-from ..files import read_json, write_json
 from .arguments import ChartQATrainingArguments
 from .checkpoints import (
-    RUN_NAME,
     STATE_NAME,
     checkpoints_in,
     find_damage,
     is_marked,
     last_checkpoint,
     missing_states,
+    run_of,
+    step_of,
 )
+from .lineage import RUN_NAME, Lineage
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class CheckpointChooser:
     def choose(self, resume: str | Path | bool | None) -> str | None:
         """Return the checkpoint for an argument `resume_from_checkpoint`, or `None` to start at step 0.
 
+        Every rank must call it: the first one chooses, and all go on or stop together.
+
         Raises:
             ValueError: there is no complete checkpoint, or the one that was asked for is damaged, or it lacks a state
                 without which the resumed run would differ from an unbroken one.
@@ -51,19 +55,32 @@ class CheckpointChooser:
             )
         if not resume:
             return None
-        if resume is True:
-            found = last_checkpoint(self.args.output_dir)
-            if found is None:
-                raise ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
-        else:
-            found = str(resume)
-        self._check(found)
+        found, error = None if resume is True else str(resume), None
+        try:
+            if resume is True and self.args.process_index == 0:
+                found = last_checkpoint(self.args.output_dir)
+        except (ValueError, OSError) as caught:
+            error = caught
+        if resume is True and self.args.world_size > 1:
+            found = broadcast_object_list([found])[0]
+        if error is None and found is None:
+            error = ValueError(f"no complete checkpoint in {self.args.output_dir}: start without resuming")
+        if error is None and found is not None:
+            try:
+                # All bytes of a checkpoint are read once: by the first process, and by it not a second time.
+                self._check(found, quick=resume is True or self.args.process_index > 0)
+            except (ValueError, OSError) as caught:
+                error = caught
+        errors = [error] if self.args.world_size == 1 else gather_object([error])
+        for error in errors:
+            if error is not None:
+                raise error
         return found
 
-    def _check(self, folder: str) -> None:
+    def _check(self, folder: str, *, quick: bool) -> None:
         marked = is_marked(folder)
         inexact = self.args.allow_inexact_resume
-        damage = find_damage(folder, needs_mark=not marked and not inexact)
+        damage = find_damage(folder, needs_mark=not marked and not inexact, quick=quick)
         if damage is not None:
             raise ValueError(f"{folder} {damage}: resume from another checkpoint")
         args = self.args
@@ -90,31 +107,59 @@ class CheckpointChooser:
     def begin_run(self, checkpoint: str | None) -> str | None:
         """Return the identity of the run that begins or goes on, which is stored in its checkpoints.
 
-        A run that starts at step 0 in a folder with checkpoints of an earlier one is noted there, so that it is never
-        resumed from those.
+        If other checkpoints are in its folder, the run is noted there, so that it is never resumed from those: they
+        are of an earlier run, or of later steps than the checkpoint that it goes on from, which may have been chosen
+        because training went wrong after it.
 
         Args:
             checkpoint: the checkpoint that the run goes on from, if any.
         """
-        mark = Path(checkpoint or "") / STATE_NAME
-        run = secrets.token_hex(8) if checkpoint is None else None
-        if checkpoint is not None and mark.is_file():
-            run = read_json(mark).get("run")
-        if self.args.should_save:
-            noted = Path(self.args.output_dir) / RUN_NAME
-            earlier = checkpoints_in(self.args.output_dir)
-            if checkpoint is None and earlier:
-                logger.warning(
-                    "%s holds checkpoints of an earlier run (%s): this run starts at step 0 and is never resumed from "
-                    "them",
-                    self.args.output_dir,
-                    ", ".join(path.name for path in earlier[::-1]),
-                )
-            if run is not None and earlier and (checkpoint is None or noted.is_file()):
-                write_json(noted, {"run": run})
-            else:
-                noted.unlink(missing_ok=True)
+        run = secrets.token_hex(8) if checkpoint is None else run_of(Path(checkpoint))
+        if not self.args.should_save:
+            return run
+        output_dir = Path(self.args.output_dir)
+        found = checkpoints_in(output_dir)
+        if checkpoint is None:
+            lineage = Lineage(run)
+            others = found
+        else:
+            step = step_of(Path(checkpoint).absolute())
+            lineage = _noted(output_dir).until(run, step)
+            marked = [path for path in found if (path / STATE_NAME).is_file()]
+            others = [path for path in marked if not lineage.has(run_of(path), step_of(path))]
+            later = [path for path in marked if path not in others and step_of(path) > step >= 0]
+            later = [path for path in later if find_damage(path, quick=True) is None]
+            if later:
+                run = secrets.token_hex(8)
+                lineage, others = lineage.branched(run, step), [*later, *others]
+        if others:
+            lineage.write(output_dir)
+        else:
+            (output_dir / RUN_NAME).unlink(missing_ok=True)
+        if others and checkpoint is None:
+            logger.warning(
+                "%s holds checkpoints of an earlier run (%s): this run starts at step 0 and is never resumed from "
+                "them. To go on with the earlier run, stop this one and pass resume_from_checkpoint=%r",
+                output_dir,
+                ", ".join(path.name for path in others[::-1]),
+                str(others[0]),
+            )
+        elif checkpoint is not None and later:
+            logger.warning(
+                "this run goes on from %s, and is never resumed from later checkpoints that are there already (%s)",
+                checkpoint,
+                ", ".join(path.name for path in later[::-1]),
+            )
         return run
+
+
+def _noted(output_dir: Path) -> Lineage:
+    """Return the lineage that an output folder has noted; a note that is damaged is replaced."""
+    try:
+        return Lineage.read(output_dir)
+    except ValueError as error:
+        logger.warning("%s", error)
+        return Lineage()
 
 
 @contextmanager

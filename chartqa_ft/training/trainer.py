@@ -29,7 +29,7 @@ from ..evaluation.results import EvaluationResult, write_scores
 from ..models.restoring import restore_weights
 from ..printable import printable_errors
 from .arguments import ChartQATrainingArguments
-from .bad_steps import BadSteps, never_best
+from .bad_steps import BadSteps, never_best, spoil_gradients
 from .batches import make_collators, make_loader
 from .callbacks import (
     AfterSave,
@@ -61,11 +61,12 @@ from .preparing import first_model, prepare_model
 from .progress import SHORT, chart_cost
 from .pushing import HubPusher
 from .resuming import CheckpointChooser, as_choice, naming_checkpoint
+from .rotating import delete_old_checkpoints, keeping_all
 from .running_loss import RunningLoss
 from .saving import CheckpointSaver, checkpoint_folder
 from .schedule import settle_warmup
 from .search import check_trial, search_objective
-from .signals import StopOnSignal
+from .signals import EvaluationStopped, StopOnSignal
 from .text_scan import TextScan
 
 logger = logging.getLogger(__name__)
@@ -331,6 +332,8 @@ class ChartQATrainer(Seq2SeqTrainer):
                 rows = [row["index"] for row in inputs["rows"]]
                 logger.debug("step %d rank %d rows %s", self.state.global_step, self.args.process_index, rows)
         loss = loss_of_batch(losses, num_items_in_batch, self.accelerator.num_processes)
+        if model.training:
+            loss = spoil_gradients(loss)
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -383,16 +386,18 @@ class ChartQATrainer(Seq2SeqTrainer):
         return output._replace(training_loss=output.metrics["train_loss"])
 
     def _train_on(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train from a checkpoint or from step 0. Metrics that cannot be used end it, with its step saved."""
+        """Train from a checkpoint or from step 0. An evaluation that fails or is left ends it, with its step saved."""
         try:
             return super().train(checkpoint, *args, **kwargs)
-        except MetricsError as error:
+        except (MetricsError, EvaluationStopped) as error:
             step = self.state.global_step
             folder = checkpoint_folder(self.args.output_dir, step)
             if not step:
                 raise
             self._save_checkpoint(self.model_wrapped, None)
             self.callback_handler.on_save(self.args, self.state, self.control)
+            if isinstance(error, EvaluationStopped):
+                raise
             raise MetricsError(
                 f"{error}. Step {step} is saved in {folder}: correct it, and go on with resume_from_checkpoint=True"
             ) from error
@@ -554,7 +559,10 @@ class ChartQATrainer(Seq2SeqTrainer):
             return self._best_checked(metrics, whole=eval_dataset is None) if self.is_in_train else metrics
         records = self.texts.usable(records, "eval_dataset")
         with self.evaluator.using(generation_settings):
-            with self.evaluator.subset(records, training=self.is_in_train) as chosen:
+            with (
+                self.evaluator.subset(records, training=self.is_in_train) as chosen,
+                self.evaluator.beside_training(self.is_in_train),
+            ):
                 metrics = super().evaluate(chosen, ignore_keys, metric_key_prefix)
             self.evaluator.keep(
                 metrics,
@@ -606,7 +614,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Run upstream's loop over `prediction_step`, then gather the rows by number and score each once."""
-        with self.evaluator.collecting():
+        with self.stop_on_signal.evaluating(dataloader, self.is_in_train), self.evaluator.collecting():
             output = super().evaluation_loop(dataloader, description, None, ignore_keys, metric_key_prefix)
         writes = self.args.write_predictions and self.is_world_process_zero()
         return self.evaluator.scored(
@@ -684,18 +692,21 @@ class ChartQATrainer(Seq2SeqTrainer):
         write(self.model, self.processing_class, output_dir or self.args.output_dir, state_dict)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        # Upstream marks no checkpoint as complete, also when it saves without on_save, and saves weights of NaN. Its
-        # error on a full disk does not say that this checkpoint is incomplete and earlier ones are not.
+        # Upstream marks no checkpoint as complete, also when it saves without on_save, deletes old ones too early, and
+        # saves weights of NaN. Its error on a full disk does not say that this one is incomplete and others are not.
         step = self.state.global_step
         folder = checkpoint_folder(self._get_output_dir(trial), step)
         self.bad_steps.check_weights(self.model, step)
         with self.stop_on_signal.timed_save(), self.saver.writing_checkpoint(step):
             if self.args.should_save:
                 begin_checkpoint(folder)
-            super()._save_checkpoint(model, trial)
+            with keeping_all(self):  # upstream would delete old checkpoints before this one has its mark
+                super()._save_checkpoint(model, trial)
             if self.args.should_save:
                 write_scores(self.scores, folder, self.args.output_dir)
             self.running_loss.on_save(self.args, self.state, self.control, folder=folder)
+        if self.args.should_save:
+            delete_old_checkpoints(folder, self.args.save_total_limit, self.state.best_model_checkpoint)
 
     # ------------------------------------------------------------------ pushing
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from chartqa_ft import default_lora_config
 from chartqa_ft.training.arguments import ChartQATrainingArguments
-from chartqa_ft.training.bad_steps import BadSteps, DivergedError, never_best
+from chartqa_ft.training.bad_steps import BadSteps, DivergedError, never_best, spoil_gradients
 from chartqa_ft.training.checkpoints import last_checkpoint
 
 from ..support.common import drawn_charts, tiny, trainer
@@ -160,6 +160,70 @@ def test_a_loss_of_nan_with_finite_gradients_stops_the_run(tmp_path):
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_loss_that_is_not_finite_is_noticed_at_its_step_though_its_gradients_are_finite(tmp_path, value, allowed):
+    settings = {**SETTINGS, "logging_steps": 100, "save_steps": 100, "gradient_accumulation_steps": 2}
+    run = trainer(tmp_path, max_bad_steps=allowed, **settings)
+    old, batches = run.answer_loss, []
+
+    def loss(model, inputs):
+        losses, outputs = old(model, inputs)
+        batches.append(inputs["rows"])
+        constant = torch.full((1,), value if len(batches) == 3 else 0.0)
+        return torch.cat([losses, constant]), outputs
+
+    run.answer_loss = loss
+    if not allowed:
+        with pytest.raises(DivergedError, match="diverged at step 2: the gradient norm is nan") as caught:
+            run.train()
+        assert all(f"{row['index']} (chart_id" in str(caught.value) for row in batches[2])
+        assert run.state.global_step == 1
+    else:
+        run.train()
+        assert run.state.stateful_callbacks["bad_steps"] == {"count": 1}
+    assert all(weight.isfinite().all() for weight in run.model.parameters())
+
+
+@pytest.mark.parametrize("value", [3.7, 1e-30, -0.0, 1e30])
+def test_gradients_of_a_finite_loss_stay_as_they_are(value):
+    weights = [torch.tensor([value, 1 / 3], requires_grad=True) for _ in range(2)]
+    losses = [weight.sin().sum() * value for weight in weights]
+    spoilt = spoil_gradients(losses[1])
+    assert torch.equal(spoilt, losses[0])
+    losses[0].backward()
+    spoilt.backward()
+    assert torch.equal(weights[0].grad, weights[1].grad)
+
+
+def test_the_last_update_is_checked_though_nothing_is_saved(tmp_path):
+    settings = {"max_steps": 1, "learning_rate": 1e38, "optim": "sgd"}
+    run = trainer(tmp_path, callbacks=[SpoilGradient(1e10, 1)], **settings)
+    with pytest.raises(DivergedError, match="diverged at step 1: weights are not finite"):
+        run.train()
+
+
+def test_a_running_mean_of_nan_is_not_saved(tmp_path):
+    """Frozen weights and buffers take no part in the gradient norm."""
+    run = trainer(tmp_path, **SETTINGS)
+    run.model.register_buffer("running_mean", torch.tensor([0.0, math.nan]))
+    with pytest.raises(DivergedError, match="Weights that are not finite: running_mean"):
+        run.train()
+    assert last_checkpoint(tmp_path) is None
+
+
+def test_a_damaged_note_of_runs_does_not_hide_the_error(tmp_path):
+    run = trainer(tmp_path, callbacks=[SpoilGradient(math.nan, 2)], **SETTINGS)
+
+    class Damage(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            (tmp_path / "chartqa_run.json").write_text("")
+
+    run.add_callback(Damage())
+    with pytest.raises(DivergedError, match="diverged at step 2"):
+        run.train()
+
+
 def test_overflows_that_the_loss_scaler_skips_do_not_count():
     args = ChartQATrainingArguments("out", use_cpu=True)
     state = SimpleNamespace(stateful_callbacks={}, global_step=0)
@@ -199,7 +263,7 @@ def test_an_evaluation_that_is_not_finite_is_never_the_best(metric, metrics, bes
     name = f"eval_{metric.removeprefix('eval_')}"
     assert found[name] == best or (math.isnan(best) and math.isnan(found[name]))
     assert {**found, name: metrics[name]} == metrics
-    assert bool(caplog.messages) == math.isnan(best)
+    assert ("is not taken for the best" in caplog.text) == math.isnan(best)
 
 
 def test_a_run_keeps_the_best_of_its_finite_evaluations(tmp_path):

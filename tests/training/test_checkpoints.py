@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from chartqa_ft import default_lora_config
-from chartqa_ft.training.checkpoints import RUN_NAME, begin_checkpoint, find_damage, last_checkpoint, mark_checkpoint
+from chartqa_ft.training.checkpoints import begin_checkpoint, find_damage, last_checkpoint, mark_checkpoint
+from chartqa_ft.training.lineage import RUN_NAME
 
 from ..support.common import tiny, trainer
 
@@ -68,6 +70,35 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def newer(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+
+
+def of_the_step_before(path: Path) -> None:
+    shutil.copy(path.parent.parent / "checkpoint-2" / path.name, path)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_broken_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def other_sums(path: Path) -> None:
+    mark = json.loads(path.read_text())
+    mark["total"][0] += 1
+    path.write_text(json.dumps(mark))
+
+
 DAMAGES: list[tuple[str, Callable[[Path], None], str]] = [
     ("chartqa_state.json", Path.unlink, "was not written to its end"),
     ("chartqa_state.json", empty, "chartqa_state.json is not valid JSON"),
@@ -85,6 +116,19 @@ DAMAGES: list[tuple[str, Callable[[Path], None], str]] = [
     ("tokenizer.json", cut, "tokenizer.json has "),
     ("config.json", zeros, "config.json has other bytes"),
     ("chartqa_scores.json", Path.unlink, "chartqa_scores.json is missing"),
+    ("chartqa_state.json", newer, "was saved by a newer release of chartqa_ft (format 99, not 3)"),
+    ("chartqa_state.json", other_sums, "chartqa_state.json has other bytes"),
+    ("chartqa_state.json", of_the_step_before, "has other bytes than were written"),
+    ("chartqa_state.json", a_folder, "not a regular file"),
+    ("chartqa_state.json", a_broken_link, "was not written to its end"),
+    ("model.safetensors", of_the_step_before, "model.safetensors has other bytes"),
+    ("optimizer.pt", of_the_step_before, "optimizer.pt has other bytes"),
+    ("trainer_state.json", of_the_step_before, "trainer_state.json has "),
+    ("model.safetensors", a_folder, "model.safetensors is missing"),
+    ("optimizer.pt", a_broken_link, "optimizer.pt is missing"),
+    ("optimizer.pt", a_pipe, "optimizer.pt is missing"),
+    ("chartqa_config.json", Path.unlink, "chartqa_config.json is missing"),
+    ("tokenizer_config.json", Path.unlink, "tokenizer_config.json is missing"),
 ]
 NAMES = [f"{name} {damage.__name__}" for name, damage, _ in DAMAGES]
 
@@ -158,6 +202,46 @@ def test_a_damaged_lora_checkpoint_is_skipped(lora, tmp_path, caplog, name, dama
     damage(out / "checkpoint-2" / name)
     assert last_checkpoint(out) == str(out / "checkpoint-1")
     assert f"checkpoint-2 is damaged: {name} has" in caplog.text
+
+
+def test_lora_weights_of_an_earlier_release_need_their_configuration(lora, tmp_path, caplog):
+    out = Path(shutil.copytree(lora, tmp_path / "out"))
+    without_list(out / "checkpoint-2")
+    assert find_damage(out / "checkpoint-2") is None
+    (out / "checkpoint-2" / "adapter_config.json").unlink()
+    assert find_damage(out / "checkpoint-2") == "is damaged: adapter_config.json is missing"
+
+
+def test_a_byte_in_the_middle_of_large_weights_counts(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    for step in (1, 2):
+        folder = out / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        save_file({"weight": torch.zeros(1 << 18)}, folder / "model.safetensors")
+        mark_checkpoint(folder, {**SUMS, "step": step})
+    weights = out / "checkpoint-2" / "model.safetensors"
+    with open(weights, "r+b") as file:
+        file.seek(weights.stat().st_size // 2)
+        file.write(b"1")
+    reason = "is damaged: model.safetensors has other bytes than were written"
+    assert find_damage(weights.parent) == reason
+    assert find_damage(weights.parent, quick=True) is None
+    assert last_checkpoint(out) == str(out / "checkpoint-1")
+    with pytest.raises(ValueError, match=f"checkpoint-2 {reason}"):
+        made(out).train(resume_from_checkpoint=str(weights.parent))
+
+
+def test_marks_without_checksums_of_blocks_are_read(saved, tmp_path):
+    """As version 2 has them."""
+    folder = Path(shutil.copytree(saved / "checkpoint-3", tmp_path / "checkpoint-3"))
+    mark = json.loads((folder / "chartqa_state.json").read_text())
+    del mark["checksum"]
+    for entry in mark["files"].values():
+        entry.pop("blocks", None)
+    (folder / "chartqa_state.json").write_text(json.dumps(mark))
+    assert find_damage(folder) == "is damaged: chartqa_state.json has other bytes than were written"
+    (folder / "chartqa_state.json").write_text(json.dumps({**mark, "format": 2}))
+    assert find_damage(folder) is None
 
 
 # ---------------------------------------------------------------------- what a single process of a tiny model has not

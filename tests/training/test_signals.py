@@ -13,21 +13,30 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import TrainerCallback
 
 from chartqa_ft.training.checkpoints import last_checkpoint
 from chartqa_ft.training.signals import StopOnSignal, outlive_signals
 
-from ..support.common import ROOT, arguments, environment, trainer
+from ..support.common import ROOT, arguments, drawn_charts, environment, tiny, trainer
 
 RUN = """
 import os, subprocess, sys, time
 from transformers import TrainerCallback
-from tests.support.common import drawn_charts, trainer
+from tests.support.common import drawn_charts, tiny, trainer
 
 class Send(TrainerCallback):
+    def on_prediction_step(self, args, state, control, **kwargs):
+        if "evaluation" in sys.argv:
+            os.kill(os.getpid(), int(sys.argv[2]))
+
+    def on_save(self, args, state, control, **kwargs):
+        if "save" in sys.argv:
+            os.kill(os.getpid(), int(sys.argv[2]))
+
     def on_substep_end(self, args, state, control, **kwargs):
-        if state.global_step != 2:
+        if state.global_step != 2 or "evaluation" in sys.argv or "save" in sys.argv:
             return
         if "group" not in sys.argv:
             os.kill(os.getpid(), int(sys.argv[2]))
@@ -38,7 +47,13 @@ class Send(TrainerCallback):
 settings = dict(max_steps=6, per_device_train_batch_size=2, gradient_accumulation_steps=2, logging_steps=1)
 settings.update(save_strategy="steps", save_steps=100, eval_strategy="steps", eval_steps=3)
 settings.update(enable_jit_checkpoint="jit" in sys.argv, dataloader_num_workers=2 * ("group" in sys.argv))
-trainer(sys.argv[1], callbacks=[Send()], eval_dataset=drawn_charts().select(range(2)), **settings).train()
+if "save" in sys.argv:
+    settings.update(save_steps=3, eval_strategy="no")
+if "evaluation" in sys.argv:
+    settings.update(per_device_eval_batch_size=1, save_strategy="best", metric_for_best_model="loss")
+model, _ = tiny(dropout=0.1, drop_path_rate=0.1)
+charts = drawn_charts().select(range(4))
+trainer(sys.argv[1], model=model, callbacks=[Send()], eval_dataset=charts, **settings).train()
 print("not reached")
 """
 
@@ -58,12 +73,18 @@ def heeded():
     signal.signal(signal.SIGINT, before)
 
 
+def goes_on(folder: Path, resume: bool | None = None) -> None:
+    """Train to step 6, without evaluations. Dropout shows whether the random state is that of an unbroken run."""
+    settings = {"max_steps": 6, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    model, _ = tiny(dropout=0.1, drop_path_rate=0.1)
+    run = trainer(folder, model=model, save_strategy="steps", save_steps=6, **settings)
+    run.train(resume_from_checkpoint=resume)
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> bytes:
     folder = tmp_path_factory.mktemp("unbroken")
-    settings = {"max_steps": 6, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
-    made = trainer(folder, save_strategy="steps", save_steps=6, **settings)
-    made.train()
+    goes_on(folder)
     return (folder / "checkpoint-6" / "model.safetensors").read_bytes()
 
 
@@ -75,6 +96,8 @@ def unbroken(tmp_path_factory) -> bytes:
         (signal.SIGUSR1, ""),
         (signal.SIGTERM, "jit"),
         (signal.SIGTERM, "group"),
+        (signal.SIGTERM, "evaluation"),
+        (signal.SIGINT, "save"),
     ],
 )
 def test_a_signal_saves_the_step_and_ends_the_process(tmp_path, unbroken, number, how):
@@ -87,8 +110,8 @@ def test_a_signal_saves_the_step_and_ends_the_process(tmp_path, unbroken, number
     assert last_checkpoint(tmp_path) == str(folder)
     state = json.loads((folder / "trainer_state.json").read_text())
     assert not any("eval_loss" in entry for entry in state["log_history"]), "no evaluation delays the save"
-    settings = {"max_steps": 6, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
-    trainer(tmp_path, save_strategy="steps", save_steps=6, **settings).train(resume_from_checkpoint=True)
+    assert done.stderr.count("the evaluation of step 3 is left") == (how != "save")
+    goes_on(tmp_path, resume=True)
     assert (tmp_path / "checkpoint-6" / "model.safetensors").read_bytes() == unbroken
     shutil.rmtree(tmp_path)
 
@@ -164,6 +187,67 @@ def test_a_repeat_is_the_same_signal_and_a_later_one_ends_at_once(tmp_path, monk
     finally:
         signal.signal(signal.SIGUSR1, old)
     assert stop.received == signal.SIGUSR1
+
+
+def test_a_later_ctrl_c_in_a_notebook_leaves_its_kernel_alone(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("chartqa_ft.training.signals.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
+    stop = StopOnSignal(arguments(tmp_path), None)
+    stop._note(signal.SIGINT, None)
+    now[0] += 6
+    with pytest.raises(KeyboardInterrupt):
+        stop._note(signal.SIGINT, None)
+
+
+def test_ctrl_c_in_an_evaluation_of_a_notebook_saves_and_interrupts(tmp_path, monkeypatch):
+    """A dict of evaluation data, of which the second part is left; best metrics are not asked for."""
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    class Send(TrainerCallback):
+        def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+            seen.append(len(eval_dataloader))
+            if len(seen) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    charts = {"a": drawn_charts().select(range(2)), "b": drawn_charts().select(range(5))}
+    settings = {"max_steps": 3, "eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 1}
+    settings.update(save_strategy="steps", save_steps=1, load_best_model_at_end=True, metric_for_best_model="a_loss")
+    made = trainer(tmp_path, eval_dataset=charts, callbacks=[Send()], **settings)
+    with pytest.raises(KeyboardInterrupt):
+        made.train()
+    assert seen == [2, 2, 5]
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+    assert signal.getsignal(signal.SIGINT) == before
+    assert not made.is_in_train
+    assert made.evaluate(charts["a"])["eval_n"] == 2, "later evaluations run to their end"
+    assert len(seen) == 5
+    assert made.train(resume_from_checkpoint=True).global_step == 3
+
+
+def test_an_evaluation_outside_of_a_training_gets_no_handlers(tmp_path):
+    made = trainer(tmp_path, eval_dataset=drawn_charts().select(range(2)), callbacks=[Handlers()])
+    made.evaluate()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not made.stop_on_signal._evaluating
+
+
+def test_ranks_leave_only_evaluations_of_equally_many_batches(tmp_path, monkeypatch):
+    stop = StopOnSignal(arguments(tmp_path), SimpleNamespace(device=torch.device("cpu")))
+    assert stop._same_length(iter([])), "a single process waits for nobody"
+    stop.args = SimpleNamespace(world_size=2)
+    for mine, other, same in (([1, 2], [2, -2], True), ([1, 2], [3, -3], False), ([1, 2], [1, -1], False)):
+
+        def reduce(most, op, other=other):
+            assert op == torch.distributed.ReduceOp.MAX
+            most.copy_(torch.maximum(most, torch.tensor(other)))
+
+        monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+        assert stop._same_length(mine) == same
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda most, op: None)
+    assert not stop._same_length(iter([1, 2])), "the batches of a stream are not known before"
 
 
 def test_a_step_and_a_save_that_take_too_long_are_warned_of_once(tmp_path, monkeypatch, caplog):
