@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
+from .resources import naming_a_full_disk
+
 PARTIAL_SUFFIX = ".part"
 LARGEST_FILE = 2**27
 """Bytes of a JSON file. The largest ones of checkpoints, those of tokenizers, have about 40 MB."""
@@ -121,7 +123,8 @@ def written_whole(path: str | Path, mode: str = "w", *, permissions: int = 0o666
         permissions: of the new file, less those that the process masks (`umask`).
 
     Raises:
-        OSError: the file cannot be written. What was at `path` before is still there.
+        OSError: the file cannot be written; if the disk is full, the message says so. What was at `path` before is
+            still there.
 
     Example:
         >>> import tempfile
@@ -132,18 +135,21 @@ def written_whole(path: str | Path, mode: str = "w", *, permissions: int = 0o666
         '1 2 3'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
-    try:
-        # O_EXCL and O_NOFOLLOW: never through a link that somebody put there.
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, permissions)
-        with open(descriptor, mode, encoding=encoding, newline=newline) as file:
-            yield file
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    kept = "what was there before is unchanged" if path.exists() else "no part of it is left"
+    message = f"{path} could not be written, and {kept}. Free some space, then try again"
+    with naming_a_full_disk(message, file=path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # O_EXCL and O_NOFOLLOW: never through a link that somebody put there.
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, permissions)
+            with open(descriptor, mode, encoding=encoding, newline=newline) as file:
+                yield file
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def write_whole(path: str | Path, content: str | bytes, *, permissions: int = 0o666) -> Path:

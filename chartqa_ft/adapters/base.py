@@ -16,6 +16,7 @@ from ..images.check import ImageShapeError, check_pixels
 from ..images.opening import open_image
 from ..images.resizing import check_size
 from ..images.rgb import to_rgb
+from ..resources import is_out_of_memory, same_kind
 from .argument_checks import check_count, check_model, check_processor, check_prompt
 from .generation_settings import answer_config, check_lengths, split_settings
 from .lockstep import call_inside, running_lockstep
@@ -355,7 +356,9 @@ class Adapter(TextSide, ABC):
         images = self.images(examples)
         try:
             return make(range(len(examples)), images)
-        except Exception:
+        except Exception as failed:
+            if is_out_of_memory(failed):
+                raise
             # The error of a processor (a width of 0 for 1 x 3000 pixels) does not say which record it is: find it.
             for row, (example, image) in enumerate(zip(examples, images, strict=True)):
                 try:
@@ -391,6 +394,8 @@ class Adapter(TextSide, ABC):
         except Exception as error:  # decoders raise errors of many types
             path = image.get("path") if isinstance(image, Mapping) else image
             reason = f"{error}" or type(error).__name__
+            if is_out_of_memory(error):  # that says nothing about the file
+                raise same_kind(error, f"{describe(example)}: no memory to decode the image ({reason})") from error
             if isinstance(path, (str, Path)) and str(path) not in reason:
                 reason = f"{path}: {reason}"
             raise ValueError(f"{describe(example)}: the image cannot be decoded ({reason})") from error

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from .wrappers import base_model
+
 _PROCESSOR_DEFAULTS_WIN = (
     "max_patches",
     "do_pan_and_scan",
@@ -166,6 +168,17 @@ def follow_processor(model: nn.Module, processor: Any) -> None:
     height, width = canvas
     if arguments == ("image_size",) and height is not None and height == width and _tower_size(config) != canvas:
         _set_canvas(model, processor, height)
+
+
+def cost_arguments(model: nn.Module, processor: Any) -> tuple[str, ...]:
+    """Return the arguments of `set_image_cost` that the family has, such as `("max_pixels",)`; empty if it has none.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> cost_arguments(*tiny_unichart("test"))
+        ('image_size',)
+    """
+    return _rule(base_model(model).config, processor.image_processor).arguments
 
 
 class _Rule(NamedTuple):

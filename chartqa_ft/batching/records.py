@@ -22,6 +22,7 @@ from ..data.chart_groups import chart_ids
 from ..data.columns import LayoutError, find_columns
 from ..data.hub_files import HubFiles, fetched
 from ..images.opening import decoded, snapshot
+from ..resources import is_out_of_memory, same_kind
 
 _HOW = "Load it with load_chartqa, which knows the columns of published data sets"
 
@@ -404,13 +405,15 @@ def readable(stream: Iterable[Any]) -> Iterator[Any]:
             return
         except Exception as error:
             place = "the first record" if last is None else f"record {number}, after {describe(last)},"
+            if is_out_of_memory(error):
+                raise same_kind(error, f"no memory to read {place} of the stream ({error})") from error
             raise ValueError(f"{place} of the stream cannot be read ({type(error).__name__}: {error})") from error
         last = record
         yield record
 
 
-def unreadable(records: Any, row: int, error: Exception) -> ValueError:
-    """Return an error that names the record which cannot be read."""
+def unreadable(records: Any, row: int, error: Exception) -> Exception:
+    """Return an error that names the record which cannot be read: a `ValueError`, or that of the memory."""
     texts, file = {}, None
     try:  # what can be read without its image
         if hasattr(records, "remove_columns"):
@@ -422,6 +425,8 @@ def unreadable(records: Any, row: int, error: Exception) -> ValueError:
         texts = {}
     name = f"row {row}, {describe(texts)}" if texts else f"row {row}"
     at = f", image {file!r}" if file else ""
+    if is_out_of_memory(error):
+        return same_kind(error, f"{name}{at}: no memory to read the record ({error})")
     return ValueError(
         f"{name}{at}, cannot be read ({type(error).__name__}: {error}): correct or drop the record. "
         "load_chartqa(..., on_error='skip') leaves out files that are damaged"

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from ..adapters import Adapter, adapter_for, base_model
 from ..adapters.argument_checks import check_count
 from ..adapters.generation_settings import split_settings
+from ..adapters.image_cost import cost_arguments
 from ..adapters.pixels import makes_raw_charts
 from ..adapters.wrappers import without_autocast
 from ..batching.collator import ChartQACollator
@@ -22,6 +23,7 @@ from ..images.opening import snapshot
 from ..models.peft_types import check_active_methods
 from ..models.swin import chunked_swin_blocks
 from ..printable import printable_errors
+from ..resources import explaining_memory, is_out_of_memory
 from .answer_queue import WINDOW, AnswerQueue
 from .arguments import check_objects, checked_images, checked_questions
 
@@ -68,6 +70,8 @@ def answer_questions(
         The answers, in the order of the questions.
 
     Raises:
+        MemoryError, RuntimeError: memory ran out; the error, of the class that the allocator raised, has the answers
+            so far as its attribute `answers`.
         TypeError: an argument is of a wrong type, or generation does not know one of the settings.
         ValueError: images and questions differ in number, a question is not a str, an image cannot be decoded, or a
             setting of generation would have no effect.
@@ -97,7 +101,7 @@ def answer_questions(
     model.eval()
     decoding = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, **generation_kwargs}
     queue = AnswerQueue(adapter, rows_per_call=batch_size, window=WINDOW, **decoding)
-    answers = [""] * len(questions)
+    answers, done = [""] * len(questions), set[int]()
     hidden = len(questions) <= batch_size if progress is None else not progress
     bar = tqdm(total=len(questions), desc="Answering", unit="question", disable=hidden)
 
@@ -105,6 +109,14 @@ def answer_questions(
         if _is_plain(images):
             return {"image": images[row], "question": questions[row], CHART_KEY: _chart(images[row])}
         return {"image": snapshot(_read(images, row, questions[row])), "question": questions[row]}
+
+    def explain() -> str:
+        lower = [f"batch_size={batch_size}"] * (batch_size > 1) + [f"num_beams={num_beams}"] * (num_beams > 1)
+        lower += [f"max_new_tokens={max_new_tokens}", *_image_advice(model, processor)]
+        return (
+            f"{len(done)} of {len(questions)} questions are answered, and the error's attribute `answers` holds the "
+            f'answers so far ("" for the others). Lower {", ".join(lower)}'
+        )
 
     def answered() -> Iterator[tuple[int, str]]:
         queue.begin(model)
@@ -117,9 +129,10 @@ def answer_questions(
 
     try:
         chunked = chunked_swin_blocks(model) if device.type == "cpu" else nullcontext()
-        with bar, chunked, without_autocast(model):
+        with bar, chunked, without_autocast(model), explaining_memory("answering questions", explain, answers=answers):
             for row, answer in answered():
                 answers[row] = answer
+                done.add(row)
                 bar.update()
     finally:
         for module, training in modes:
@@ -159,6 +172,11 @@ def _batches(images: Sequence[Any], batch_size: int, *, whole: bool) -> Iterator
         yield batch
 
 
+def _image_advice(model: nn.Module, processor: Any) -> list[str]:
+    """Return what makes charts smaller for a model, in words."""
+    return [f"{name} of charts (set_image_cost)" for name in cost_arguments(model, processor)]
+
+
 def _is_plain(images: Sequence[Any]) -> bool:
     """Return whether no code runs when an image is read, so that one object or path is one picture in a batch."""
     return type(images) in (list, tuple)
@@ -169,6 +187,8 @@ def _read(images: Sequence[Any], row: int, question: str) -> Any:
     try:
         return images[row]
     except Exception as error:  # decoders raise errors of many types
+        if is_out_of_memory(error):
+            raise
         raise ValueError(
             f"images[{row}], for the question {question!r}, cannot be read ({type(error).__name__}: {error})"
         ) from error

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from ..files import is_mine, open_regular, write_whole
+from ..resources import naming_a_full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +139,10 @@ class ChartCache:
         try:
             if not self._has_room(len(data), settings):
                 return
-            for folder in (self.folder / settings, path.parent):
-                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-                _check_folder(folder, follow=False)
+            with naming_a_full_disk(f"{path.parent} could not be made", file=path.parent):
+                for folder in (self.folder / settings, path.parent):
+                    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+                    _check_folder(folder, follow=False)
             write_whole(path, data, permissions=0o644)
         except OSError as error:
             self.stop_writing(error)
@@ -225,10 +227,11 @@ def open_chart_cache(choice: str, gigabytes: float, pixels: int) -> ChartCache |
         choice = str(Path(HF_HOME) / "chartqa_ft" / "charts")
     cache = ChartCache(Path(choice).expanduser().absolute(), int(gigabytes * GIGABYTE))
     try:
-        cache.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _check_folder(cache.folder)
-        with tempfile.TemporaryFile(dir=cache.folder):
-            pass
+        with naming_a_full_disk("no file can be made there", file=cache.folder):
+            cache.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _check_folder(cache.folder)
+            with tempfile.TemporaryFile(dir=cache.folder):
+                pass
     except OSError as error:
         cache.stop_writing(error)  # once here rather than in every worker
     return cache

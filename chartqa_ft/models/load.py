@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from ..hub.download import fetch_checkpoint, stems_of_weights
 from ..hub.errors import HubError
 from ..hub.public import is_hub_name
 from ..printable import printable_errors
+from ..resources import explaining_memory, is_out_of_memory
 from .chartqa_config import read_settings
 from .load_checks import (
     check_finite,
@@ -88,6 +90,7 @@ def load_checkpoint(
         HubError: The Hub has no such model, refuses access or cannot be reached, or the model is not in the cache
             while offline.
         OSError: The weights are damaged, or are a pickle that would run code.
+        MemoryError, RuntimeError: Memory ran out, as an error of the class that the allocator raised.
         TypeError: An argument has another type.
         ValueError: A configuration file is damaged; weights are missing or have another shape (the message names
             them); the checkpoint has PEFT weights of a method that is not supported, or cannot be merged; or a setting
@@ -115,7 +118,8 @@ def load_checkpoint(
     )
     check_remote_code(model_arguments, where="load_checkpoint", trust_remote_code=trust_remote_code)
     options = _Options(token, merge, trainable, compat, trust_remote_code, model_arguments)
-    folder, model, processor = _load(path_or_repo, revision, options)
+    with explaining_memory(f"loading {path_or_repo}", partial(_less_memory, model_arguments)):
+        folder, model, processor = _load(path_or_repo, revision, options)
     if image_cost:
         set_image_cost(model, processor, **image_cost)
     saved = read_settings(folder)
@@ -124,6 +128,14 @@ def load_checkpoint(
     # Another adapter made of this model later uses the same prompt.
     setattr(base_model(model).config, SETTINGS_KEY, adapter.settings())
     return model.eval(), processor, adapter
+
+
+def _less_memory(given: Mapping[str, Any]) -> str:
+    """Return what makes loading take less memory than with these arguments of `from_pretrained`."""
+    advice = [] if given.get("dtype") is not None else ["dtype=torch.bfloat16 (half of float32)"]
+    if given.get("quantization_config") is None:
+        advice.append("4-bit weights on a CUDA GPU (**quantized_loading(4), --quantize 4)")
+    return f"Use {' or '.join([*advice, 'a smaller model'])}, or end other programs that use this memory"
 
 
 class _Options(NamedTuple):
@@ -299,6 +311,8 @@ def _reading_weights(folder: Path, *, is_peft: bool) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
+        if is_out_of_memory(error):
+            raise
         raise OSError(
             f"the weights in {folder} are damaged ({error}): fetch or save the {checkpoint} again"
         ) from error

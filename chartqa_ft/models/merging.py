@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..adapters import base_model
+from ..resources import is_out_of_memory
 from .peft_state import plain_layer
 
 
@@ -47,6 +48,8 @@ def merge_peft(model: nn.Module) -> nn.Module:
         try:
             merged = model.merge_and_unload()
         except (NotImplementedError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise ValueError(
                 f"these PEFT weights cannot be merged ({error}): load and push them with merge=False"
             ) from error

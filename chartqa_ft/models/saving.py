@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -11,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
 from torch import nn
+
+from ..resources import explaining_memory, naming_a_full_disk
 
 PARTIAL = ".saving"
 """The subfolder that a model is written to before its files replace the old ones."""
@@ -28,10 +28,6 @@ _FILES_BY_CONFIG = {
     "adapter_config.json": re.compile(r"adapter_config\.json|adapter_model\.(safetensors|bin)"),
 }
 """The config that identifies a full model or a PEFT checkpoint, and the files that belong to it."""
-_FULL = "the disk is full"
-_TORCH_WRITERS = ("inline_container", "PytorchStreamWriter")
-"""Names in torch's RuntimeErrors when it cannot write a file; they do not include the system's reason."""
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_saveable(model: nn.Module) -> None:
@@ -92,7 +88,8 @@ def replaced_whole(
         f"the model could not be saved in {folder}. What was there is unchanged; free some space (older checkpoints), "
         f"then save again: {again}"
     )
-    with naming_a_full_disk(message):
+    advice = f"What was there is unchanged. Free memory (end other programs), then save again: {again}"
+    with naming_a_full_disk(message), explaining_memory(f"saving the model in {folder}", lambda: advice):
         try:
             yield partial
             wait()
@@ -103,24 +100,6 @@ def replaced_whole(
                 shutil.rmtree(partial, ignore_errors=True)
             raise
     wait()
-
-
-@contextmanager
-def naming_a_full_disk(message: str) -> Iterator[None]:
-    """Say that the disk is full when a library only gives an error number or the error of its own writer.
-
-    Args:
-        message: A message that says what could not be saved, what is still intact and what to do.
-
-    Raises:
-        OSError: With ENOSPC, in place of an error inside that was caused by a full disk.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not _is_full_disk(error) or str(getattr(error, "strerror", "")).startswith(_FULL):
-            raise
-        raise OSError(errno.ENOSPC, f"{_FULL}: {message}") from error
 
 
 def _replace(partial: Path, folder: Path) -> None:
@@ -145,14 +124,3 @@ def _delete(folder: Path, pattern: re.Pattern[str], written: set[str]) -> None:
     for old in sorted(folder.iterdir()):
         if pattern.fullmatch(old.name) and old.name not in written:
             old.unlink()
-
-
-def _is_full_disk(error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return True
-    text = str(error)
-    if isinstance(error, RuntimeError) and any(name in text for name in _TORCH_WRITERS):
-        return True
-    return isinstance(error, (SafetensorError, RuntimeError, OSError)) and any(
-        f"os error {number}" in text.lower() or os.strerror(number) in text for number in _NO_SPACE
-    )

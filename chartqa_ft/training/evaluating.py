@@ -25,6 +25,7 @@ from ..evaluation.results import EvaluationResult, part_of, read_scores
 from ..evaluation.scoring import each_row_once, score_rows
 from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
+from ..resources import naming_a_full_disk
 from .arguments import ChartQATrainingArguments
 from .checks.metric_function import MetricsError, checked_metrics
 from .losses import AnswerLoss, sum_by_row
@@ -191,6 +192,25 @@ class Evaluator:
         lockstep.fill_up()
         return ids
 
+    def save_unfinished(self, path: Path) -> str:
+        """Write the answers of an evaluation that failed, and return a sentence about them; "" if there are none.
+
+        Args:
+            path: the file of a complete evaluation. That of an unfinished one ends in `.unfinished.jsonl`.
+        """
+        rows = [dict(row) for row in each_row_once(self.rows) if "prediction" in row]
+        if not rows:
+            return ""
+        if self._row_numbers is not None:
+            rows = [{**row, "index": self._row_numbers[row["index"]]} for row in rows]
+        self._scores(rows, None)
+        path = path.with_suffix(".unfinished.jsonl")
+        try:
+            write_predictions(rows, path)
+        except OSError as error:
+            return f"The {len(rows)} answers so far could not be written ({error}). "
+        return f"The {len(rows)} answers so far are in {path}. "
+
     def scored(
         self, output: EvalLoopOutput, prefix: str, *, compute_metrics: Callable | None, predictions: Path | None
     ) -> EvalLoopOutput:
@@ -214,7 +234,16 @@ class Evaluator:
         metrics = output.metrics | {key if key.startswith(start) else start + key: scores[key] for key in scores}
         writes = predictions is not None and bool(rows) and "correct" in rows[0]
         if predictions is not None and writes:
-            write_predictions(rows, predictions)
+            self.rows = rows  # until they are written
+            shown = ", ".join(f"{key} {metrics[key]:.4g}" for key in metrics if key.endswith("relaxed_accuracy"))
+            message = (
+                f"{predictions} could not be written. The evaluation is complete ({shown}), and "
+                "trainer.evaluator.rows holds its rows: free some space, then "
+                "write_predictions(trainer.evaluator.rows, path), or evaluate with write_predictions=False"
+            )
+            with naming_a_full_disk(message):
+                write_predictions(rows, predictions)
+            self.rows = []
         if failure is not None:
             raise MetricsError(f"{failure}. The answers are in {predictions}" if writes else str(failure)) from failure
         self._scored = rows

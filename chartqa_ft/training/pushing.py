@@ -16,7 +16,7 @@ from ..evaluation.report import METRICS_NAME, PREDICTIONS_NAME
 from ..hub.errors import HubError, explained
 from ..hub.model_files import check_files, files_of_model, stage
 from ..hub.push import make_repository, push_checkpoint
-from ..models.saving import naming_a_full_disk
+from ..resources import naming_a_full_disk
 from .arguments import ChartQATrainingArguments
 from .checkpoints import hide_folders
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import broadcast_object_list, gather_object
 
+from ..resources import is_out_of_memory
 from .arguments import ChartQATrainingArguments
 from .checkpoints import (
     STATE_NAME,
@@ -171,9 +171,9 @@ def naming_checkpoint(folder: str | Path | None) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        if is_out_of_memory(error):  # that says nothing about the file
+            raise
         raise ValueError(
             f"the states of the optimizer in {folder} cannot be loaded: they are damaged, or of another model or "
             f"optimizer ({type(error).__name__}: {error}). Resume from another checkpoint"

@@ -17,7 +17,8 @@ from ..models.chartqa_config import save_settings
 from ..models.load import load_checkpoint
 from ..models.peft_embeddings import needs_embeddings
 from ..models.peft_state import active_name
-from ..models.saving import naming_a_full_disk, replaced_whole
+from ..models.saving import replaced_whole
+from ..resources import explaining_memory, naming_a_full_disk
 from .arguments import ChartQATrainingArguments
 
 MERGED_FOLDER = "merged"
@@ -143,14 +144,18 @@ class CheckpointSaver:
 
     @contextmanager
     def writing_checkpoint(self, step: int) -> Iterator[None]:
-        """Say, if the disk is full within this context, which checkpoint is incomplete and how to go on."""
+        """Say which checkpoint is incomplete and how to go on, if disk or memory run out within this context."""
         folder = checkpoint_folder(self.args.output_dir, step)
         message = (
             f"{folder} is incomplete, and training stops. Earlier checkpoints are untouched; free some space (this "
             "folder, older checkpoints), then resume from the last one: train(resume_from_checkpoint=True), "
             "--resume_from_checkpoint"
         )
-        with naming_a_full_disk(message):
+        advice = (
+            f"{folder} is incomplete. Earlier checkpoints are untouched: free memory (end other programs), then "
+            "resume from the last one with resume_from_checkpoint=True"
+        )
+        with naming_a_full_disk(message), explaining_memory(f"saving {folder}", lambda: advice):
             yield
 
     def _write_settings(self, model: nn.Module, folder: Path) -> None:

@@ -28,6 +28,7 @@ from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult, write_scores
 from ..models.restoring import restore_weights
 from ..printable import printable_errors
+from ..resources import FullDiskError, explaining_memory, is_out_of_memory, message_of, naming_a_full_disk, same_kind
 from .arguments import ChartQATrainingArguments
 from .bad_steps import BadSteps, never_best, spoil_gradients
 from .batches import make_collators, make_loader
@@ -55,6 +56,7 @@ from .describing import describe_model
 from .evaluating import Evaluator
 from .generation import chosen_settings, merged_config
 from .losses import AnswerLoss, loss_of_batch
+from .memory import MemoryAdvice
 from .preflight.facts import describe_run, preflight
 from .preflight.unchanged import kept_random_states
 from .preparing import first_model, prepare_model
@@ -163,6 +165,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         counts = not self.own_loss or uses_argument(type(self).compute_loss, "num_items_in_batch")
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = counts
         self._said: set[Finding] = set()
+        self._evaluating = False
         self.texts = TextScan(self.adapter, args)
         self.answer_loss = AnswerLoss(self.adapter, args)
         self.running_loss = RunningLoss(self.accelerator)
@@ -171,6 +174,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.chooser = CheckpointChooser(args, self.accelerator)
         self.bad_steps = BadSteps(args, self.accelerator, self.running_loss)
         self.stop_on_signal = StopOnSignal(args, self.accelerator)
+        self.memory = MemoryAdvice(self)
         self.own_parts = {
             "args": args,
             "data_collator": self._collators["train"],
@@ -336,13 +340,25 @@ class ChartQATrainer(Seq2SeqTrainer):
             loss = spoil_gradients(loss)
         return (loss, outputs) if return_outputs else loss
 
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Return the loss of a batch after its backward pass, as `Trainer` does."""
+        self.memory.see(inputs)
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log `logs`, with the losses exact to the token over all ranks, or those of a subclass's `compute_loss`."""
         if self.is_in_train and "loss" in logs and not self.own_loss:
             logs["loss"] = self.running_loss.since_last_log()
         if "train_loss" in logs and not self.own_loss:
             logs["train_loss"] = self.running_loss.since_start()
-        super().log(logs, start_time)
+        message = (
+            f"the log of step {self.state.global_step} could not be written (report_to={self.args.report_to}). "
+            "Checkpoints are untouched: free some space, or set report_to='none', then resume from the last one"
+        )
+        with naming_a_full_disk(message):
+            super().log(logs, start_time)
 
     # ------------------------------------------------------------------ training
     @printable_errors()
@@ -375,7 +391,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             self.running_loss.restart_epoch()
         self.running_loss.run = self.chooser.begin_run(checkpoint)
         self.evaluator.restore(checkpoint, self.eval_dataset)
-        self.best_weights_step = None
+        self.best_weights_step, self._evaluating = None, False
         try:
             with self.stop_on_signal.handled():
                 output = self._train_on(checkpoint, *args, **kwargs)
@@ -386,20 +402,29 @@ class ChartQATrainer(Seq2SeqTrainer):
         return output._replace(training_loss=output.metrics["train_loss"])
 
     def _train_on(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train from a checkpoint or from step 0. An evaluation that fails or is left ends it, with its step saved."""
+        """Train from a checkpoint or from step 0. An evaluation that fails or is left ends it, with its step saved.
+
+        On several processes, one alone that has no memory or no disk left cannot save a step together with others.
+        """
         try:
-            return super().train(checkpoint, *args, **kwargs)
-        except (MetricsError, EvaluationStopped) as error:
+            with explaining_memory("training", self.memory.of_training):
+                return super().train(checkpoint, *args, **kwargs)
+        except Exception as error:
+            short_of = self.args.world_size == 1 and (is_out_of_memory(error) or isinstance(error, FullDiskError))
+            on_purpose = isinstance(error, (MetricsError, EvaluationStopped))
             step = self.state.global_step
             folder = checkpoint_folder(self.args.output_dir, step)
-            if not step:
+            if not step or not (on_purpose or (self._evaluating and short_of)):
                 raise
+            self._evaluating = False
             self._save_checkpoint(self.model_wrapped, None)
             self.callback_handler.on_save(self.args, self.state, self.control)
             if isinstance(error, EvaluationStopped):
                 raise
-            raise MetricsError(
-                f"{error}. Step {step} is saved in {folder}: correct it, and go on with resume_from_checkpoint=True"
+            raise same_kind(
+                error,
+                f"{message_of(error)}. Step {step} is saved in {folder}: correct it, and go on with "
+                "resume_from_checkpoint=True",
             ) from error
 
     def _check_training(self) -> None:
@@ -614,15 +639,18 @@ class ChartQATrainer(Seq2SeqTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Run upstream's loop over `prediction_step`, then gather the rows by number and score each once."""
-        with self.stop_on_signal.evaluating(dataloader, self.is_in_train), self.evaluator.collecting():
-            output = super().evaluation_loop(dataloader, description, None, ignore_keys, metric_key_prefix)
         writes = self.args.write_predictions and self.is_world_process_zero()
-        return self.evaluator.scored(
-            output,
-            metric_key_prefix,
-            compute_metrics=self.compute_metrics,
-            predictions=self._predictions_file(metric_key_prefix) if writes else None,
+        predictions = self._predictions_file(metric_key_prefix) if writes else None
+        self._evaluating = True  # and still so after an error
+        explain = partial(self.memory.of_evaluation, predictions)
+        stopping = self.stop_on_signal.evaluating(dataloader, self.is_in_train)
+        with explaining_memory("evaluating", explain), stopping, self.evaluator.collecting():
+            output = super().evaluation_loop(dataloader, description, None, ignore_keys, metric_key_prefix)
+        output = self.evaluator.scored(
+            output, metric_key_prefix, compute_metrics=self.compute_metrics, predictions=predictions
         )
+        self._evaluating = False
+        return output
 
     def prediction_step(
         self,
@@ -638,6 +666,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         the answers alone. Within an evaluation all three are `None`: rows are collected by the `Evaluator`, and some
         of them wait for their answers.
         """
+        self.memory.see(inputs)
         inputs = self._prepare_inputs(inputs)  # a subclass may change them here
         with explaining_dtypes(model):
             return self.evaluator.step(
