@@ -114,6 +114,7 @@ def test_a_stream_is_not_resumed_with_batches_of_another_size(tmp_path, caplog):
     assert "after 8 records of epoch 0, which are not 2 batches of 3" in caplog.text
     state = json.loads((checkpoint / "chartqa_state.json").read_text())
     assert state["stream"][0] == 8
-    (checkpoint / "chartqa_state.json").write_text(json.dumps({**state, "stream": [8]}))
+    state = {key: value for key, value in state.items() if key != "checksum"}  # format 2 has none
+    (checkpoint / "chartqa_state.json").write_text(json.dumps({**state, "format": 2, "stream": [8]}))
     with pytest.raises(ValueError, match=r"chartqa_state.json is damaged \(its place in the stream is \[8\]\)"):
         train("fourth", str(checkpoint))
