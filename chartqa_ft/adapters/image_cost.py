@@ -178,7 +178,8 @@ def cost_arguments(model: nn.Module, processor: Any) -> tuple[str, ...]:
         >>> cost_arguments(*tiny_unichart("test"))
         ('image_size',)
     """
-    return _rule(base_model(model).config, processor.image_processor).arguments
+    image_processor = getattr(processor, "image_processor", None)
+    return () if image_processor is None else _rule(base_model(model).config, image_processor).arguments
 
 
 class _Rule(NamedTuple):

@@ -73,6 +73,7 @@ PUBLIC = {
     },
     "save_model": {OLDEST: "self, output_dir=None, _internal_call=False"},
     "train": {OLDEST: "self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None"},
+    "training_step": {OLDEST: "self, model, inputs, num_items_in_batch=None"},
 }
 SIGNATURES = {**PRIVATE, **PUBLIC}
 
