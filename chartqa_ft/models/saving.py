@@ -34,13 +34,15 @@ def check_saveable(model: nn.Module) -> None:
     """Check that transformers can save the configs of a model: before training, not at the first checkpoint.
 
     Raises:
+        OSError: The folder of temporary files is full.
         ValueError: A config is invalid, for example since it holds generation settings.
 
     Example:
         >>> from chartqa_ft import tiny_unichart
         >>> check_saveable(tiny_unichart("test", image_size=64, window_size=4)[0])
     """
-    with tempfile.TemporaryDirectory() as folder:
+    full = f"{tempfile.gettempdir()} has no room for temporary files: free some space, or set TMPDIR to another folder"
+    with naming_a_full_disk(full), tempfile.TemporaryDirectory() as folder:
         try:
             model.config.save_pretrained(folder)
             model.generation_config.save_pretrained(folder)

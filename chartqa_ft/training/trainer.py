@@ -354,8 +354,9 @@ class ChartQATrainer(Seq2SeqTrainer):
         if "train_loss" in logs and not self.own_loss:
             logs["train_loss"] = self.running_loss.since_start()
         message = (
-            f"the log of step {self.state.global_step} could not be written (report_to={self.args.report_to}). "
-            "Checkpoints are untouched: free some space, or set report_to='none', then resume from the last one"
+            f"the log of step {self.state.global_step} could not be written (standard output, or "
+            f"report_to={self.args.report_to}). Checkpoints in {self.args.output_dir} are untouched: free some space, "
+            "then resume from the last one: train(resume_from_checkpoint=True), --resume_from_checkpoint last"
         )
         with naming_a_full_disk(message):
             super().log(logs, start_time)
