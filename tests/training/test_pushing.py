@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -150,9 +151,9 @@ def test_who_may_not_push_hears_it_before_training(world, folder):
 def test_a_full_disk_keeps_what_was_there(world, folder, family, lora, weights):
     room = 100_000 if not lora else 2_000
     told = world.call(FLOWS + "save_on_a_full_disk", folder, BASES[family], room, lora=lora)
-    assert told["error"]["kind"] == "OSError"
+    assert told["error"]["kind"] == "FullDiskError"
     assert f"the disk is full: the model could not be saved in {folder}. What was there is" in told["error"]["message"]
-    assert told["error"]["errno"] == 28
+    assert told["error"]["errno"] in (errno.EFBIG, errno.ENOSPC)  # the test limits the size of files
     assert told["same"]
     assert told["folders"] == []
     assert f"{weights}.safetensors" in told["changed"]
