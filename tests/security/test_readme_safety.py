@@ -44,7 +44,7 @@ ATTACKS: dict[str, tuple[str, ...]] = {
         "training/test_pushing.py::test_a_push_leaves_the_files_of_a_user_alone",
         "training/test_pushing.py::test_a_push_that_fails_leaves_the_files_of_a_user_alone",
     ),
-    "It is refused, before any request, if one of them contains a secret: a token, a key or a password.": (
+    "It is refused, before any request, if one of them contains a token, a key or a password in a known form.": (
         "security/test_secrets.py::test_no_file_with_a_secret_is_pushed",
         "security/test_secrets.py::test_large_files_are_searched_to_their_end",
         "hub/test_model_files.py::test_what_is_refused_before_any_request",
