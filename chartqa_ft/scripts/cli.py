@@ -21,7 +21,7 @@ from ..metrics.notation import DETECTED
 from ..metrics.predictions import read_predictions
 from ..printable import printable
 
-__all__ = ["find_predictions_file", "main"]
+__all__ = ["command_parser", "find_predictions_file", "main"]
 
 PREDICTIONS_NAME = "predictions.jsonl"
 
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         >>> main(["report", "nowhere.jsonl"])
         2
     """
-    parser = _parser()
+    parser = command_parser()
     given = parser.parse_args(arguments)
     try:
         return int(given.run(given) or 0)
@@ -73,7 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Example:
+        >>> command_parser().parse_args(["compare", "before", "after"]).command
+        'compare'
+    """
     parser = _Parser(
         prog="chartqa-ft", description="Look at and compare the answers of models to questions on charts."
     )

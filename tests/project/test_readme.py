@@ -21,6 +21,7 @@ from accelerate.commands.launch import launch_command_parser
 from datasets import Dataset, Image
 
 from chartqa_ft import ChartQATrainingArguments, format_table
+from chartqa_ft.scripts.cli import command_parser
 
 from ..hub_client import Client
 from ..hub_server import HubServer, environment
@@ -187,6 +188,9 @@ def test_every_argument_in_the_text_is_one_of_a_script():
     classes += [module.ScriptArguments for module in modules]
     known = {"help", *(field.name for one in classes for field in dataclasses.fields(one))}
     known |= set(vars(launch_command_parser().parse_args(["script.py"])))
+    commands = [shlex.split(span)[1:] for span in re.findall(r"`(chartqa-ft [^`]+)`", TEXT)]
+    assert [command_parser().parse_args(line).command for line in commands] == ["report", "compare"]
+    known |= set(vars(command_parser().parse_args(["compare", "a", "b"])))
     named = {name for span in re.findall(r"`(--[^`]+)`", TEXT) for name in re.findall(r"--(\w+)", span)}
     assert len(named) > 10
     assert named <= known, named - known
