@@ -108,7 +108,7 @@ def push_dataset(
             announcement(repo_id, counts, is_public=is_public, source=dataset, of_chartqa=_of_chartqa(splits)),
         )
         card = _card("", repo_id, DatasetCardData(), counts, license)
-        retrying(lambda: card.validate(repo_type="dataset"), what="checking the card")
+        retrying(lambda: _validate(card), what="checking the card")
         commit = retrying(
             lambda: pushed.push_to_hub(
                 repo_id,
@@ -223,6 +223,25 @@ def _push_card(
         revision=revision,
         commit_message="Describe the data",
     )
+
+
+def _validate(card: DatasetCard) -> None:
+    """Ask the Hub whether the metadata of a card are valid.
+
+    Older versions of huggingface_hub send the card to huggingface.co in `card.validate`, whatever `HF_ENDPOINT` is.
+
+    Raises:
+        ValueError: they are not.
+    """
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.utils import hf_raise_for_status
+
+    body = {"repoType": "dataset", "content": str(card)}
+    headers = {"Accept": "text/plain"}
+    response = get_session().post(f"{constants.ENDPOINT}/api/validate-yaml", json=body, headers=headers)
+    if response.status_code == 400:
+        raise ValueError(response.text)
+    hf_raise_for_status(response)
 
 
 def _card(

@@ -108,7 +108,8 @@ def _options(environment: Mapping[str, str], names: Mapping[str, str]) -> list[s
     """Return the options whose variables have a value other than the default."""
     options: list[str] = []
     for variable, option in names.items():
-        value = public_path(environment.get(variable, ""))
+        # accelerate writes the whole number 1e8 as a float, which some versions of its own parser refuse.
+        value = re.sub(r"^(\d+)\.0$", r"\1", public_path(environment.get(variable, "")))
         if value.lower() not in _OFF and _SIMPLE.fullmatch(value):
             options += [f"--{option}", value]
     return options

@@ -22,6 +22,7 @@ from torch import nn
 from chartqa_ft import ChartQATrainer, ChartQATrainingArguments
 from chartqa_ft.models.swin import chunk_swin_blocks
 
+from ..support.common import checkpointing_enable
 from .measure import GIB, Report, Row, Sample, alternate, apart, arguments, ratio
 from .unichart_base import POSITIONS, OfficialRecipe, real_records, unichart, use_all_cores, with_rows
 
@@ -72,9 +73,11 @@ class Sides:
         """The encoder goes the way of `side`: a few windows at a time or not, and its activations are kept or not."""
         chunk_swin_blocks(self.model, side != "official")
         every = RECOMPUTE[side]
-        self.model.activation_checkpointing_disable()
+        model = self.model
+        # The second name is that before transformers 5.23.
+        getattr(model, "activation_checkpointing_disable", model.gradient_checkpointing_disable)()
         if every:
-            self.model.encoder.activation_checkpointing_enable(every_n_layers=every)
+            checkpointing_enable(model.encoder)(every_n_layers=every)
 
     def official_loss(self) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=self.cuda):
