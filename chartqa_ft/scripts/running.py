@@ -18,6 +18,7 @@ Example:
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -208,7 +209,8 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
 def run_script(main: Callable[[], Any]) -> None:
     """Run the `main` function of a script, then destroy the process group.
 
-    Threads of the process group that are still alive at exit would abort the process.
+    Threads of the process group that are still alive at exit would abort the process, so everything that refers to it,
+    such as a trainer with its model, is freed too.
 
     Example:
         >>> run_script(lambda: print("trained"))
@@ -216,6 +218,7 @@ def run_script(main: Callable[[], Any]) -> None:
     """
     main()
     PartialState().destroy_process_group()
+    gc.collect()  # a trainer is in a cycle with its callbacks; its DistributedDataParallel keeps the threads alive
 
 
 def card_facts(script: ModelArguments, records: Any = None) -> dict[str, Any]:

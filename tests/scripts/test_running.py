@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import peft
 import pytest
 
@@ -9,6 +11,7 @@ from chartqa_ft import ChartQATrainingArguments, default_lora_config
 from chartqa_ft.scripts import DataArguments, ModelArguments
 from chartqa_ft.scripts.running import card_facts, checkpoint_to_resume, one_line_errors, trainable_share
 
+from ..support.common import run
 from ..support.families import build
 
 
@@ -59,3 +62,39 @@ def test_card_facts_hold_what_the_script_knows(monkeypatch):
     data = {"dataset": "HuggingFaceM4/ChartQA", "train_split": "train[:9]", "eval_split": "val"}
     assert card_facts(DataArguments(train_split="train[:9]")) == {**data, **command}
     assert card_facts(DataArguments(dataset_revision="v1"))["dataset_revision"] == "v1"
+
+
+_THREADS_AT_EXIT = """
+import os
+from pathlib import Path
+
+from accelerate import PartialState
+from torch import nn
+
+from chartqa_ft.scripts import run_script
+
+os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+
+
+def gloo():
+    return sum("gloo" in (task / "comm").read_text() for task in Path("/proc/self/task").iterdir())
+
+
+def main():
+    import torch
+
+    torch.distributed.init_process_group("gloo")
+    PartialState(cpu=True)
+    trainer = [nn.parallel.DistributedDataParallel(nn.Linear(1, 1))]
+    trainer.append(trainer)
+    assert gloo() > 0
+
+
+run_script(main)
+print(gloo(), "threads")
+"""
+
+
+def test_no_thread_of_the_process_group_is_left_at_exit():
+    """One that still holds a tensor when Python ends aborts the process (pytorch/pytorch#179291)."""
+    assert run([sys.executable, "-c", _THREADS_AT_EXIT]).stdout == "0 threads\n"
