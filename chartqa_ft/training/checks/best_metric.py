@@ -16,6 +16,9 @@ _OWN = ("loss", "relaxed_accuracy", "accuracy_lenient", "accuracy_strict_year")
 
 _PARTS = re.compile(r"relaxed_accuracy_(human|augmented|mean_of_splits|(source|type)_\w+)(_ci_low|_ci_high)?")
 
+_TIMES = ("runtime", "samples_per_second", "steps_per_second")
+"""Measured by each process for itself: processes would choose different checkpoints."""
+
 _SHARES = ["trailing_dot", "percent", "comma", "dollar", "empty", "unparsable_number", "decimal_comma", "extracted"]
 
 
@@ -37,6 +40,8 @@ def check_best_metric(name: str, eval_dataset: Any, own_metrics: bool) -> None:
         ValueError: no evaluation has metric_for_best_model='relaxed_acuracy': try 'relaxed_accuracy' or 'loss'
     """
     short = name.removeprefix("eval_")
+    if short.endswith(_TIMES):
+        raise ValueError(f"metric_for_best_model={name!r} is a time and says nothing of a model: try 'loss'")
     if isinstance(eval_dataset, dict):
         # "val" and "val_human": the longest name wins, unless only a shorter one leaves a metric.
         parts = sorted((key for key in eval_dataset if short.startswith(f"{key}_")), key=lambda key: -len(str(key)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chartqa_ft.training.checks.best_metric import metrics_of_records
+from chartqa_ft.training.checks.best_metric import check_best_metric, metrics_of_records
 
 from ...support.common import drawn_charts, trainer
 
@@ -58,3 +58,11 @@ def test_a_metric_that_the_records_give_is_used(tmp_path, name, data):
     run = trainer(tmp_path, eval_dataset=data, metric_for_best_model=name, **BEST)
     run.train()
     assert run.state.best_metric is not None
+
+
+@pytest.mark.parametrize("data", [None, {"val": None}], ids=["one data set", "a dict"])
+@pytest.mark.parametrize("name", ["eval_runtime", "samples_per_second", "eval_val_steps_per_second"])
+def test_times_choose_no_checkpoint(name, data):
+    """Each process measures its own, so that they would disagree; a `compute_metrics` does not change that."""
+    with pytest.raises(ValueError, match=f"metric_for_best_model='{name}' is a time"):
+        check_best_metric(name, data, own_metrics=True)
