@@ -56,6 +56,7 @@ def chart_loader(
         reader = StreamSampler(
             records,
             batch_size=batch_size,
+            accumulation=accumulation,
             num_replicas=num_replicas,
             rank=rank,
             drop_last=drop_last,

@@ -47,11 +47,14 @@ class StreamSampler(Sampler[StreamRow]):
     """Read a stream as rows with their `RowKey`s; the position in the stream is the row.
 
     Every `batch_size` rows are a batch, and ranks get the batches in turn. On several ranks, filler rows complete the
-    last round of batches, so that all ranks get the same number of batches and no question counts twice.
+    last round of batches, so that all ranks get the same number of batches and no question counts twice. They also
+    complete the last optimizer step: `Trainer` does not know where a stream ends, and would add the gradients of an
+    incomplete step to the first one of the next epoch.
 
     Args:
         records: The stream.
         batch_size: Rows of one batch on one rank.
+        accumulation: Batches of one optimizer step on one rank.
         num_replicas: Number of ranks.
         rank: Number of this rank. Rows of other ranks have no record.
         drop_last: Leave out the last, incomplete round of batches instead of completing it.
@@ -78,17 +81,21 @@ class StreamSampler(Sampler[StreamRow]):
         records: RecordStream,
         *,
         batch_size: int,
+        accumulation: int = 1,
         num_replicas: int = 1,
         rank: int = 0,
         drop_last: bool = False,
         pickled: bool = False,
     ) -> None:
+        self.accumulation = accumulation
         self.records, self.batch_size, self.num_replicas, self.rank = records, batch_size, num_replicas, rank
         self.drop_last, self.pickled, self.epoch = drop_last, pickled, 0
         self.first_place: StreamPlace | None = None
         """The place after the first batch of every rank in the current epoch."""
         self._places: OrderedDict[int, StreamPlace] = OrderedDict()
         self._expected: tuple[int, StreamPlace, bool] | None = None
+        self._end: tuple[Any, StreamPlace] = None, StreamPlace(0, "")
+        """What filler rows show, and the place at the stream's end, once it was reached."""
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration, also on the stream of records if it has one."""
@@ -110,16 +117,16 @@ class StreamSampler(Sampler[StreamRow]):
         self._expected = epoch, place, strict
 
     def __iter__(self) -> Iterator[StreamRow]:
-        rows = self._rows()
+        round_size, held = self.batch_size * self.num_replicas, []
         if not self.drop_last:
-            yield from rows
-            return
-        size, held = self.batch_size * self.num_replicas, []
-        for row in rows:
-            held.append(row)
-            if len(held) == size:
-                yield from held
-                held = []
+            yield from self._rows()
+        else:
+            for row in self._rows():
+                held.append(row)
+                if len(held) == round_size:
+                    yield from held
+                    held = []
+        yield from self._fillers()
 
     def _rows(self) -> Iterator[StreamRow]:
         epoch, number, round_size = self.epoch, 0, self.batch_size * self.num_replicas
@@ -140,10 +147,18 @@ class StreamSampler(Sampler[StreamRow]):
                 self._note(number // round_size, StreamPlace(number, digest.hexdigest()))
             yield StreamRow(key, kept if own else None)
         self._check(epoch, number, digest)
-        if number % round_size:
-            if self.num_replicas > 1 and not self.drop_last:
-                yield from [spare] * (-number % round_size)
-            self._note(number // round_size + 1, StreamPlace(number, digest.hexdigest()))
+        self._end = spare, StreamPlace(number, digest.hexdigest())
+
+    def _fillers(self) -> Iterator[StreamRow]:
+        """Return the filler rows after the stream has ended, and note its end."""
+        spare, end = self._end
+        round_size = self.batch_size * self.num_replicas
+        rounds = end.rows // round_size if self.drop_last else -(-end.rows // round_size)
+        missing = -rounds % self.accumulation
+        for number in range(end.rows // round_size + 1, rounds + missing + 1):
+            self._note(number, end)
+        in_last_round = 0 if self.drop_last or (self.num_replicas == 1 and not missing) else -end.rows % round_size
+        yield from [spare] * (in_last_round + missing * round_size)
 
     def _keep(self, record: Any, number: int) -> Any:
         kept = self.records.keep(record, number)

@@ -181,14 +181,13 @@ def loaders(stream, ranks: int = 1, workers: int = 0, *, batch_size: int = 2, **
                 as_records(stream),
                 list,
                 batch_size=batch_size,
-                accumulation=1,
                 num_replicas=ranks,
                 rank=rank,
                 group_by_chart=True,
                 shuffle=False,
                 seed=0,
                 num_workers=workers,
-                **{"drop_last": False, **changes},
+                **{"drop_last": False, "accumulation": 1, **changes},
             ),
             num_processes=ranks,
             process_index=rank,
@@ -244,6 +243,21 @@ def test_each_row_once_in_one_order(tmp_path, make):
         found = in_order([list(loader) for loader in loaders(stream, ranks, workers, batch_size=batch_size)])
         assert [seen(record) for record in found] == wanted
         assert [record[ROW_KEY].row for record in found] == list(range(len(wanted)))
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(
+    ("ranks", "batch_size", "accumulation"), [(1, 2, 2), (1, 1, 3), (2, 1, 4), (2, 2, 3), (3, 1, 2)]
+)
+def test_batches_of_fillers_complete_the_last_optimizer_step(tmp_path, ranks, batch_size, accumulation, drop_last):
+    number = len(list(plain(tmp_path)))
+    readers = loaders(plain(tmp_path), ranks, batch_size=batch_size, accumulation=accumulation, drop_last=drop_last)
+    batches = [list(loader) for loader in readers]
+    round_size = ranks * batch_size
+    kept = number - number % round_size if drop_last else number
+    assert [record[ROW_KEY].row for record in in_order(batches)] == list(range(kept))
+    steps = -(-kept // (round_size * accumulation))
+    assert {len(of_rank) for of_rank in batches} == {steps * accumulation}
 
 
 @pytest.mark.parametrize("make", [loaded_from_parquet, pictures_without_features, of_torch])
@@ -378,6 +392,13 @@ def test_the_place_is_the_same_on_all_ranks_and_grows_with_the_batches(tmp_path)
     assert places == [two.place(batches) for batches in range(5)]
     assert [place and place.rows for place in places] == [None, 4, 8, NUMBER, None]
     assert one.first_place == places[1]
+    filled = sampler(plain(tmp_path), accumulation=4)
+    list(filled)
+    rounds = -(-NUMBER // 2)
+    assert [filled.place(batches).rows for batches in range(rounds, rounds + -rounds % 4 + 1)] == [NUMBER] * (
+        -rounds % 4 + 1
+    )
+    assert filled.place(rounds + -rounds % 4 + 1) is None
     other = sampler(shuffled(tmp_path))
     list(other)
     assert other.place(2).rows == 4

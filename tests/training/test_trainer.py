@@ -27,6 +27,28 @@ def test_streams_train_and_evaluate_as_their_data_set(tmp_path):
     assert streamed.train().training_loss > 0
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_last_step_of_a_stream_is_whole(tmp_path, workers):
+    """`Trainer` does not know where a stream ends, and added three left-over batches to the next step of four."""
+    records = drawn_charts().select(range(7))
+    settings = {
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 4,
+        "max_steps": 5,
+        "optim": "sgd",
+        "learning_rate": 0.5,
+        "train_sampling_strategy": "sequential",
+    }
+    plain = trainer(tmp_path / "a", records=records, group_by_chart=False, **settings)
+    streamed = trainer(
+        tmp_path / "b", records=records.to_iterable_dataset(), dataloader_num_workers=workers, **settings
+    )
+    losses = [one.train().training_loss for one in (plain, streamed)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    for name, weight in plain.model.state_dict().items():
+        torch.testing.assert_close(streamed.model.state_dict()[name], weight, rtol=1e-5, atol=1e-7, msg=name)
+
+
 def test_training_learns_and_moves_every_parameter(tmp_path):
     model, _ = tiny()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
