@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,12 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message + "; the suite on the project's own data covers the same code")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _log_level_of_transformers() -> Iterator[None]:
+    """`Trainer` sets it from its arguments, for all that comes later."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    yield
+    logger.setLevel(level)
