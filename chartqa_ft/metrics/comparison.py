@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..printable import printable_errors
@@ -13,6 +14,7 @@ from .correctness import variant_name
 from .entries import chart_labels, group_labels, listed, target_texts
 from .extraction import Extractor, extract_name
 from .intervals import paired_comparison
+from .mistakes import answer_type, question_type
 from .notation import chosen_variant
 from .predictions import is_blank, read_predictions
 
@@ -36,6 +38,7 @@ def compare_predictions(
     year_flags: Iterable[object] | None = None,
     question_types: Iterable[Any] | None = None,
     exact_choice: bool = False,
+    by_type: bool = False,
 ) -> dict[str, Any]:
     """Test whether two systems differ on the same questions, and return the difference with its interval.
 
@@ -47,15 +50,18 @@ def compare_predictions(
             types of bare predictions; records bring their own.
         variant: the variant of relaxed accuracy that scores both; `correct` in a file is not used.
         confidence, interval, n_resamples, seed: as in `intervals.paired_comparison`. `interval` may also be
-            `"clustered"`, for questions that share charts (see `clustered.clustered_comparison`); a source whose
+            `"clustered"`, for questions that share charts (see `clustered.clustered_comparison`); a group whose
             questions are all on one chart gets the default interval then.
         extract: a name from `EXTRACTORS` or a callable, applied to the predictions of both. By default the answers
             that the evaluations scored are compared: `extracted`, in records that have it.
         exact_choice: as in `per_example_correctness`.
+        by_type: add `by_question_type` and `by_answer_type`.
 
     Returns:
         The dict of `intervals.paired_comparison` (`difference` is the accuracy of b minus that of a), with `variant`,
-        `confidence` and, if sources are known, `by_source`: the same dict for each of them.
+        `confidence` and, if sources are known, `by_source`: the same dict for each of them. With `by_type`,
+        `by_question_type` has it for each type of question (those that the records or `question_types` name, else
+        those of `mistakes.question_type`) and `by_answer_type` for each of `mistakes.answer_type`.
 
     Raises:
         TypeError: a side is neither a path nor a list, or an argument is of a wrong type.
@@ -68,7 +74,144 @@ def compare_predictions(
         >>> round(result["difference"], 4), result["p_value"]
         (0.3333, 1.0)
     """
+    pairs = _pairs(
+        a,
+        b,
+        references=references,
+        sources=sources,
+        variant=variant,
+        extract=extract,
+        chart_ids=chart_ids,
+        year_flags=year_flags,
+        question_types=question_types,
+        exact_choice=exact_choice,
+    )
+    charts = None if pairs.chart_ids is None else chart_numbers(chart_labels(listed("chart_ids", pairs.chart_ids)))
+    if charts is not None and len(charts) != len(pairs.labels):
+        raise ValueError(f"there are {len(pairs.labels)} references and {len(charts)} chart_ids")
+    if interval == "clustered" and charts is None:
+        raise ValueError("interval='clustered' needs the chart of each question: chart_ids=, or records with chart_id")
+
+    def compared(rows: Sequence[int]) -> dict[str, Any]:
+        on = None if charts is None else [charts[i] for i in rows]
+        of_a, of_b = [pairs.verdicts_a[i] for i in rows], [pairs.verdicts_b[i] for i in rows]
+        if interval == "clustered" and on is not None and (len(set(on)) > 1 or len(rows) == len(pairs.labels)):
+            return clustered_comparison(of_a, of_b, on, confidence=confidence)
+        return paired_comparison(
+            of_a,
+            of_b,
+            confidence=confidence,
+            interval=None if interval == "clustered" else interval,
+            n_resamples=n_resamples,
+            seed=seed,
+        )
+
+    def grouped(names: Iterable[str | None]) -> dict[str, dict[str, Any]]:
+        rows_of: dict[str, list[int]] = {}
+        for row, name in enumerate(names):
+            if name is not None:
+                rows_of.setdefault(name, []).append(row)
+        return {name: compared(rows) for name, rows in sorted(rows_of.items())}
+
+    result = compared(range(len(pairs.labels)))
+    result |= {"variant": variant, "confidence": confidence}
+    if extract is not None:
+        result["extract"] = extract_name(extract)
+    by_source = grouped(source_of(source) for source in pairs.sources or ())
+    if by_source:
+        result["by_source"] = by_source
+    if by_type:
+        result["by_question_type"] = grouped(_types_of_questions(pairs))
+        result["by_answer_type"] = grouped(answer_type(label) for label in pairs.labels)
+    return result
+
+
+@dataclass(frozen=True)
+class PairedAnswers:
+    """The answers of two systems to one question, with their verdicts.
+
+    Example:
+        >>> row = {"index": 0, "question": "How many bars?", "answer": "4"}
+        >>> (pair,) = paired_answers([{**row, "prediction": "3"}], [{**row, "prediction": "4"}])
+        >>> pair.verdict_a, pair.verdict_b, pair.b["prediction"]
+        (0.0, 1.0, '4')
+    """
+
+    a: Mapping[str, Any]
+    """The record of the first system."""
+    b: Mapping[str, Any]
+    """The record of the second system."""
+    verdict_a: float
+    """The verdict on the answer of the first system, between 0 and 1."""
+    verdict_b: float
+    """The verdict on the answer of the second system."""
+
+
+@printable_errors()
+def paired_answers(
+    a: str | os.PathLike[str] | Iterable[object],
+    b: str | os.PathLike[str] | Iterable[object],
+    *,
+    variant: str = "pix2struct",
+    extract: str | Extractor | None = None,
+) -> list[PairedAnswers]:
+    """Return the answers of two systems to the same questions, with the verdicts that `compare_predictions` compares.
+
+    Args:
+        a, b: each the path of a predictions.jsonl, or a list of its records.
+        variant, extract: as in `compare_predictions`.
+
+    Returns:
+        One pair for each question that has an answer to compare with, in the order of a.
+
+    Raises:
+        TypeError: a side is neither a path nor a list of records.
+        ValueError: as in `compare_predictions`.
+
+    Example:
+        >>> row = {"index": 0, "question": "How many bars?", "answer": "4"}
+        >>> pairs = paired_answers([{**row, "prediction": "3"}], [{**row, "prediction": "4"}])
+        >>> [pair.verdict_b - pair.verdict_a for pair in pairs]
+        [1.0]
+    """
+    pairs = _pairs(a, b, variant=variant, extract=extract)
+    if pairs.records is None:
+        raise TypeError("a and b must be files or lists of records, not of bare predictions")
+    return [
+        PairedAnswers(*records, *verdicts)
+        for records, *verdicts in zip(pairs.records, pairs.verdicts_a, pairs.verdicts_b, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What two systems answered to the same questions, one entry a question in each list."""
+
+    verdicts_a: list[float]
+    verdicts_b: list[float]
+    labels: list[str | list[str]]
+    sources: list[Any] | None
+    chart_ids: Any
+    question_types: list[Any] | None
+    records: list[tuple[Mapping, Mapping]] | None
+
+
+def _pairs(
+    a: Any,
+    b: Any,
+    *,
+    variant: str,
+    extract: str | Extractor | None,
+    references: Any = None,
+    sources: Any = None,
+    chart_ids: Any = None,
+    year_flags: Any = None,
+    question_types: Any = None,
+    exact_choice: bool = False,
+) -> _Pairs:
+    """Return the verdicts on both systems and the labels of the questions, after checking that these are the same."""
     (predictions_a, a_has_records), (predictions_b, b_has_records) = _read("a", a), _read("b", b)
+    records = None
     if a_has_records and b_has_records:
         given = (references, sources, chart_ids, year_flags, question_types)
         if any(values is not None for values in given):
@@ -82,6 +225,7 @@ def compare_predictions(
         chart_ids = _of_either(by_index_a, by_index_b, "chart_id")
         year_flags = _of_either(by_index_a, by_index_b, "year_flags")
         question_types = _of_either(by_index_a, by_index_b, "question_type")
+        records = [(record, by_index_b[index]) for index, record in by_index_a.items()]
     elif a_has_records or b_has_records:
         raise ValueError("a and b must both be records (or files of them) or both be lists of bare predictions")
     else:
@@ -95,50 +239,35 @@ def compare_predictions(
             raise ValueError(f"there are {len(references)} references and {len(sources)} sources")
     if not predictions_a:
         raise ValueError("a and b hold no questions: there are no predictions to compare")
-    charts = None if chart_ids is None else chart_numbers(chart_labels(listed("chart_ids", chart_ids)))
-    if charts is not None and len(charts) != len(references):
-        raise ValueError(f"there are {len(references)} references and {len(charts)} chart_ids")
-    if interval == "clustered" and charts is None:
-        raise ValueError("interval='clustered' needs the chart of each question: chart_ids=, or records with chart_id")
     labels = [target_texts(reference, f"references[{i}]") for i, reference in enumerate(references)]
     chosen, _ = chosen_variant(variant_name(variant), labels)
+    kinds = None if question_types is None else listed("question_types", question_types)
     scoring: dict[str, Any] = {
         "references": labels,
         "variant": chosen,
         "extract": extract,
         "year_flags": None if year_flags is None else listed("year_flags", year_flags),
-        "question_types": None if question_types is None else listed("question_types", question_types),
+        "question_types": kinds,
         "exact_choice": exact_choice,
     }
-    verdicts_a = per_example_correctness(predictions=predictions_a, **scoring)
-    verdicts_b = per_example_correctness(predictions=predictions_b, **scoring)
+    return _Pairs(
+        verdicts_a=per_example_correctness(predictions=predictions_a, **scoring),
+        verdicts_b=per_example_correctness(predictions=predictions_b, **scoring),
+        labels=labels,
+        sources=sources,
+        chart_ids=chart_ids,
+        question_types=kinds,
+        records=records,
+    )
 
-    def compared(rows: Sequence[int]) -> dict[str, Any]:
-        on = None if charts is None else [charts[i] for i in rows]
-        of_a, of_b = [verdicts_a[i] for i in rows], [verdicts_b[i] for i in rows]
-        if interval == "clustered" and on is not None and (len(set(on)) > 1 or len(rows) == len(verdicts_a)):
-            return clustered_comparison(of_a, of_b, on, confidence=confidence)
-        return paired_comparison(
-            of_a,
-            of_b,
-            confidence=confidence,
-            interval=None if interval == "clustered" else interval,
-            n_resamples=n_resamples,
-            seed=seed,
-        )
 
-    result = compared(range(len(verdicts_a)))
-    result |= {"variant": variant, "confidence": confidence}
-    if extract is not None:
-        result["extract"] = extract_name(extract)
-    rows_of: dict[str, list[int]] = {}
-    for row, source in enumerate(sources or ()):
-        name = source_of(source)
-        if name is not None:
-            rows_of.setdefault(name, []).append(row)
-    if rows_of:
-        result["by_source"] = {name: compared(rows) for name, rows in sorted(rows_of.items())}
-    return result
+def _types_of_questions(pairs: _Pairs) -> list[str | None]:
+    """Return the type of each question: that of the data set if any is known, else the one that its words suggest."""
+    if pairs.question_types is not None:
+        return [None if kind is None else str(kind) for kind in group_labels("question_types", pairs.question_types)]
+    if pairs.records is None:
+        return []
+    return [question_type(record.get("question", "")) for record, _ in pairs.records]
 
 
 def _scored_text(a: dict[object, Mapping], b: dict[object, Mapping]) -> str:

@@ -2,6 +2,7 @@
 
 chartqa-ft report out/predictions.jsonl --images "ChartQA Dataset/test/png"
 chartqa-ft compare before after --fail_below -0.5
+chartqa-ft export out --format vlmevalkit --output my-model_ChartQA_TEST.tsv
 """
 
 from __future__ import annotations
@@ -10,20 +11,17 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
-from ..metrics.accuracy import INTERVALS
-from ..metrics.comparison import compare_predictions
 from ..metrics.correctness import VARIANTS
-from ..metrics.mistakes import answer_type, question_type
 from ..metrics.notation import DETECTED
-from ..metrics.predictions import read_predictions
 from ..printable import printable
+from .compare import add_arguments as add_compare
+from .compare import names_of
+from .export import add_arguments as add_export
+from .runs import find_predictions_file, find_run
 
 __all__ = ["command_parser", "find_predictions_file", "main"]
-
-PREDICTIONS_NAME = "predictions.jsonl"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,7 +84,7 @@ def command_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     report = commands.add_parser("report", help="write predictions as one HTML file with charts and mistakes")
-    report.add_argument("predictions", help="A predictions.jsonl, or the folder that contains it.")
+    report.add_argument("predictions", help="A predictions.jsonl, its folder, or a model on the Hub.")
     report.add_argument("--output", help="The file to write. Unset: report.html beside the predictions.")
     report.add_argument("--images", help="Folder of the charts, named by chart id.")
     report.add_argument("--other", help="A second run on the same questions, to compare with.")
@@ -95,19 +93,8 @@ def command_parser() -> argparse.ArgumentParser:
     _add_variant(report)
     report.set_defaults(run=_report)
 
-    compare = commands.add_parser("compare", help="test whether two runs on the same questions differ")
-    compare.add_argument("a", help="The predictions of the first run: a predictions.jsonl, or its folder.")
-    compare.add_argument("b", help="The predictions of the second run.")
-    _add_variant(compare)
-    compare.add_argument("--interval", choices=["newcombe", *INTERVALS[1:]], help="Kind of the interval.")
-    compare.add_argument("--changed", type=int, default=10, help="Number of changed examples to print (default: 10).")
-    compare.add_argument(
-        "--fail_below",
-        type=float,
-        metavar="POINTS",
-        help="Exit with code 1 if the accuracy of the second run minus that of the first is below this, in points.",
-    )
-    compare.set_defaults(run=_compare)
+    add_compare(commands.add_parser("compare", help="test whether two runs on the same questions differ"))
+    add_export(commands.add_parser("export", help="write predictions in the format of lmms-eval or VLMEvalKit"))
     return parser
 
 
@@ -120,117 +107,21 @@ def _add_variant(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def find_predictions_file(name: str) -> Path:
-    """Return the `predictions.jsonl` that a path names: the file itself, or the one in a folder.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-
-    Example:
-        >>> find_predictions_file("nowhere")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: there is no nowhere: pass a predictions.jsonl, or a folder that contains one
-    """
-    path = Path(name)
-    if path.is_dir():
-        found = path / PREDICTIONS_NAME
-        if not found.is_file():
-            raise FileNotFoundError(
-                f"there is no {PREDICTIONS_NAME} in {name}: evaluate with write_predictions=True, or by "
-                "examples/evaluate_checkpoint.py"
-            )
-        return found
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {name}: pass a {PREDICTIONS_NAME}, or a folder that contains one")
-    return path
-
-
 def _report(given: argparse.Namespace) -> None:
     from ..reporting.html_report import write_report
 
-    predictions = find_predictions_file(given.predictions)
+    run = find_run(given.predictions)
     other = None if given.other is None else find_predictions_file(given.other)
     path = write_report(
-        predictions,
-        given.output or predictions.with_name("report.html"),
+        run.predictions,
+        given.output or ("report.html" if run.on_hub else run.predictions.with_name("report.html")),
         images=given.images,
         other=other,
-        names=given.names or _names(given.predictions, given.other or ""),
+        names=given.names or names_of(given.predictions, given.other or ""),
         title=given.title,
         variant=given.metric_variant,
     )
     print(f"report: {path}")
-
-
-def _compare(given: argparse.Namespace) -> int:
-    a, b = (read_predictions(find_predictions_file(name)) for name in (given.a, given.b))
-    names = _names(given.a, given.b)
-    interval = None if given.interval == "newcombe" else given.interval
-    result = compare_predictions(a, b, variant=given.metric_variant, interval=interval)
-    print(f"difference: {names[1]} minus {names[0]}, in points; variant {result['variant']}, {result['interval']}")
-    groups: list[tuple[str, dict[str, Any]]] = [*result.get("by_source", {}).items()]
-    for title, kind in (("question", question_type), ("answer", answer_type)):
-        key = "question" if title == "question" else "answer"
-        for value in sorted({kind(row[key]) for row in a if row["correct"] is not None}):
-            rows = {row["index"] for row in a if kind(row[key]) == value}
-            parts = ([row for row in run if row["index"] in rows] for run in (a, b))
-            groups.append((f"{title}: {value}", compare_predictions(*parts, variant=given.metric_variant)))
-    for line in _lines([*groups, ("all", result)], names):
-        print(line)
-    _print_changed(a, b, max(0, given.changed), names)
-    difference = 100 * result["difference"]
-    if given.fail_below is not None and difference < given.fail_below:
-        print(f"the difference of {difference:+.2f} points is below {given.fail_below:+g}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _lines(groups: list[tuple[str, dict[str, Any]]], names: Sequence[str]) -> list[str]:
-    rows = [["questions", *names, "difference", "95 % interval", "p (McNemar)", "n"]]
-    for name, numbers in groups:
-        low, high = 100 * numbers["difference_ci_low"], 100 * numbers["difference_ci_high"]
-        rows.append(
-            [
-                name,
-                f"{100 * numbers['accuracy_a']:.2f}",
-                f"{100 * numbers['accuracy_b']:.2f}",
-                f"{100 * numbers['difference']:+.2f}",
-                f"{low:+.2f} to {high:+.2f}",
-                f"{numbers['p_value']:.3g}",
-                f"{numbers['n']:,}",
-            ]
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
-
-
-def _print_changed(a: list[dict[str, Any]], b: list[dict[str, Any]], count: int, names: Sequence[str]) -> None:
-    there = {row["index"]: row for row in b}
-    changed = [(row, there[row["index"]]) for row in a if row["correct"] != there[row["index"]]["correct"]]
-    print(f"{len(changed):,} questions changed their verdict")
-    for before, after in changed[:count]:
-        print(f"  {before['index']} {_short(before['chart_id'])}: {_short(before['question'])}")
-        texts = f"{names[0]}: {_short(before['prediction'])}, {names[1]}: {_short(after['prediction'])}"
-        print(f"    answer: {_short(before['answer'])}, {texts}")
-
-
-def _names(a: str, b: str) -> list[str]:
-    """Return short names of two paths: the last part in which they differ."""
-    parts = [[part for part in Path(name).parts if part != PREDICTIONS_NAME] for name in (a, b)]
-    found = [next((part for part in reversed(own) if part not in other), "") for own, other in (parts, parts[::-1])]
-    return [_short(name, 24) or default for name, default in zip(found, ("A", "B"), strict=True)]
-
-
-def _short(value: Any, length: int = 80) -> str:
-    """Return a text on one line that a terminal prints as it is, of bounded length."""
-    text = printable(value)
-    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 if __name__ == "__main__":

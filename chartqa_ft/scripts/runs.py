@@ -1,0 +1,107 @@
+"""Find the answers and scores of a run by what a user names: a file, a folder, or a model on the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..files import read_json
+from ..hub.public import hub_name
+from ..hub.single_files import fetch_files
+
+__all__ = ["Run", "find_predictions_file", "find_run"]
+
+PREDICTIONS_NAME = "predictions.jsonl"
+METRICS_NAME = "metrics.json"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """The answers of a run, and what is known about it.
+
+    Example:
+        >>> Run("before", Path("before/predictions.jsonl")).metrics
+        {}
+    """
+
+    name: str
+    """What the user named it by."""
+    predictions: Path
+    """Its `predictions.jsonl`."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """The content of its `metrics.json`; empty if there is none."""
+    on_hub: bool = False
+    """Whether the files lie in the cache of the Hub, where nothing may be written."""
+
+
+def find_run(name: str) -> Run:
+    """Return the run that a text names.
+
+    Args:
+        name: a `predictions.jsonl`, a folder that contains one, or a model on the Hub that was pushed with its
+            predictions: `owner/name`, or `owner/name@revision` with a branch, tag or commit. What exists on this
+            machine comes first.
+
+    Raises:
+        FileNotFoundError: there is no such file, and the name is not one of the Hub.
+        HubError: the model has no predictions, or it cannot be downloaded.
+        ValueError: the `metrics.json` beside the predictions is damaged.
+
+    Example:
+        >>> find_run("nowhere")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: there is no nowhere: pass a predictions.jsonl, or a folder that contains one
+    """
+    path = Path(name)
+    if path.is_dir():
+        return _run(name, _in_folder(path, name))
+    if path.is_file():
+        return _run(name, path)
+    repo, at, revision = name.partition("@")
+    # A path such as out/final is a mistyped one if there is a folder out.
+    if repo.count("/") == 1 and hub_name(repo) is not None and not Path(repo.partition("/")[0]).is_dir():
+        found = fetch_files(repo, [PREDICTIONS_NAME, METRICS_NAME], revision=revision if at else None)
+        metrics = found.get(METRICS_NAME)
+        return Run(name, found[PREDICTIONS_NAME], {} if metrics is None else read_json(metrics), on_hub=True)
+    raise FileNotFoundError(f"there is no {name}: pass a {PREDICTIONS_NAME}, or a folder that contains one")
+
+
+def find_predictions_file(name: str) -> Path:
+    """Return the `predictions.jsonl` that a text names; see `find_run`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+
+    Example:
+        >>> find_predictions_file("nowhere")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: there is no nowhere: pass a predictions.jsonl, or a folder that contains one
+    """
+    return find_run(name).predictions
+
+
+def _run(name: str, predictions: Path) -> Run:
+    metrics = predictions.with_name(METRICS_NAME)
+    beside = predictions.name == PREDICTIONS_NAME and metrics.is_file()
+    return Run(name, predictions, read_json(metrics) if beside else {})
+
+
+def _in_folder(folder: Path, name: str) -> Path:
+    found = folder / PREDICTIONS_NAME
+    if found.is_file():
+        return found
+    others = sorted(path for path in (folder / "predictions").glob("*.jsonl") if path.is_file())
+    if others:
+        shown = ", ".join(path.name for path in others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
+        raise FileNotFoundError(
+            f"there is no {PREDICTIONS_NAME} in {name}: name one of the files in {folder / 'predictions'} ({shown})"
+        )
+    raise FileNotFoundError(
+        f"there is no {PREDICTIONS_NAME} in {name}: evaluate with write_predictions=True, or by "
+        "examples/evaluate_checkpoint.py"
+    )
