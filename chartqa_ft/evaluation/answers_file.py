@@ -96,7 +96,9 @@ class AnswersFile:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.close()
-            raise OSError(f"{self.path} is in use by another run: wait for its end, or choose another folder") from error
+            raise OSError(
+                f"{self.path} is in use by another run: wait for its end, or choose another folder"
+            ) from error
         return file
 
     def _read(self, settings: dict[str, Any]) -> None:
@@ -148,7 +150,9 @@ class AnswersFile:
         return ValueError(f"{self.path}, line {number} is damaged ({reason}): {_ADVICE}")
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        message = f"an answer could not be written to {self.path}, which keeps the earlier ones: free some space, then "
+        message = (
+            f"an answer could not be written to {self.path}, which keeps the earlier ones: free some space, then "
+        )
         with naming_a_full_disk(message + "run the same command again"):
             line = json.dumps(entry).encode("ascii") + b"\n"
             while line:

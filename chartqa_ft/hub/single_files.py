@@ -18,7 +18,12 @@ LARGEST_FILE = 2**30
 
 @printable_errors()
 def fetch_files(
-    repo: str, names: Sequence[str], *, revision: str | None = None, token: str | bool | None = None
+    repo: str,
+    names: Sequence[str],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    needs_first: bool = True,
 ) -> dict[str, Path]:
     """Download files of a model on the Hub, of one commit, and compare them with the digests that the Hub announces.
 
@@ -29,6 +34,7 @@ def fetch_files(
         names: the names of the files. The first one is needed, the others may be missing.
         revision: branch, tag or commit.
         token: Hub token; `None` takes that of the login.
+        needs_first: whether the first file is needed, or any of them.
 
     Returns:
         Name -> path in this machine's cache, for the files that are there.
@@ -48,16 +54,18 @@ def fetch_files(
     """
     check_revision(repo, revision)
     with explained("load", repo, revision=revision, token=token), checked_answers(repo):
-        return _fetched(repo, names, revision, token)
+        return _fetched(repo, names, revision, token, needs_first)
 
 
-def _fetched(repo: str, names: Sequence[str], revision: str | None, token: str | bool | None) -> dict[str, Path]:
+def _fetched(
+    repo: str, names: Sequence[str], revision: str | None, token: str | bool | None, needs_first: bool
+) -> dict[str, Path]:
     from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
     if constants.HF_HUB_OFFLINE:
         cached = {name: try_to_load_from_cache(repo, name, revision=revision) for name in names}
         found = {name: Path(path) for name, path in cached.items() if isinstance(path, str)}
-        if names[0] not in found:
+        if not found or (needs_first and names[0] not in found):
             hf_hub_download(repo, names[0], revision=revision, local_files_only=True)  # its error says why
         return found
     what = f"the download of {names[0]} of {repo}"
@@ -73,9 +81,10 @@ def _fetched(repo: str, names: Sequence[str], revision: str | None, token: str |
             f"{repo} was not loaded: the Hub's answer about it lacks something, or has it in another form "
             f"({type(error).__name__}). Check HF_ENDPOINT and the proxy, if you use one."
         ) from error
-    if names[0] not in sizes:
-        raise HubError(f"{repo} was not loaded: it has no {names[0]}. See its files, or use another revision.")
     wanted = [name for name in names if name in sizes]
+    if not wanted or (needs_first and names[0] not in sizes):
+        missing = names[0] if needs_first else " and no ".join(names)
+        raise HubError(f"{repo} was not loaded: it has no {missing}. See its files, or use another revision.")
     for name in wanted:
         if (sizes[name] or 0) > LARGEST_FILE:
             raise HubError(f"{repo} was not loaded: {name} has {sizes[name]:,} bytes, more than {LARGEST_FILE:,}.")
@@ -85,5 +94,5 @@ def _fetched(repo: str, names: Sequence[str], revision: str | None, token: str |
         )
         for name in wanted
     }
-    check_content(repo, found[names[0]].parent, {name: digests[name] for name in wanted if name in digests})
+    check_content(repo, found[wanted[0]].parent, {name: digests[name] for name in wanted if name in digests})
     return found
