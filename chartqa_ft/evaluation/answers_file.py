@@ -20,6 +20,7 @@ except ImportError:  # Windows has other locks
     fcntl = None  # type: ignore[assignment]
 
 _FORMAT = "chartqa_ft answers"
+_START = json.dumps({"format": _FORMAT})[:-1].encode("ascii")
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _ADVICE = "delete the file to ask all questions again, or choose another --output_dir"
 
@@ -90,29 +91,33 @@ class AnswersFile:
         if self.path.exists():
             open_regular(self.path).close()  # no pipe and no device
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_LINK, 0o666)
-        file = open(descriptor, "r+b", buffering=0)
+        file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115  (it is closed with this object)
         try:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.close()
             raise OSError(
-                f"{self.path} is in use by another run: wait for its end, or choose another folder"
+                f"{self.path} is in use by another run: wait for its end, or choose another --output_dir"
             ) from error
         return file
 
     def _read(self, settings: dict[str, Any]) -> None:
-        size, lines = 0, []
+        size, rest = 0, b""
+        lines: list[bytes] = []
         with io.BufferedReader(open_regular(self.path)) as file:
             for line in iter(lambda: file.readline(LONGEST_LINE), b""):
                 if len(line) >= LONGEST_LINE:
                     raise self._damaged(len(lines) + 1, "it is too long")
                 if not line.endswith(b"\n"):
+                    rest = line
                     break
                 size += len(line)
                 lines.append(line)
-        os.ftruncate(self._file.fileno(), size)
         if not lines:
+            if not (rest.startswith(_START) or _START.startswith(rest)):
+                raise self._foreign()
+            os.ftruncate(self._file.fileno(), 0)
             self._write({"format": _FORMAT, "settings": settings})
             return
         for number, line in enumerate(lines, start=1):
@@ -125,11 +130,13 @@ class AnswersFile:
             else:
                 row = self._checked_row(entry, number)
                 self.answers[row] = {"text": entry["text"], "cut": entry["cut"]}
+        os.ftruncate(self._file.fileno(), size)
 
     def _check(self, header: Any, settings: Mapping[str, Any]) -> None:
         if not isinstance(header, dict) or header.get("format") != _FORMAT:
-            raise ValueError(f"{self.path} does not hold the answers of an interrupted run: {_ADVICE}")
-        earlier = header.get("settings") if isinstance(header.get("settings"), dict) else {}
+            raise self._foreign()
+        stored = header.get("settings")
+        earlier = stored if isinstance(stored, dict) else {}
         for name in sorted({*settings, *earlier}):
             was, now = earlier.get(name), settings.get(name)
             if was != now:
@@ -145,6 +152,9 @@ class AnswersFile:
         if not good or row in self.answers:
             raise self._damaged(number, "it is no answer to one of the questions" if not good else "its row repeats")
         return int(row)  # type: ignore[arg-type]
+
+    def _foreign(self) -> ValueError:
+        return ValueError(f"{self.path} does not hold the answers of an interrupted run: {_ADVICE}")
 
     def _damaged(self, number: int, reason: str) -> ValueError:
         return ValueError(f"{self.path}, line {number} is damaged ({reason}): {_ADVICE}")

@@ -318,8 +318,8 @@ def _request_settings(
     secret = next((name for name in extra if is_secret_name(name)), None)
     if secret is not None:
         raise ValueError(
-            f"extra_body has the field {secret!r}, which would be written into files: set the API key in an environment "
-            "variable"
+            f"extra_body has the field {secret!r}, which would be written into files: set the API key in an "
+            "environment variable"
         )
     ours = sorted({"messages", "model", "stream", "n"} & set(extra))
     if ours:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from queue import SimpleQueue
@@ -114,9 +114,10 @@ def ask_served_model(
         failure: tuple[int, BaseException] | None = None
         stopped = threading.Event()
         with bar, closing(_answers(server, questions, concurrency, stopped)) as answers:
-            for row, reply in answers:
-                if isinstance(reply, QuestionRefusedError) and on_refusal == "empty":
-                    logger.warning("%s gets an empty answer: %s", describe(rows[row]), reply)
+            for row, found in answers:
+                reply = found
+                if isinstance(found, QuestionRefusedError) and on_refusal == "empty":
+                    logger.warning("%s gets an empty answer: %s", describe(rows[row]), found)
                     reply = Reply("", False)
                 if isinstance(reply, Reply):
                     file.add(row, text=reply.text, cut=reply.cut)
@@ -167,7 +168,7 @@ def _asked(keyed: KeyedRows, row: int, prompt: str) -> tuple[str, str]:
 
 def _answers(
     server: Server, questions: Iterator[_Question], concurrency: int, stopped: threading.Event
-) -> Iterator[tuple[int, Reply | BaseException]]:
+) -> Generator[tuple[int, Reply | BaseException], None, None]:
     """Yield row and answer, or what was raised instead, as they arrive. No question is asked after `stopped` is set.
 
     The threads are daemons: after Ctrl-C, the process does not wait for requests that are under way.

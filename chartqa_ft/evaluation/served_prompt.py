@@ -48,8 +48,8 @@ def served_prompt(source: str | None = None) -> str:
     config: dict[str, Any] = read_json(folder / _CONFIG) if (folder / _CONFIG).is_file() else {}
     if not config:
         raise FileNotFoundError(
-            f"{source} has neither a {SETTINGS_NAME} nor a {_CONFIG}, so its prompt is not known: pass the checkpoint, a "
-            "family or --prompt"
+            f"{source} has neither a {SETTINGS_NAME} nor a {_CONFIG}, so its prompt is not known: pass the "
+            "checkpoint, a family or --prompt"
         )
     return PROMPTS.get(str(config.get("model_type")), CHAT_PROMPT)
 

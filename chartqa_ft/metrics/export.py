@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 __all__ = ["EXPORT_FORMATS", "export_predictions"]
 
 _MISSING = frozenset(
-    "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")
-)
+    ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"]
+) | {"NULL", "NaN", "None", "n/a", "nan", "null"}
 """Texts that `pandas.read_csv` reads as missing values (its documentation, argument `na_values`)."""
 _KEEP = "\u00a0"
 """White space that VLMEvalKit strips from a prediction, and that makes pandas read the cell as text."""

@@ -164,7 +164,8 @@ def _table(result: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 def _differing_settings(*metrics: Mapping[str, Any]) -> list[str]:
     """Return a line about settings that the scores of both runs record and that differ, if there are any."""
-    known = [one.get("arguments") if isinstance(one.get("arguments"), dict) else {} for one in metrics]
+    stored = [one.get("arguments") for one in metrics]
+    known: list[dict[str, Any]] = [one if isinstance(one, dict) else {} for one in stored]
     differing = [
         f"{name} {_short(known[0][name], 40)} / {_short(known[1][name], 40)}"
         for name in _SETTINGS
