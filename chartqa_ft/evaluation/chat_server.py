@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from importlib import import_module
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -357,7 +358,13 @@ def _http_client(timeout: float, connections: int) -> Any:
     names = (kind.__module__.partition(".")[0] for kind in type(get_session()).__mro__)
     package = import_module(next(name for name in names if name in ("httpx", "httpx2")))
     limits = package.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return package.Client(follow_redirects=False, timeout=timeout, limits=limits)
+    return package.Client(follow_redirects=False, timeout=timeout, limits=limits, verify=_tls_context(package))
+
+
+@cache
+def _tls_context(package: Any) -> Any:
+    """Return the TLS settings of all clients: reading the certificates takes longer than anything else in a client."""
+    return package.create_ssl_context()
 
 
 def _read(response: Any, limit: int, end: float, *, cut: bool = False) -> bytes:
@@ -378,23 +385,28 @@ def _read(response: Any, limit: int, end: float, *, cut: bool = False) -> bytes:
 
 def _redirected(url: str, response: Any) -> str:
     """Return where a redirect leads, which must be the same server."""
-    target = urljoin(url, response.headers.get("location", ""))
     if response.status_code not in (307, 308):
         what = f"a redirect (error {response.status_code}) that would drop the question"
         raise _Failure(what, passing=False, status=response.status_code)
+    location = response.headers.get("location", "")
     try:
-        here, there = ((one.scheme, one.hostname, one.port) for one in (urlsplit(url), urlsplit(target)))
+        target = urljoin(url, location)
+        here, there = (_origin(one) for one in (url, target))
     except ValueError:
-        here, there = ("", "", None), ("?", "?", None)
+        target, here, there = location, "", None  # half of an IPv6 address, or a port that is no number
     if here != there:
         raise _Failure(
-            f"a redirect to another server ({printable(there[0])}://{printable(there[1])!s:.100}), which is not "
-            "followed",
+            f"a redirect to another server ({target!r:.200}), which is not followed",
             passing=False,
             status=response.status_code,
             advice="If you trust it, pass its address as --base_url.",
         )
     return target
+
+
+def _origin(url: str) -> Any:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
 
 
 def _status_failure(response: Any, content: bytes) -> _Failure:
