@@ -133,6 +133,7 @@ class ChatStub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one piece: the client would acknowledge a part late
 
             def do_POST(self) -> None:
                 stub.handle(self)
