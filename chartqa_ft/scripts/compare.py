@@ -109,8 +109,8 @@ def compare(given: argparse.Namespace) -> int:
     for line in [*_differing_settings(*(run.metrics for run in runs)), *_table(result, names)]:
         print(line)
     print(
-        f"McNemar: {names[0]} alone is better on {result['a_better']:,} questions, {names[1]} alone on "
-        f"{result['b_better']:,}; p = {result['p_value']:.3g}"
+        f"McNemar: {names[0]} is better on {_questions(result['a_better'])}, {names[1]} on "
+        f"{_questions(result['b_better'])}; p = {result['p_value']:.3g}"
     )
     _print_changed(pairs, max(0, given.changed), names)
     difference = exact_difference(pairs)
@@ -176,7 +176,7 @@ def _differing_settings(*metrics: Mapping[str, Any]) -> list[str]:
 
 def _print_changed(pairs: Sequence[PairedAnswers], count: int, names: Sequence[str]) -> None:
     changed = [pair for pair in pairs if pair.verdict_a != pair.verdict_b]
-    print(f"{len(changed):,} questions changed their verdict")
+    print(f"{_questions(len(changed))} changed {'its' if len(changed) == 1 else 'their'} verdict")
     for pair in changed[:count]:
         before, after = pair.a, pair.b
         print(f"  {before.get('index')} {_short(before.get('chart_id'))}: {_short(before.get('question'))}")
@@ -184,6 +184,10 @@ def _print_changed(pairs: Sequence[PairedAnswers], count: int, names: Sequence[s
         print(f"    answer: {_short(before['answer'])}, {texts}")
     if len(changed) > count:
         print(f"  ... and {len(changed) - count:,} more (--changed {len(changed)})")
+
+
+def _questions(n: int) -> str:
+    return f"{n:,} question{'s' * (n != 1)}"
 
 
 def _scored(record: Mapping[str, Any]) -> Any:
