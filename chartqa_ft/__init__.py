@@ -30,6 +30,7 @@ _HOMES = {
     "default_lora_config": "models",
     "quantized_loading": "models",
     "compare_predictions": "metrics",
+    "export_predictions": "metrics",
     "format_table": "metrics",
     "relaxed_accuracy": "metrics",
     "relaxed_correctness": "metrics",

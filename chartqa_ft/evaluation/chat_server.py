@@ -353,9 +353,9 @@ def _http_client(timeout: float, connections: int) -> Any:
     It is not the client of huggingface_hub itself, which follows redirects, has no timeout and obeys
     `HF_HUB_OFFLINE`.
     """
-    from huggingface_hub import get_session
+    from huggingface_hub.errors import HfHubHTTPError
 
-    names = (kind.__module__.partition(".")[0] for kind in type(get_session()).__mro__)
+    names = (kind.__module__.partition(".")[0] for kind in HfHubHTTPError.__mro__)
     package = import_module(next(name for name in names if name in ("httpx", "httpx2")))
     limits = package.Limits(max_connections=connections, max_keepalive_connections=connections)
     return package.Client(follow_redirects=False, timeout=timeout, limits=limits, verify=_tls_context(package))

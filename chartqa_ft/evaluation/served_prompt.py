@@ -40,7 +40,7 @@ def served_prompt(source: str | None = None) -> str:
     if source in PROMPTS:
         return PROMPTS[source]
     folder = Path(source)
-    if not folder.is_dir():
+    if not source or not folder.is_dir():
         folder = _of_hub(source)
     settings = read_settings(folder)
     if settings.get("prompt") is not None:

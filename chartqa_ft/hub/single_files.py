@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..printable import printable_errors
@@ -88,11 +89,12 @@ def _fetched(
     for name in wanted:
         if (sizes[name] or 0) > LARGEST_FILE:
             raise HubError(f"{repo} was not loaded: {name} has {sizes[name]:,} bytes, more than {LARGEST_FILE:,}.")
-    found = {
-        name: Path(
-            retrying(lambda name=name: hf_hub_download(repo, name, revision=commit, token=token), what=what)  # type: ignore[misc]
-        )
-        for name in wanted
-    }
+
+    def download(name: str) -> Path:
+        # By the name of the branch, so that it is found in the cache later; by the commit if the branch has moved on.
+        path = Path(hf_hub_download(repo, name, revision=revision, token=token))
+        return path if path.parent.name == commit else Path(hf_hub_download(repo, name, revision=commit, token=token))
+
+    found = {name: retrying(partial(download, name), attempts=4, what=what) for name in wanted}
     check_content(repo, found[wanted[0]].parent, {name: digests[name] for name in wanted if name in digests})
     return found

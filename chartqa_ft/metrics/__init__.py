@@ -9,6 +9,7 @@ from .accuracy import per_example_correctness, relaxed_accuracy
 from .anls import anls
 from .comparison import compare_predictions
 from .correctness import ALIASES, VARIANTS, relaxed_correctness
+from .export import export_predictions
 from .extraction import EXTRACTORS
 from .intervals import mcnemar_exact, newcombe_paired_interval, paired_comparison, wilson_interval
 from .predictions import read_predictions
@@ -21,6 +22,7 @@ __all__ = [
     "RelaxedAccuracy",
     "anls",
     "compare_predictions",
+    "export_predictions",
     "format_table",
     "mcnemar_exact",
     "newcombe_paired_interval",

@@ -182,7 +182,7 @@ def _print_changed(pairs: Sequence[PairedAnswers], count: int, names: Sequence[s
         print(f"  {before.get('index')} {_short(before.get('chart_id'))}: {_short(before.get('question'))}")
         texts = f"{names[0]}: {_short(_scored(before))}, {names[1]}: {_short(_scored(after))}"
         print(f"    answer: {_short(before['answer'])}, {texts}")
-    if len(changed) > count:
+    if 0 < count < len(changed):
         print(f"  ... and {len(changed) - count:,} more (--changed {len(changed)})")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-import subprocess
-import sys
+import traceback
 
 import pytest
 
@@ -15,7 +15,7 @@ from chartqa_ft.metrics.predictions import FIELDS, read_predictions
 from chartqa_ft.scripts.evaluate_served import ANSWERS_NAME, main
 
 from ..support.chat_stub import ChatStub, echo_headers, reply, said, status
-from ..support.common import drawn_charts, environment
+from ..support.common import drawn_charts
 from ..support.launching import report, write_original_layout
 
 KEY = "sk-proj-0123456789abcdefABCDEF"
@@ -156,28 +156,23 @@ def test_the_prompt_is_that_of_the_family_or_the_checkpoint(stub, evaluate, tmp_
 
 
 # ------------------------------------------------------------------ the key
-def test_the_key_comes_from_the_environment_and_is_in_no_file_and_no_message(stub, data, tmp_path):
+def test_the_key_comes_from_the_environment_and_is_in_no_file_and_no_message(
+    stub, evaluate, tmp_path, monkeypatch, capsys, caplog
+):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("MY_SERVER_KEY", KEY)
     stub.plan += [status(429, KEY.encode(), retry_after="0"), echo_headers]
-    line = ["--base_url", stub.url, "--model", "m", "--dataset_name", str(data), "--output_dir", str(tmp_path / "out")]
-    code = "from chartqa_ft.scripts.evaluate_served import main; import sys; main(sys.argv[1:])"
-    variables = {**environment(), "MY_SERVER_KEY": KEY}
-
-    def run(*more):
-        command = [sys.executable, "-c", code, *line, "--max_eval_samples", "3", *more]
-        return subprocess.run(command, capture_output=True, text=True, env=variables, check=False, timeout=170)
-
-    done = run("--api_key_env", "MY_SERVER_KEY")
-    assert done.returncode == 0, done.stderr
+    evaluate(api_key_env="MY_SERVER_KEY", max_eval_samples=3)
     assert {request.headers["authorization"] for request in stub.requests} == {f"Bearer {KEY}"}
     assert "you said Bearer TOKEN_REMOVED" in (tmp_path / "out" / "predictions.jsonl").read_text()
-    stub.plan.append(status(401, f'{{"error": {{"message": "wrong key {KEY}"}}}}'.encode()))
-    failed = run("--api_key_env", "MY_SERVER_KEY")
-    assert failed.returncode == 1
-    assert "TOKEN_REMOVED" in failed.stderr
-    for said_by in (done, failed):
-        assert KEY not in said_by.stdout + said_by.stderr
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) >= 3
+    stub.plan += [status(401, f'{{"error": {{"message": "wrong key {KEY}"}}}}'.encode())] * 9
+    with pytest.raises(SystemExit, match="wrong key TOKEN_REMOVED") as caught:
+        evaluate(api_key_env="MY_SERVER_KEY", max_eval_samples=3)
+    said_by = capsys.readouterr()
+    told = "".join(traceback.format_exception(caught.value))
+    assert KEY not in said_by.out + said_by.err + caplog.text + told
+    files = [path for path in (tmp_path / "out").iterdir() if path.is_file()]
+    assert len(files) == 3
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 

@@ -73,7 +73,9 @@ def cut_off(handler: BaseHTTPRequestHandler, stub: ChatStub) -> None:
 
 
 def hang(handler: BaseHTTPRequestHandler, stub: ChatStub) -> None:
+    """Say nothing until the end of the test."""
     stub.released.wait(30)
+    handler.close_connection = True
 
 
 def drip(handler: BaseHTTPRequestHandler, stub: ChatStub) -> None:
