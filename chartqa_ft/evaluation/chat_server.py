@@ -98,7 +98,8 @@ class ChatServer:
 
     Answers are greedy by default. The chart comes before the question, and there is no system message: the chat
     template is the server's. Redirects are followed on the same scheme, host and port only, so that neither charts
-    nor the key go anywhere else. An instance may be used by several threads.
+    nor the key go anywhere else. The proxies of the environment are used, except for this machine itself. An instance
+    may be used by several threads.
 
     Args:
         base_url: the address before `/chat/completions`, such as `http://localhost:8000/v1`.
@@ -146,7 +147,9 @@ class ChatServer:
         if attempts < 1:
             raise ValueError(f"attempts must be at least 1, and is {attempts!r}")
         self._stopped = threading.Event()
-        self._client = _http_client(self.timeout, connections)
+        # A proxy would be sent the charts and the key, and could not reach a server on this machine.
+        proxies = not _is_loopback(urlsplit(self.url).hostname or "")
+        self._client = _http_client(self.timeout, connections, proxies)
 
     def __enter__(self) -> ChatServer:
         return self
@@ -347,7 +350,7 @@ def _is_loopback(host: str) -> bool:
 
 
 # ------------------------------------------------------------------ HTTP
-def _http_client(timeout: float, connections: int) -> Any:
+def _http_client(timeout: float, connections: int, proxies: bool) -> Any:
     """Return a client of the package that huggingface_hub uses: httpx, which later versions have renamed to httpx2.
 
     It is not the client of huggingface_hub itself, which follows redirects, has no timeout and obeys
@@ -358,7 +361,8 @@ def _http_client(timeout: float, connections: int) -> Any:
     names = (kind.__module__.partition(".")[0] for kind in HfHubHTTPError.__mro__)
     package = import_module(next(name for name in names if name in ("httpx", "httpx2")))
     limits = package.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return package.Client(follow_redirects=False, timeout=timeout, limits=limits, verify=_tls_context(package))
+    settings: dict[str, Any] = {"timeout": timeout, "limits": limits, "verify": _tls_context(package)}
+    return package.Client(follow_redirects=False, trust_env=proxies, **settings)
 
 
 @cache

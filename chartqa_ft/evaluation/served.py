@@ -189,19 +189,28 @@ def _answers(
     for _ in range(concurrency):
         threading.Thread(target=work, daemon=True, name="chartqa_ft question").start()
     waiting = 0
+    unreadable: Exception | None = None
     try:
         while True:
-            question = None if stopped.is_set() else next(questions, None)
+            question = None
+            if not stopped.is_set():
+                try:
+                    question = next(questions, None)
+                except Exception as error:  # of a chart; the answers that are under way are kept
+                    unreadable = error
+                    stopped.set()
             if question is not None:
                 todo.put(question)
                 waiting += 1
             elif not waiting:
-                return
+                break
             if question is None or waiting >= 2 * concurrency:  # the next charts are read while the server works
                 row, reply = done.get()
                 waiting -= 1
                 if reply is not None:
                     yield row, reply
+        if unreadable is not None:
+            raise unreadable
     except BaseException:
         stopped.set()
         server.stop()

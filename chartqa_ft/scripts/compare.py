@@ -10,13 +10,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json
 from ..metrics.accuracy import INTERVALS
 from ..metrics.comparison import PairedAnswers, compare_predictions, paired_answers
 from ..metrics.correctness import VARIANTS
 from ..metrics.notation import DETECTED
 from ..metrics.predictions import read_predictions
 from ..printable import printable
-from .runs import METRICS_NAME, PREDICTIONS_NAME, find_run
+from .difference_table import difference_table
+from .runs import METRICS_NAME, PREDICTIONS_NAME, Run, find_run
 
 __all__ = ["add_arguments", "compare", "names_of", "points"]
 
@@ -106,11 +108,11 @@ def compare(given: argparse.Namespace) -> int:
     result = compare_predictions(a, b, variant=given.metric_variant, interval=given.interval, by_type=True)
     pairs = paired_answers(a, b, variant=given.metric_variant)
     print(f"difference: {names[1]} minus {names[0]}, in points; variant {result['variant']}, {result['interval']}")
-    for line in [*_differing_settings(*(run.metrics for run in runs)), *_table(result, names)]:
+    for line in [*_differing_settings(*runs), *_table(result, names)]:
         print(line)
     print(
         f"McNemar: {names[0]} is better on {_questions(result['a_better'])}, {names[1]} on "
-        f"{_questions(result['b_better'])}; p = {result['p_value']:.3g}"
+        f"{_questions(result['b_better'])}; p = {result.get('p_value_independent', result['p_value']):.3g}"
     )
     _print_changed(pairs, max(0, given.changed), names)
     difference = exact_difference(pairs)
@@ -136,40 +138,25 @@ def exact_difference(pairs: Sequence[PairedAnswers]) -> Fraction:
 
 
 def _table(result: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    rows = [["questions", *names, "difference", "95 % interval", "p (McNemar)", "n"]]
     groups = [*result.get("by_source", {}).items()]
     for title in ("question", "answer"):
-        groups += [(f"{title}: {printable(name)}", part) for name, part in result[f"by_{title}_type"].items()]
-    for name, numbers in [*groups, ("all", result)]:
-        low, high = 100 * numbers["difference_ci_low"], 100 * numbers["difference_ci_high"]
-        rows.append(
-            [
-                _short(name, 40),
-                f"{100 * numbers['accuracy_a']:.2f}",
-                f"{100 * numbers['accuracy_b']:.2f}",
-                f"{100 * numbers['difference']:+.2f}",
-                f"{low:+.2f} to {high:+.2f}",
-                f"{numbers['p_value']:.3g}",
-                f"{numbers['n']:,}",
-            ]
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
+        groups += [(f"{title}: {name}", part) for name, part in result[f"by_{title}_type"].items()]
+    shown = [(_short(name, 40), part) for name, part in [*groups, ("all", result)]]
+    by_chart = result["interval"] == "clustered"
+    return difference_table(shown, names, p_value="p (clustered)" if by_chart else "p (McNemar)")
 
 
-def _differing_settings(*metrics: Mapping[str, Any]) -> list[str]:
+def _differing_settings(*runs: Run) -> list[str]:
     """Return a line about settings that the scores of both runs record and that differ, if there are any."""
-    stored = [one.get("arguments") for one in metrics]
+    try:
+        stored = [{} if run.metrics is None else read_json(run.metrics).get("arguments") for run in runs]
+    except ValueError as error:
+        return [f"settings are not compared: {printable(error)}"]
     known: list[dict[str, Any]] = [one if isinstance(one, dict) else {} for one in stored]
     differing = [
         f"{name} {_short(known[0][name], 40)} / {_short(known[1][name], 40)}"
         for name in _SETTINGS
-        if all(name in one for one in known) and known[0][name] != known[1][name]
+        if all(one.get(name) is not None for one in known) and known[0][name] != known[1][name]
     ]
     return [f"settings that differ ({METRICS_NAME}): {', '.join(differing)}"] if differing else []
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..files import read_json
 from ..hub.public import hub_name
 from ..hub.single_files import fetch_files
 
@@ -23,16 +20,16 @@ class Run:
     """The answers of a run, and what is known about it.
 
     Example:
-        >>> Run("before", Path("before/predictions.jsonl")).metrics
-        {}
+        >>> Run("before", Path("before/predictions.jsonl")).on_hub
+        False
     """
 
     name: str
     """What the user named it by."""
     predictions: Path
     """Its `predictions.jsonl`."""
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    """The content of its `metrics.json`; empty if there is none."""
+    metrics: Path | None = None
+    """Its `metrics.json`, if there is one."""
     on_hub: bool = False
     """Whether the files lie in the cache of the Hub, where nothing may be written."""
 
@@ -48,7 +45,6 @@ def find_run(name: str) -> Run:
     Raises:
         FileNotFoundError: there is no such file, and the name is not one of the Hub.
         HubError: the model has no predictions, or it cannot be downloaded.
-        ValueError: the `metrics.json` beside the predictions is damaged.
 
     Example:
         >>> find_run("nowhere")
@@ -65,8 +61,7 @@ def find_run(name: str) -> Run:
     # A path such as out/final is a mistyped one if there is a folder out.
     if repo.count("/") == 1 and hub_name(repo) is not None and not Path(repo.partition("/")[0]).is_dir():
         found = fetch_files(repo, [PREDICTIONS_NAME, METRICS_NAME], revision=revision if at else None)
-        metrics = found.get(METRICS_NAME)
-        return Run(name, found[PREDICTIONS_NAME], {} if metrics is None else read_json(metrics), on_hub=True)
+        return Run(name, found[PREDICTIONS_NAME], found.get(METRICS_NAME), on_hub=True)
     raise FileNotFoundError(f"there is no {name}: pass a {PREDICTIONS_NAME}, or a folder that contains one")
 
 
@@ -88,7 +83,7 @@ def find_predictions_file(name: str) -> Path:
 def _run(name: str, predictions: Path) -> Run:
     metrics = predictions.with_name(METRICS_NAME)
     beside = predictions.name == PREDICTIONS_NAME and metrics.is_file()
-    return Run(name, predictions, read_json(metrics) if beside else {})
+    return Run(name, predictions, metrics if beside else None)
 
 
 def _in_folder(folder: Path, name: str) -> Path:

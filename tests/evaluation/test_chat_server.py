@@ -145,6 +145,18 @@ def test_a_server_that_does_not_finish_is_left(stub, behaviour):
     assert len(stub.requests) == 3
 
 
+def test_a_server_on_this_machine_is_asked_without_a_proxy(stub, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with server(stub, api_key=KEY, attempts=1) as chat:
+        assert chat.ask(CHART, "?").text == "3"
+    other = ChatServer("http://192.0.2.1/v1", "m", attempts=1, timeout=5)
+    with other as chat, pytest.raises(ServerError, match="ConnectError"):  # of the proxy
+        chat.ask(CHART, "?")
+
+
 def test_a_closed_port_is_named():
     with ChatStub() as stub:
         url = stub.url

@@ -125,6 +125,8 @@ def test_every_part_has_its_numbers_and_one_kind_of_interval(compare):
     code, lines, _ = compare(a, b, "--interval", "clustered")
     assert code == 0
     assert lines[0] == "difference: b minus a, in points; variant pix2struct, clustered"
+    assert "p (clustered)" in lines[1]
+    assert any(line.endswith(f"; p = {expected['p_value_independent']:.3g}") for line in lines)
     parts = {"all": expected, **expected["by_source"]}
     parts |= {f"question: {name}": part for name, part in expected["by_question_type"].items()}
     parts |= {f"answer: {name}": part for name, part in expected["by_answer_type"].items()}
@@ -183,6 +185,17 @@ def test_settings_that_differ_are_told(compare, tmp_path):
         (tmp_path / name / "metrics.json").write_text(json.dumps({"arguments": arguments}))
     _, lines, _ = compare(rows([1]), rows([1]))
     assert lines[1] == "settings that differ (metrics.json): generation_num_beams 4 / 1"
+
+
+def test_a_damaged_metrics_file_is_told_and_stops_nothing(compare, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text('{"arguments": {"prompt": "{question}", "max_tokens": null}}')
+    assert not [line for line in compare(rows([1]), rows([1]))[1] if "settings" in line]
+    (tmp_path / "b" / "metrics.json").write_text("{")
+    code, lines, _ = compare(rows([1]), rows([1]))
+    assert code == 0
+    assert lines[1].startswith("settings are not compared: b/metrics.json is damaged")
 
 
 # ------------------------------------------------------------------ the runs
