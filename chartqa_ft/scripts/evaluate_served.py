@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ ANSWERS_NAME = "served_answers.jsonl"
 """The file in `output_dir` that keeps the answers of an unfinished run."""
 REPORT_NAME = "report.html"
 _KEY_VARIABLE = "OPENAI_API_KEY"
+_INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended, as shells have it."""
 _SIMILAR_NAMES = {
     "generation_max_new_tokens": "max_tokens",
     "model_name_or_path": "model",
@@ -156,7 +159,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     logging.getLogger("chartqa_ft").setLevel(logging.INFO)
     disable_progress_bar()  # for loading, not for the questions
     with one_line_errors(TypeError):
-        return _evaluate(script)
+        try:
+            return _evaluate(script)
+        except KeyboardInterrupt:
+            kept = Path(script.output_dir) / ANSWERS_NAME
+            if not kept.is_file():
+                raise
+            print(f"\nstopped: {kept} keeps the answers so far; the same command goes on from there", file=sys.stderr)
+            raise SystemExit(_INTERRUPTED) from None
 
 
 def _evaluate(script: ServedArguments) -> dict[str, float]:

@@ -117,6 +117,20 @@ def test_the_same_command_goes_on_after_a_failure(stub, evaluate, tmp_path):
     assert not (tmp_path / "out" / ANSWERS_NAME).exists()
 
 
+def test_ctrl_c_says_how_to_go_on(stub, evaluate, tmp_path, monkeypatch, capsys):
+    def interrupted(self, row, **answer):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("chartqa_ft.evaluation.served.AnswersFile.add", interrupted)
+        with pytest.raises(SystemExit) as caught:
+            evaluate(concurrency=1)
+    assert caught.value.code == 130
+    assert f"stopped: {tmp_path / 'out' / ANSWERS_NAME} keeps the answers so far" in capsys.readouterr().err
+    evaluate(concurrency=1)
+    assert len(read_predictions(tmp_path / "out" / "predictions.jsonl")) == len(RECORDS)
+
+
 def test_a_number_of_questions_and_an_extraction(stub, evaluate, tmp_path):
     stub.answer = lambda body: f"I think.\nAnswer: {right_answers(body)}"
     metrics = evaluate(max_eval_samples=6, metric_extract="answer_line", metric_variant="lenient")
