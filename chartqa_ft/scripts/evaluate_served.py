@@ -25,16 +25,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers.utils.logging import disable_progress_bar
-
-from ..adapters.argument_checks import check_prompt
-from ..evaluation.chat_server import ChatServer, checked_key
-from ..evaluation.report import METRICS_NAME, PREDICTIONS_NAME, write_report
-from ..evaluation.scoring import score_rows
-from ..evaluation.served import ON_REFUSAL, ask_served_model
-from ..evaluation.served_prompt import served_prompt
 from ..files import parse_json
 from ..metrics.accuracy import INTERVALS
 from ..metrics.correctness import variant_name
@@ -42,11 +34,11 @@ from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
 from ..metrics.table import format_table
 from ..printable import printable
-from ..reporting.html_report import write_report as write_html
 from .arguments import EvalDataArguments
-from .loading import load_split
 from .parsing import ScriptParser
-from .running import one_line_errors
+
+if TYPE_CHECKING:
+    from ..evaluation.chat_server import ChatServer
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         aliases=_SIMILAR_NAMES,
     )
     (script,) = parser.parse(arguments)
+    # Here, because they import torch, and a mistake on the command line is told without it.
+    from transformers.utils.logging import disable_progress_bar
+
+    from .running import one_line_errors
+
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("chartqa_ft").setLevel(logging.INFO)
     disable_progress_bar()  # for loading, not for the questions
@@ -170,34 +167,23 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 def _evaluate(script: ServedArguments) -> dict[str, float]:
-    variant_name(script.metric_variant), extract_name(script.metric_extract)
-    if script.metric_interval not in INTERVALS:
-        raise ValueError(f"metric_interval must be one of {', '.join(INTERVALS)}, and is {script.metric_interval!r}")
-    if script.on_refusal not in ON_REFUSAL:
-        raise ValueError(f"on_refusal must be one of {', '.join(ON_REFUSAL)}, and is {script.on_refusal!r}")
-    if script.concurrency < 1:
-        raise ValueError(f"concurrency must be at least 1, and is {script.concurrency}")
-    with ChatServer(
-        script.base_url,
-        script.model,
-        api_key=_api_key(script.api_key_env),
-        max_tokens=script.max_tokens,
-        temperature=script.temperature,
-        extra_body=_extra_body(script.extra_body),
-        timeout=script.timeout,
-        attempts=script.attempts,
-        connections=script.concurrency,
-    ) as server:
-        if server.sends_key_in_the_clear:
-            logger.warning("the API key is sent to %s without encryption: use https if you can", server.url)
-        prompt = _prompt(script)
-        logger.info("the prompt is %r", prompt)
+    from ..evaluation.report import METRICS_NAME, PREDICTIONS_NAME, write_report
+    from ..evaluation.scoring import score_rows
+    from ..evaluation.served import ask_served_model
+    from ..reporting.html_report import write_report as write_html
+    from .loading import load_split
+
+    _check(script)
+    output = Path(script.output_dir)
+    with _server(script) as server:
+        script.prompt = _prompt(script)
+        logger.info("the prompt is %r", script.prompt)
         records = load_split(script, script.eval_split, max_samples=script.max_eval_samples, seed=script.seed)
-        output, start = Path(script.output_dir), time.monotonic()
+        start = time.monotonic()
         rows = ask_served_model(
             records,
             server,
-            prompt,
+            script.prompt,
             path=output / ANSWERS_NAME,
             concurrency=script.concurrency,
             on_refusal=script.on_refusal,
@@ -208,7 +194,6 @@ def _evaluate(script: ServedArguments) -> dict[str, float]:
     )
     metrics = {f"eval_{name}": value for name, value in scores.items()} | {"eval_runtime": round(runtime, 4)}
     write_predictions(rows, output / PREDICTIONS_NAME)
-    script.prompt = prompt
     write_report(output, script, metrics, None)
     (output / ANSWERS_NAME).unlink()
     print(
@@ -225,7 +210,42 @@ def _evaluate(script: ServedArguments) -> dict[str, float]:
     return metrics
 
 
+def _check(script: ServedArguments) -> None:
+    """Check what is used only after all questions are asked, or by several functions."""
+    from ..evaluation.served import ON_REFUSAL
+
+    variant_name(script.metric_variant), extract_name(script.metric_extract)
+    if script.metric_interval not in INTERVALS:
+        raise ValueError(f"metric_interval must be one of {', '.join(INTERVALS)}, and is {script.metric_interval!r}")
+    if script.on_refusal not in ON_REFUSAL:
+        raise ValueError(f"on_refusal must be one of {', '.join(ON_REFUSAL)}, and is {script.on_refusal!r}")
+    if script.concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, and is {script.concurrency}")
+
+
+def _server(script: ServedArguments) -> ChatServer:
+    from ..evaluation.chat_server import ChatServer
+
+    server = ChatServer(
+        script.base_url,
+        script.model,
+        api_key=_api_key(script.api_key_env),
+        max_tokens=script.max_tokens,
+        temperature=script.temperature,
+        extra_body=_extra_body(script.extra_body),
+        timeout=script.timeout,
+        attempts=script.attempts,
+        connections=script.concurrency,
+    )
+    if server.sends_key_in_the_clear:
+        logger.warning("the API key is sent to %s without encryption: use https if you can", server.url)
+    return server
+
+
 def _prompt(script: ServedArguments) -> str:
+    from ..adapters.argument_checks import check_prompt
+    from ..evaluation.served_prompt import served_prompt
+
     if script.prompt is not None:
         if script.prompt_from is not None:
             raise ValueError("--prompt and --prompt_from are both given: leave one of them out")
@@ -238,6 +258,8 @@ def _prompt(script: ServedArguments) -> str:
 
 def _api_key(variable: str | None, environment: Mapping[str, str] | None = None) -> str | None:
     """Return the key that an environment variable holds; None if there is none and none was named."""
+    from ..evaluation.chat_server import checked_key
+
     environment = os.environ if environment is None else environment
     key = environment.get(variable or _KEY_VARIABLE, "")
     if not key.strip():
