@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shlex
@@ -11,7 +12,8 @@ import pytest
 from chartqa_ft.metrics.export import EXPORT_FORMATS
 from chartqa_ft.metrics.predictions import read_predictions, write_predictions
 from chartqa_ft.scripts import evaluate_served
-from chartqa_ft.scripts.cli import command_parser, main
+from chartqa_ft.scripts.cli import main
+from chartqa_ft.scripts.compare import add_arguments
 
 from ..support.chat_stub import ChatStub
 from ..support.common import ROOT, drawn_charts
@@ -125,7 +127,9 @@ def test_a_served_model_is_scored_and_compared(folder, capsys):
 
 
 def test_every_argument_in_the_text_is_one_of_the_commands():
-    known = set(vars(command_parser().parse_args(["compare", "a", "b"])))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    known = set(vars(parser.parse_args(["a", "b"])))
     known |= set(evaluate_served.ServedArguments.__dataclass_fields__)
     of_others = {"help", "format", "output", "merge", "model_args", "tasks", "log_samples", "mm-processor-kwargs"}
     of_others |= {"served-model-name", "port"}
