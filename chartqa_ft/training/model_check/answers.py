@@ -38,7 +38,7 @@ def check_batched_answers(subject: Subject) -> CheckLine:
     answers = answers_of(subject.collate(examples))
     scores = torch.cat(subject.dictate(batch, answers))
     number, bound = relative_difference(scores, torch.cat(subject.scores_alone())), subject.rounding.values
-    tie = 2 * bound
+    tie = subject.rounding.ties
     words, details, fails = [], dict[str, Any](), number > bound
     for name, beams in (("greedy", 1), (f"{subject.num_beams} beams", subject.num_beams)):
         alone = [

@@ -6,6 +6,7 @@ import copy
 import gc
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -154,7 +155,7 @@ def check_model(
             found = [_measured(name, subject, progress) for name in names]
     facts = {
         **_facts(model, subject, records is None),
-        "peft": "peft_config" if peft_config is not None else "weights of the model" if subject.is_peft else None,
+        "peft_weights": "peft_config" if peft_config is not None else "weights of the model" if subject.is_peft else None,
         "seconds": time.perf_counter() - began,
     }
     return CheckReport(found, facts)
@@ -269,6 +270,7 @@ def _facts(model: nn.Module, subject: Subject, drawn: bool) -> dict[str, Any]:
         "records": f"{len(subject.examples)} {'questions on drawn charts' if drawn else 'of the given records'}",
         "bounds": str(subject.rounding),
         **package_versions(),
+        "chartqa_ft": sys.modules[__name__.partition(".")[0]].__version__,
     }
 
 

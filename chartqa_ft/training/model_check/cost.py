@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..preflight.measuring import measure_step
 from .gradients import fresh_gradients, trainer_of
 from .report import CheckLine
 from .subject import Subject
@@ -28,8 +29,6 @@ def check_cost(subject: Subject) -> CheckLine:
 
     The line fails if the loss or a gradient is not finite, or if no batch fits.
     """
-    from ..preflight.measuring import measure_step
-
     rows = list(subject.examples)
     steps = {}
     with tempfile.TemporaryDirectory() as folder, untouched(subject.model):

@@ -57,7 +57,7 @@ def check_peft_gradients(subject: Subject, *, note: str = "") -> CheckLine:
         "fail" if wrong else "pass",
         number=len(dead),
         bound=0,
-        unit="without",
+        unit="without gradient",
         words="\n".join([*wrong, words]),
         details={
             "targets": len(targets),

@@ -47,7 +47,12 @@ class Rounding:
     @property
     def gradients(self) -> float:
         """Bound of the relative difference (L2) of gradients, which pass all blocks twice."""
-        return 2 * self.values
+        return math.sqrt(2) * self.values
+
+    @property
+    def ties(self) -> float:
+        """Bound of the difference of two logits that rounding may exchange, relative to the spread of all logits."""
+        return math.sqrt(2) * self.values
 
     @property
     def is_narrow(self) -> bool:

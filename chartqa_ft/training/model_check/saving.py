@@ -57,7 +57,7 @@ class _Findings:
         text = f"{way}: {found.differ} of {found.tokens} tokens differ"
         if found.rows:
             text += f", at a margin of {found.margin:.1e} of the logits' spread"
-        is_tie = not found.rows or (self.subject.rounding.is_narrow and found.margin <= 2 * bound)
+        is_tie = not found.rows or (self.subject.rounding.is_narrow and found.margin <= self.subject.rounding.ties)
         (self.words if difference <= bound and is_tie else self.wrong).append(text)
 
 

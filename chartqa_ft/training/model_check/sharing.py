@@ -38,12 +38,11 @@ def check_shared_charts(subject: Subject) -> CheckLine:
             "logits": relative_difference(found, expected),
             "gradient": relative_l2(gradient, expected_gradient),
         }
-    alone = [
-        subject.dictate(subject.collate([row], answers=False), [answer])[0]
-        for row, answer in zip(rows, answers, strict=True)
-    ]
-    together = subject.dictate(subject.collate(rows, answers=False, group_by_chart=True), answers)
-    differences["shared"]["generation"] = relative_difference(torch.cat(together), torch.cat(alone))
+    alone, together = (
+        torch.cat(subject.dictate(subject.collate(rows, answers=False, group_by_chart=shares), answers))
+        for shares in (False, True)
+    )
+    differences["shared"]["generation"] = relative_difference(together, alone)
     bound = subject.rounding.values
     bounds = {"logits": bound, "generation": bound, "gradient": subject.rounding.gradients}
     # As a multiple of each bound, and shown relative to that of logits.
