@@ -155,7 +155,11 @@ def check_model(
             found = [_measured(name, subject, progress) for name in names]
     facts = {
         **_facts(model, subject, records is None),
-        "peft_weights": "peft_config" if peft_config is not None else "weights of the model" if subject.is_peft else None,
+        "peft_weights": "peft_config"
+        if peft_config is not None
+        else "weights of the model"
+        if subject.is_peft
+        else None,
         "seconds": time.perf_counter() - began,
     }
     return CheckReport(found, facts)

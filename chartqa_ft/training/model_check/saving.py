@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
