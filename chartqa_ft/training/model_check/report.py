@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -172,6 +173,8 @@ def _row(number: str, title: str, status: str, measured: str, bound: str) -> str
 
 
 def _short(number: float) -> str:
+    if not math.isfinite(number):
+        return str(number)
     if number == int(number) and abs(number) < 1e6:
         return f"{int(number):,}"
     return f"{number:.3g}" if 1e-2 <= abs(number) < 1e6 else f"{number:.1e}"
