@@ -144,6 +144,8 @@ def check_model(
         raise ValueError("the model has PEFT weights already: leave peft_config out to check those")
     examples = drawn_examples() if records is None else chosen_examples(records)
     model = model if hasattr(model, "peft_config") else base_model(model)
+    if getattr(model, "is_quantized", False) and peft_config is None and not hasattr(model, "peft_config"):
+        peft_config = default_lora_config(model)  # nothing else of a quantized model can be trained
     began = time.perf_counter()
     with untouched(model), without_autocast(model), _quiet():
         checked: Any = model

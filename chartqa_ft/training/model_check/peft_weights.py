@@ -82,8 +82,11 @@ def adapted_share(model: nn.Module) -> float:
     base = base_model(model)
     adapted: set[int] = set()
     for module in base.modules():
-        if plain_layer(module) is not module:
-            adapted |= {id(weight) for weight in plain_layer(module).parameters()}
+        inner = plain_layer(module)
+        if hasattr(module, "parameter_name"):  # one of the parameters of a layer: PEFT's target_parameters
+            adapted.add(id(getattr(inner, module.parameter_name, None)))
+        elif inner is not module:
+            adapted |= {id(weight) for weight in inner.parameters()}
     blocks = {name: size for name, size in block_weights(base).items() if not _is_peft(name)}
     ids = {name: id(weight) for name, weight in base.named_parameters()}
     total = sum(blocks.values())

@@ -36,7 +36,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
         >>> model.training, all(weight.requires_grad for weight in model.parameters()), model.config.use_cache
         (False, True, True)
     """
-    trainable = [(weight, weight.requires_grad) for weight in model.parameters()]
+    weights = [(weight, weight.data, weight.requires_grad) for weight in model.parameters()]
     classes = [(module, module.__class__) for module in model.modules()]
     configs = [(config, _shallow(vars(config))) for config in _configs(model)]
     shared = [(state._shared_state, dict(state._shared_state)) for state in (PartialState, AcceleratorState)]
@@ -57,7 +57,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
         for name in set(os.environ) - set(environment):
             del os.environ[name]
         os.environ.update(environment)
-        for weight, flag in trainable:
+        for weight, data, flag in weights:
+            if weight.data_ptr() != data.data_ptr():  # PEFT casts the other weights of a quantized model
+                weight.data = data
             weight.requires_grad_(flag)
 
 

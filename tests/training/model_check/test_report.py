@@ -12,9 +12,7 @@ from chartqa_ft.hub.card.render import render_card
 from chartqa_ft.training.model_check.report import TITLES, CheckLine
 
 LINES = [
-    CheckLine(
-        "training_batch", "pass", 0, 0, "every row\nrow 0: <s> a very long question" + " word" * 40, unit="wrong"
-    ),
+    CheckLine("training_batch", "pass", 0, 0, "every row\nrow 0: <s> a long question" + " word" * 40, unit="wrong"),
     CheckLine("gradients", "fail", 0.25, 9.5e-6, "2x2 differs", {"relative_differences": {"2x2": 0.25}}),
     CheckLine("shared_charts", "not applicable", words="nothing is shared"),
     CheckLine("cost", "pass", 1234567.0, words="slow", unit="s"),
