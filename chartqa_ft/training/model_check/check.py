@@ -131,10 +131,8 @@ def check_model(
     """
     check_loaded(model)
     names = _checked_lines(lines)
-    max_new_tokens, num_beams = (
-        check_count("max_new_tokens", max_new_tokens),
-        check_count("num_beams", num_beams, least=2),
-    )
+    max_new_tokens = check_count("max_new_tokens", max_new_tokens)
+    num_beams = check_count("num_beams", num_beams, least=2)
     _refuse_several_processes()
     if adapter is None:
         check_processor(processor)
@@ -144,8 +142,11 @@ def check_model(
         raise ValueError("the model has PEFT weights already: leave peft_config out to check those")
     examples = drawn_examples() if records is None else chosen_examples(records)
     model = model if hasattr(model, "peft_config") else base_model(model)
-    if getattr(model, "is_quantized", False) and peft_config is None and not hasattr(model, "peft_config"):
-        peft_config = default_lora_config(model)  # nothing else of a quantized model can be trained
+    origin = "weights of the model" if hasattr(model, "peft_config") else None
+    if peft_config is not None:
+        origin = "peft_config"
+    elif origin is None and (getattr(model, "is_quantized", False) or _is_frozen(model)):
+        peft_config, origin = default_lora_config(model), "default_lora_config"  # nothing else can be trained
     began = time.perf_counter()
     with untouched(model), without_autocast(model), _quiet():
         checked: Any = model
@@ -157,14 +158,14 @@ def check_model(
             found = [_measured(name, subject, progress) for name in names]
     facts = {
         **_facts(model, subject, records is None),
-        "peft_weights": "peft_config"
-        if peft_config is not None
-        else "weights of the model"
-        if subject.is_peft
-        else None,
+        "peft_weights": origin,
         "seconds": time.perf_counter() - began,
     }
     return CheckReport(found, facts)
+
+
+def _is_frozen(model: nn.Module) -> bool:
+    return not any(weight.requires_grad for weight in model.parameters())
 
 
 def _checked_lines(lines: Sequence[str] | None) -> list[str]:

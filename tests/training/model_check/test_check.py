@@ -85,6 +85,17 @@ def test_peft_config_is_what_is_checked():
     assert not hasattr(model, "peft_config")
 
 
+def test_a_frozen_model_is_checked_with_lora_weights():
+    model, processor = tiny()
+    model.requires_grad_(False)
+    before = state_of(model)
+    report = check_model(model, processor, records(3), lines=["gradients", "shared_charts", "peft_gradients"])
+    assert report.ok, str(report)
+    assert report.facts["peft_weights"] == "default_lora_config"
+    assert "PEFT weights" in report["gradients"].words
+    assert state_of(model) == before
+
+
 def test_a_training_after_the_check_shares_charts_as_before():
     for name in ("llava", "unichart"):
         model, adapter = ready(name)
