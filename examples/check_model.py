@@ -1,9 +1,9 @@
-"""Check on this machine whether every promise of chartqa_ft holds for the model that you are about to train.
+"""Measure on this machine whether what chartqa_ft promises holds for a model, before you train it.
 
-    accelerate launch --num_processes 1 examples/check_model.py --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct \\
+    accelerate launch -q --num_processes 1 examples/check_model.py --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct \\
         --dtype bfloat16 --lora
 
-    accelerate launch --num_processes 1 examples/check_model.py --model_name_or_path out --data questions.csv \\
+    accelerate launch -q --num_processes 1 examples/check_model.py --model_name_or_path out --data questions.csv \\
         --image_dir charts --json check.json
 
 It prints a table with nine lines, each of which passes, fails or does not apply, with what was measured and the bound
@@ -15,4 +15,4 @@ import sys
 from chartqa_ft.scripts.check_model import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(description=__doc__, program="accelerate launch -q --num_processes 1 examples/check_model.py"))

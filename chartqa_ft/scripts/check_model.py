@@ -1,31 +1,23 @@
-"""Check on this machine whether every promise of chartqa_ft holds for the model that you are about to train.
+"""Measure on this machine whether what chartqa_ft promises holds for a model, before you train it.
 
-    accelerate launch --num_processes 1 examples/check_model.py --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct \\
-        --dtype bfloat16 --lora
-
-    accelerate launch --num_processes 1 examples/check_model.py --model_name_or_path out --data questions.csv \\
-        --image_dir charts --json check.json
+    chartqa-ft check Qwen/Qwen2.5-VL-3B-Instruct --dtype bfloat16 --lora
+    chartqa-ft check out --data questions.csv --image_dir charts --json check.json
 
 It prints a table with nine lines, each of which passes, fails or does not apply, with what was measured and the bound
-that follows from the dtype. The exit code is 1 if a line fails, so that a CI job can stop there.
+that follows from the dtype. The exit code is 1 if a line fails, so that a CI job can stop there. It runs in one
+process, on the GPU if there is one.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-from transformers.utils.logging import disable_progress_bar
-
-from ..models.load import load_checkpoint
-from ..models.lora import default_lora_config
-from ..training.model_check.check import check_model
+from . import one_line_errors
 from .arguments import CheckpointArguments, DatasetArguments
-from .loading import load_split, naming
 from .parsing import ScriptParser
-from .running import one_line_errors
 
 __all__ = ["CheckModelArguments", "main"]
 
@@ -35,7 +27,12 @@ _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(kw_only=True)
 class CheckModelArguments(DatasetArguments, CheckpointArguments):
-    """Which model to check, on which questions."""
+    """Which model to check, on which questions.
+
+    Example:
+        >>> CheckModelArguments(model_name_or_path="out").dtype
+        'auto'
+    """
 
     model_name_or_path: str = field(metadata={"help": "A checkpoint folder or a model on the Hub."})
     dataset_name: str | None = field(  # type: ignore[assignment]
@@ -57,22 +54,43 @@ class CheckModelArguments(DatasetArguments, CheckpointArguments):
     use_cpu: bool = field(default=False, metadata={"help": "Check on the CPU."})
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the check and return the exit code: 0, or 1 if a line fails.
+def main(
+    arguments: Sequence[str] | None = None, *, description: str | None = __doc__, program: str = "chartqa-ft check"
+) -> int:
+    """Check a model and return the exit code: 0, or 1 if a line fails.
 
     Args:
-        arguments: The command line without the name of the program. `None`: that of this process.
+        arguments: The command line without the name of the program, `--model_name_or_path MODEL` or just `MODEL` in
+            front. `None`: that of this process.
+        description: Text that `--help` shows.
+        program: The command of the usage line.
 
     Raises:
         SystemExit: An argument is invalid, or model or data cannot be loaded; the message is one line.
     """
     parser = ScriptParser(
         CheckModelArguments,
-        description=__doc__,
-        usage="accelerate launch --num_processes 1 examples/check_model.py [config.yaml] [--ARGUMENT VALUE ...]",
+        description=description,
+        usage=f"{program} MODEL [--ARGUMENT VALUE ...]",
         aliases=ALIASES,
     )
-    (script,) = parser.parse(arguments)
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    if line and not line[0].startswith("-") and not line[0].endswith((".yaml", ".yml")):
+        line.insert(0, "--model_name_or_path")
+    (script,) = parser.parse(line)
+    return check(script)
+
+
+def check(script: CheckModelArguments) -> int:
+    """Check the model of the arguments, print the report, and return the exit code."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from ..models.load import load_checkpoint
+    from ..models.lora import default_lora_config
+    from ..training.model_check.check import check_model
+    from .loading import load_split, naming
+
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     disable_progress_bar()
     with one_line_errors():

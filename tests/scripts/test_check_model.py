@@ -43,7 +43,7 @@ def test_a_failed_line_is_the_exit_code(checkpoint, monkeypatch, capsys):
         raise ValueError("wrong masks")
 
     monkeypatch.setitem(check._CHECKS, "training_batch", fails)
-    assert main(["--model_name_or_path", checkpoint, "--use_cpu", "--lines", "training_batch"]) == 1
+    assert main([checkpoint, "--use_cpu", "--lines", "training_batch"]) == 1
     assert "ValueError: wrong masks" in capsys.readouterr().out
 
 
