@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -178,17 +180,23 @@ def _different_weights(model: nn.Module, other: nn.Module) -> list[str]:
     ]
 
 
+def _free_memory() -> int:
+    """Return the bytes of memory that programs can still get, files in the page cache not counted as used."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def _no_room(subject: Subject) -> str | None:
     """Return why a second copy of the model does not fit onto the disk or into memory, `None` if it does."""
     size = sum(weight.numel() * weight.element_size() for weight in subject.model.parameters())
     disk = shutil.disk_usage(tempfile.gettempdir()).free
-    if subject.device.type == "cuda":
-        memory = torch.cuda.mem_get_info(subject.device)[0]
-    else:
-        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = torch.cuda.mem_get_info(subject.device)[0] if subject.device.type == "cuda" else _free_memory()
     for free, where, advice in (
         (disk, tempfile.gettempdir(), "set TMPDIR to a folder with more room"),
-        (memory, f"the memory of {subject.device}", "or pass peft_config=, whose weights alone are saved"),
+        (memory, f"the memory of {subject.device}", "pass peft_config=, whose weights alone are then saved"),
     ):
         if free < 1.2 * size:
             return (

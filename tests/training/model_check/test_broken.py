@@ -210,7 +210,9 @@ def rows_get_the_chart_of_another(model, adapter, monkeypatch):
 @breaks("qwen2_5_vl", "shared_charts")
 def shared_charts_train_no_vision(model, adapter, monkeypatch):
     shared = SimpleNamespace(now=False)
-    model.register_forward_pre_hook(lambda *args: setattr(shared, "now", "chart_index" in args[2]), with_kwargs=True)
+    model.register_forward_pre_hook(
+        lambda *args: setattr(shared, "now", "chart_index" in args[2]), with_kwargs=True, prepend=True
+    )
 
     def hook(module, args, output):
         if shared.now:

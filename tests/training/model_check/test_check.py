@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from peft import get_peft_model
 
 from chartqa_ft import ChartQACollator, check_model, default_lora_config, load_checkpoint, synthetic_chartqa
 from chartqa_ft.training.model_check import check as module
+from chartqa_ft.training.model_check import saving
 
 from ...support.common import tiny
 from ...support.families import records
@@ -158,6 +160,20 @@ def test_an_error_in_a_line_is_a_failure_of_that_line(monkeypatch):
     assert [line.status for line in report.lines] == ["fail", "not applicable", "fail"]
     assert report["gradients"].words == "RuntimeError: the shapes do not fit"
     assert "memory ran out" in report["shared_charts"].words
+
+
+@pytest.mark.parametrize(("name", "said"), [("disk_usage", "set TMPDIR"), ("_free_memory", "pass peft_config=")])
+def test_without_room_for_a_copy_lora_weights_alone_are_saved(name, said, monkeypatch):
+    if name == "disk_usage":
+        monkeypatch.setattr(saving.shutil, name, lambda folder: SimpleNamespace(free=2**10))
+    else:
+        monkeypatch.setattr(saving, name, lambda: 2**10)
+    model, processor = tiny()
+    line = check_model(model, processor, records(3), lines=["saving"], **FAST)["saving"]
+    assert line.status == "pass"
+    assert f"GiB are free in {'the memory of cpu' if name == '_free_memory' else ''}" in line.words
+    assert said in line.words
+    assert "merged: 0 of" in line.words
 
 
 def test_user_records_of_any_kind_are_used():
