@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,19 @@ import torch
 from torch import nn
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks")
+
+
+@contextmanager
+def frozen_garbage() -> Iterator[None]:
+    """Let garbage collections, of which every training makes one, skip what exists before the block.
+
+    In the process of a test suite each would take as long as the training of a tiny model.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def digest(tensor: torch.Tensor | None) -> str | None:

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from ...adapters import Adapter
+from .rounding import in_full
 
 __all__ = ["dictated_scores"]
 
@@ -37,7 +38,7 @@ class _Dictation(LogitsProcessor):
         for place, row in enumerate(self.rows):
             answer = self.answers[row]
             if self.step < len(answer):
-                self.scores[row].append(scores[place].detach().float().cpu())
+                self.scores[row].append(in_full(scores[place]))
             forced[place, answer[min(self.step, len(answer) - 1)]] = 0.0
         self.step += 1
         return forced

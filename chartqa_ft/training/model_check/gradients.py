@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from ..arguments import ChartQATrainingArguments
 from ..trainer import ChartQATrainer
 from .report import CheckLine
+from .rounding import in_full
 from .subject import Subject
 from .untouched import untouched
 
@@ -130,7 +131,7 @@ def trainer_of(
 
 
 def gradient_sample(model: nn.Module) -> torch.Tensor:
-    """Return the gradients of the trainable weights as one float32 vector on the CPU, or an even sample of them.
+    """Return the gradients of the trainable weights as one vector on the CPU, or an even sample of them.
 
     Weights without a gradient count as zeros.
 
@@ -147,7 +148,7 @@ def gradient_sample(model: nn.Module) -> torch.Tensor:
         if weight.grad is None:
             parts.append(torch.zeros(-(-weight.numel() // step)))
         else:
-            parts.append(weight.grad.detach().reshape(-1)[::step].float().cpu())
+            parts.append(in_full(weight.grad.reshape(-1)[::step]))
     return torch.cat(parts) if parts else torch.zeros(0)
 
 

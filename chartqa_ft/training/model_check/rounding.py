@@ -10,7 +10,7 @@ from torch import nn
 
 from ...adapters import base_model
 
-__all__ = ["Rounding", "relative_difference", "rounding_of"]
+__all__ = ["Rounding", "in_full", "relative_difference", "rounding_of"]
 
 SAFETY = 4.0
 """How many times the expected difference passes."""
@@ -43,6 +43,11 @@ class Rounding:
         """Bound of the relative difference (L2) of logits."""
         per_block = self.unit + math.sqrt(self.width) * self.accumulated
         return SAFETY * math.sqrt(2 * self.blocks + 1) * per_block
+
+    @property
+    def generation(self) -> float:
+        """Bound of the relative difference (L2) of scores of generation, which transformers converts to float32."""
+        return max(self.values, SAFETY * torch.finfo(torch.float32).eps / 2)
 
     @property
     def gradients(self) -> float:
@@ -84,6 +89,16 @@ def rounding_of(model: nn.Module) -> Rounding:
     text = model.config.get_text_config(decoder=True)
     width = getattr(text, "hidden_size", None) or getattr(text, "d_model", None) or _embedding_width(model)
     return Rounding(dtype, unit, accumulated, int(width), max(_blocks(model), 1))
+
+
+def in_full(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor on the CPU, in float32 or wider.
+
+    Example:
+        >>> in_full(torch.ones(1, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+    return tensor.detach().to("cpu", torch.promote_types(tensor.dtype, torch.float32))
 
 
 def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -10,7 +10,7 @@ import torch
 from .examples import examples_on_one_chart
 from .gradients import fresh_gradients, gradient_sample, relative_l2
 from .report import CheckLine
-from .rounding import relative_difference
+from .rounding import in_full, relative_difference
 from .subject import Subject, answers_of
 
 __all__ = ["check_shared_charts"]
@@ -44,7 +44,11 @@ def check_shared_charts(subject: Subject) -> CheckLine:
     )
     differences["shared"]["generation"] = relative_difference(together, alone)
     bound = subject.rounding.values
-    bounds = {"logits": bound, "generation": bound, "gradient": subject.rounding.gradients}
+    bounds = {
+        "logits": bound,
+        "generation": subject.rounding.generation,
+        "gradient": subject.rounding.gradients,
+    }
     # As a multiple of each bound, and shown relative to that of logits.
     number = max(bound * value / bounds[kind] for found in differences.values() for kind, value in found.items())
     fails = [
@@ -68,6 +72,6 @@ def _logits_and_gradient(subject: Subject, batch: Mapping[str, Any]) -> tuple[to
     subject.model.train()
     with fresh_gradients(subject.model):
         losses, outputs = subject.loss(batch)
-        logits = outputs["logits"].detach().float().cpu()
+        logits = in_full(outputs["logits"])
         losses.mean().backward()
         return logits, gradient_sample(subject.model)

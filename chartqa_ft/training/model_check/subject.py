@@ -16,7 +16,7 @@ from ...adapters.text import IGNORE_INDEX
 from ...batching.collator import ChartQACollator
 from ..losses import AnswerLoss
 from .dictation import dictated_scores
-from .rounding import Rounding
+from .rounding import Rounding, in_full
 
 __all__ = ["Subject", "answers_of"]
 
@@ -64,9 +64,9 @@ class Subject:
         return {key: value.to(self.device) if torch.is_tensor(value) else value for key, value in batch.items()}
 
     def training_logits(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Return the logits of the answer tokens as the trainer computes them: float32, on the CPU."""
+        """Return the logits of the answer tokens as the trainer computes them, on the CPU."""
         with torch.no_grad():
-            return self.loss(batch)[1]["logits"].float().cpu()
+            return in_full(self.loss(batch)[1]["logits"])
 
     def loss(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, Any]:
         """Return the losses of the answer tokens and the outputs of the model, as the trainer computes them."""

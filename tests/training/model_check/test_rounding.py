@@ -22,7 +22,15 @@ def test_the_bound_is_that_of_the_formula(dtype, unit, accumulated):
     assert found == Rounding(dtype, unit, accumulated, width=32, blocks=5)
     assert found.values == pytest.approx(4 * math.sqrt(11) * (unit + math.sqrt(32) * accumulated))
     assert found.gradients == found.ties == pytest.approx(math.sqrt(2) * found.values)
+    assert found.generation == found.values
     assert found.is_narrow is (dtype != torch.float32)
+
+
+def test_generation_has_32_bits_at_most():
+    model, _ = ready("llava")
+    found = rounding_of(model.double())
+    assert found.values < 1e-13
+    assert found.generation == 4 * 2**-24
 
 
 def test_the_least_precise_weights_decide():
