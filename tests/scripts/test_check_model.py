@@ -35,7 +35,7 @@ def test_a_checkpoint_is_checked_on_own_data(checkpoint, tmp_path, capsys):
     found = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))
     assert [line["name"] for line in found["lines"]] == lines
     assert found["peft_weights"] == "peft_config"
-    assert found["records"] == "5 of the given records"
+    assert found["records"] == "5 questions of the given records"
 
 
 def test_a_failed_line_is_the_exit_code(checkpoint, monkeypatch, capsys):

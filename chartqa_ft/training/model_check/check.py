@@ -34,7 +34,8 @@ from .examples import chosen_examples, drawn_examples
 from .gradients import check_gradients_of_splits
 from .logits import check_training_logits
 from .peft_weights import check_peft_gradients, fill_zero_weights, zero_weights
-from .reading import check_prompt_tokens, check_training_batch
+from .prompt_tokens import check_prompt_tokens
+from .reading import check_training_batch
 from .report import TITLES, CheckLine, CheckReport
 from .rounding import rounding_of
 from .saving import check_saving
@@ -275,7 +276,7 @@ def _facts(model: nn.Module, subject: Subject, drawn: bool) -> dict[str, Any]:
         "parameters": sum(weight.numel() for weight in base.parameters()),
         "dtype": str(subject.rounding.dtype).removeprefix("torch."),
         "device": _device_name(subject.device),
-        "records": f"{len(subject.examples)} {'questions on drawn charts' if drawn else 'of the given records'}",
+        "records": f"{len(subject.examples)} questions {'on drawn charts' if drawn else 'of the given records'}",
         "bounds": str(subject.rounding),
         **package_versions(),
         "chartqa_ft": sys.modules[__name__.partition(".")[0]].__version__,

@@ -49,6 +49,8 @@ def drawn_examples() -> list[dict[str, Any]]:
 def chosen_examples(records: Any) -> list[dict[str, Any]]:
     """Return up to five of the first records, with long and short questions and, if there are any, two on one chart.
 
+    If all questions are equally long, the last one is asked once more, with a longer text.
+
     Args:
         records: A `datasets.Dataset`, a list, or a stream of records with answers.
 
@@ -76,6 +78,8 @@ def chosen_examples(records: Any) -> list[dict[str, Any]]:
     wanted = min(ROWS - len(chosen), len(other_charts))
     step = max(len(other_charts) - 1, 0) / max(wanted - 1, 1)
     chosen += [other_charts[round(number * step)] for number in range(wanted)]
+    if len({len(str(row["question"])) for row in chosen}) == 1:  # rows of unequal length are to be compared
+        chosen.append({**chosen[-1], "question": f"{chosen[-1]['question']} {_LONG}"})
     return chosen
 
 

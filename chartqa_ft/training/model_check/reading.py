@@ -1,4 +1,4 @@
-"""Lines 1 and 2: the training batch reads as it should, and its prompts are the tokens of the processor."""
+"""Line 1: a training batch holds prompt, question, chart, answer and end token, and labels on the answer alone."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 
-from ...adapters import Adapter, Causal, EncoderPrompt
+from ...adapters import Adapter, Causal
 from ...adapters.text import IGNORE_INDEX, single_answer
-from ..preflight.batch_text import batch_as_text
 from .report import CheckLine
 from .subject import Subject
 
-__all__ = ["check_prompt_tokens", "check_training_batch"]
+__all__ = ["check_training_batch", "text_of"]
 
 _PROBE = "7531"
 
 
-# ------------------------------------------------------------------ 1. the batch
 def check_training_batch(subject: Subject) -> CheckLine:
     """Read a training batch back: prompt, question, chart, answer, end token, and labels on answer and end alone."""
     adapter, examples = subject.adapter, list(subject.examples)
     batch = adapter.encode(examples)
-    wrong = [*_wrong_rows(adapter, batch, examples), *_unread_questions(adapter, batch, examples)]
+    wrong = [*_wrong_rows(adapter, batch, examples), *_unread_questions(adapter, batch, examples), *_unseen(subject)]
     text = batch_as_text(adapter, {key: value[:1] if key == "labels" else value for key, value in batch.items()})
     end = _end_of(adapter)
     words = (
@@ -56,24 +55,24 @@ def _wrong_rows(adapter: Adapter, batch: Mapping[str, Any], examples: Sequence[M
             yield f"{name} has labels in {len(places)} places that are not next to each other"
             continue
         answer = labels[row, first : last + 1].tolist()
-        read = _text(adapter, answer[:-1])
+        read = text_of(adapter, answer[:-1])
         wanted = str(single_answer(example))
-        if _plain(read) != _plain(wanted):
+        if _plain(read) not in _readings(adapter, wanted):
             yield f"{name}: the labels read {read!r}, and the answer is {wanted!r}"
         if answer[-1] != end:
             yield (
-                f"{name}: the labels end with {_text(adapter, answer[-1:])!r}, and the family ends an answer with "
-                f"{_text(adapter, [end])!r}"
+                f"{name}: the labels end with {text_of(adapter, answer[-1:])!r}, and the family ends an answer with "
+                f"{text_of(adapter, [end])!r}"
             )
         elif answer[-1] not in adapter.eos_token_ids:
-            yield f"{name}: generation does not stop at {_text(adapter, answer[-1:])!r}"
+            yield f"{name}: generation does not stop at {text_of(adapter, answer[-1:])!r}"
         shift = 1 if decoder else 0  # decoders are given the labels moved by one place
         sequence = ids[row].tolist()
         inputs = sequence[first + shift : last + 1]
         if inputs != answer[: len(inputs)]:
-            yield f"{name}: the model is given {_text(adapter, inputs)!r} as the answer, and learns {read!r}"
+            yield f"{name}: the model is given {text_of(adapter, inputs)!r} as the answer, and learns {read!r}"
         if set(sequence[last + 1 :]) - {adapter.pad_token_id}:
-            yield f"{name} goes on after its answer: {_text(adapter, sequence[last + 1 :])!r}"
+            yield f"{name} goes on after its answer: {text_of(adapter, sequence[last + 1 :])!r}"
         if not decoder and "attention_mask" in batch and batch["attention_mask"].shape == ids.shape:
             mask = batch["attention_mask"][row].bool()
             if not mask[: last + 1].all() or mask[last + 1 :].any():
@@ -91,12 +90,27 @@ def _unread_questions(
             other = adapter.encode([{**example, "question": f"{question} {_PROBE}"}])
             if _equal_inputs(adapter.encode([example]), other):
                 yield f"row {row}: the inputs do not depend on the question {question!r}"
-        elif _plain(question) not in _plain(texts[row]):
+        elif not any(reading in _plain(texts[row]) for reading in _readings(adapter, question)):
             yield f"row {row}: the prompt {texts[row][-200:]!r} does not hold the question {question!r}"
     tokens = adapter.image_tokens({key: v for key, v in batch.items() if torch.is_tensor(v)})
     for row, count in enumerate(tokens or []):
         if not count:
             yield f"row {row} has no tokens for its chart"
+
+
+def _unseen(subject: Subject) -> Iterator[str]:
+    """Yield what the model gets and does not use: the chart or the question of the first row."""
+    example = subject.examples[0]
+    size = subject.adapter.image(example).size
+    others = {
+        "chart": {**example, "image": Image.new("RGB", size, "white")},
+        "question": {**example, "question": f"Which {example['question']}"},
+    }
+    with subject.answering():
+        logits = subject.training_logits(subject.collate([example]))
+        for name, other in others.items():
+            if torch.equal(subject.training_logits(subject.collate([other])), logits):
+                yield f"row 0: the model computes exactly the same for another {name}: it does not see the {name}"
 
 
 def _texts_before_answers(adapter: Adapter, batch: Mapping[str, Any]) -> list[str] | None:
@@ -114,7 +128,7 @@ def _texts_before_answers(adapter: Adapter, batch: Mapping[str, Any]) -> list[st
                 kept = batch["input_ids"][row].tolist() + kept
         else:
             kept += batch["input_ids"][row, :first].tolist()
-        found.append(_text(adapter, kept))
+        found.append(text_of(adapter, kept))
     return found
 
 
@@ -142,121 +156,16 @@ def _end_of(adapter: Adapter) -> int:
     return tokenizer.eos_token_id
 
 
-def _text(adapter: Adapter, ids: Sequence[int]) -> str:
+def text_of(adapter: Adapter, ids: Sequence[int]) -> str:
+    """Return the text of token ids; -100 is skipped."""
     return adapter.tokenizer.decode([token for token in ids if token != IGNORE_INDEX])
+
+
+def _readings(adapter: Adapter, text: str) -> tuple[str, str]:
+    """Return a text, and what is left of it where a tokenizer changes characters, both without spaces."""
+    return _plain(text), _plain(text_of(adapter, adapter.tokenizer(text, add_special_tokens=False)["input_ids"]))
 
 
 def _plain(text: str) -> str:
     """Return a text without differences of space, which tokenizers do not keep."""
     return "".join(text.split())
-
-
-# ------------------------------------------------------------------ 2. the prompts
-def check_prompt_tokens(subject: Subject) -> CheckLine:
-    """Compare the inputs before the answers with what the family's own processor makes of chart and prompt."""
-    adapter, examples = subject.adapter, list(subject.examples)
-    batch = adapter.encode(examples)
-    wrong: list[str] = []
-    compared = 0
-    expected = _of_processor(adapter, examples)
-    for key, value in expected.items():
-        if key not in batch:
-            if key in getattr(adapter, "forward_names", (key,)):
-                wrong.append(f"the batch lacks {key}, which the processor returns")
-            continue
-        for row, (found, own) in enumerate(_pairs(batch, key, value, expected)):
-            compared += own.numel()
-            if found.shape != own.shape or not torch.equal(found, own.to(found.dtype)):
-                wrong.append(
-                    f"row {row}: {key} differs from the processor's{_first_difference(adapter, key, found, own)}"
-                )
-    for row, example in enumerate(examples):  # the tokens of a prompt do not depend on its neighbors
-        alone = _of_processor(adapter, [example])
-        if adapter.prompt_key in expected or "input_ids" in expected:
-            key = "input_ids" if "input_ids" in expected else adapter.prompt_key
-            own, together = _unpadded(alone, key, 0), _unpadded(expected, key, row)
-            if not torch.equal(own, together):
-                wrong.append(f"row {row}: the processor makes other tokens of this prompt beside other prompts")
-    return CheckLine(
-        "prompt_tokens",
-        "fail" if wrong else "pass",
-        number=len(wrong),
-        bound=0,
-        unit="differ",
-        words="\n".join(wrong[:4]) if wrong else f"{', '.join(expected)}: {compared:,} values are equal",
-        details={"values": compared, "wrong": wrong},
-    )
-
-
-def _of_processor(adapter: Adapter, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """Return the tensors that the family's processor makes of charts and prompts, without the adapter's `encode`."""
-    images = [adapter.image(example) for example in examples]
-    texts = [adapter.prompt.replace("{question}", example["question"]) for example in examples]
-    if isinstance(adapter, Causal):
-        own_way = type(adapter).prompt_batch is not Causal.prompt_batch or adapter.chat_template is None
-        batch = adapter.prompt_batch(examples, images) if own_way else _of_template(adapter, texts, images)
-        return {key: value for key, value in batch.items() if key in adapter.forward_names and torch.is_tensor(value)}
-    if isinstance(adapter, EncoderPrompt):
-        batch = adapter.prompt_batch(examples, images)
-        return {key: value for key, value in batch.items() if key in adapter.forward_names and torch.is_tensor(value)}
-    pictures = adapter.processor.image_processor(images, return_tensors="pt")["pixel_values"]
-    start = list(getattr(adapter, "start", []))
-    ids = [torch.tensor(start + adapter.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
-    padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=IGNORE_INDEX)
-    return {"decoder_input_ids": padded, "pixel_values": pictures}
-
-
-def _of_template(adapter: Causal, texts: Sequence[str], images: Sequence[Any]) -> Mapping[str, Any]:
-    from ...adapters.image_cost import image_kwargs
-
-    conversations = [
-        [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
-        for image, text in zip(images, texts, strict=True)
-    ]
-    return adapter.processor.apply_chat_template(
-        conversations,
-        chat_template=adapter.chat_template,
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True, "return_tensors": "pt", "images_kwargs": image_kwargs(adapter.processor)},
-    )
-
-
-def _pairs(
-    batch: Mapping[str, Any], key: str, value: torch.Tensor, expected: Mapping[str, torch.Tensor]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield (tensor of the batch, tensor of the processor) that must be equal: per row for tokens, else whole."""
-    ids = expected.get("input_ids", expected.get("decoder_input_ids"))
-    if "decoder_input_ids" in batch and key != "decoder_input_ids":
-        yield batch[key], value
-    elif ids is not None and value.shape[:2] == ids.shape and batch[key].shape[:2] == batch["labels"].shape:
-        for row in range(len(value)):
-            own = value[row][_mask(expected, row)]
-            yield batch[key][row, : len(own)], own
-    else:
-        yield batch[key], value
-
-
-def _mask(expected: Mapping[str, torch.Tensor], row: int) -> torch.Tensor:
-    if "decoder_input_ids" in expected and "input_ids" not in expected:
-        return expected["decoder_input_ids"][row] != IGNORE_INDEX
-    mask = expected.get("attention_mask")
-    ids = expected["input_ids"]
-    return mask[row].bool() if mask is not None else torch.ones_like(ids[row], dtype=torch.bool)
-
-
-def _unpadded(expected: Mapping[str, torch.Tensor], key: str, row: int) -> torch.Tensor:
-    return expected[key][row][_mask(expected, row)]
-
-
-def _first_difference(adapter: Adapter, key: str, found: torch.Tensor, own: torch.Tensor) -> str:
-    if not key.endswith("input_ids"):
-        return f" (shape {tuple(found.shape)}, the processor's {tuple(own.shape)})" if found.shape != own.shape else ""
-    length = min(len(found), len(own))
-    place = int((found[:length] != own[:length]).int().argmax()) if length else 0
-    return (
-        f" from token {place} on: {_text(adapter, found[place : place + 8].tolist())!r} instead of "
-        f"{_text(adapter, own[place : place + 8].tolist())!r}"
-    )

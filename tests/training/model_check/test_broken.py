@@ -97,7 +97,40 @@ def answers_of_other_rows(model, adapter, monkeypatch):
     replace_method(monkeypatch, adapter, "encode", encode)
 
 
+@breaks("llava", "training_batch")
+@breaks("unichart", "training_batch")
+def model_ignores_the_chart(model, adapter, monkeypatch):
+    tower = model.get_encoder(modality="image")
+    tower.register_forward_pre_hook(
+        lambda module, args, kwargs: (
+            tuple(torch.zeros_like(value) for value in args),
+            {key: torch.zeros_like(v) if torch.is_tensor(v) else v for key, v in kwargs.items()},
+        ),
+        with_kwargs=True,
+    )
+
+
+@breaks("llava", "training_batch")
+def generation_does_not_stop_at_the_end_token(model, adapter, monkeypatch):
+    adapter.eos_token_ids = {adapter.tokenizer.convert_tokens_to_ids("Q")}
+
+
+@breaks("llava", "training_batch", "prompt_tokens", "training_logits", "batched_answers", "shared_charts")
+def mask_leaves_out_a_token_of_the_prompt(model, adapter, monkeypatch):
+    def encode(original, examples, **kwargs):
+        batch = original(examples, **kwargs)
+        batch["attention_mask"][:, 2] = 0
+        return batch
+
+    replace_method(monkeypatch, adapter, "encode", encode)
+
+
 # ------------------------------------------------------------------ 2. the prompts
+@breaks("trocr", "prompt_tokens", "training_logits")
+def decoder_without_its_start_token(model, adapter, monkeypatch):
+    adapter.start = []
+
+
 @breaks("llava", "prompt_tokens")
 def prompt_without_its_first_token(model, adapter, monkeypatch):
     def encode(original, examples, **kwargs):

@@ -182,7 +182,7 @@ def test_user_records_of_any_kind_are_used():
     for given in (dataset, dataset.to_iterable_dataset(), [dataset[0]]):
         report = check_model(model, processor, given, lines=["training_batch", "prompt_tokens", "shared_charts"])
         assert report.ok, str(report)
-        assert report["training_batch"].details["rows"] == (1 if isinstance(given, list) else 5)
+        assert report["training_batch"].details["rows"] == (2 if isinstance(given, list) else 5)
         assert "given records" in report.facts["records"]
     without_ids = [{k: row[k] for k in ("image", "question", "answer")} for row in dataset.select(range(4))]
     assert check_model(model, processor, without_ids, lines=["shared_charts"]).ok
