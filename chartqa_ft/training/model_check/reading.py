@@ -10,6 +10,7 @@ from PIL import Image
 
 from ...adapters import Adapter, Causal
 from ...adapters.text import IGNORE_INDEX, single_answer
+from ..preflight.batch_text import batch_as_text
 from .report import CheckLine
 from .subject import Subject
 
