@@ -63,7 +63,8 @@ def _of_processor(subject: Subject, examples: Sequence[Mapping[str, Any]]) -> di
         batch = adapter.prompt_batch(examples, images) if own_way else _of_template(adapter, texts, images)
         return {key: value for key, value in batch.items() if key in adapter.forward_names and torch.is_tensor(value)}
     if isinstance(adapter, EncoderPrompt):
-        batch = adapter.prompt_batch(examples, images)
+        own_way = type(adapter).prompt_batch is not EncoderPrompt.prompt_batch
+        batch = adapter.prompt_batch(examples, images) if own_way else _of_texts(adapter, texts, images)
         return {key: value for key, value in batch.items() if key in adapter.forward_names and torch.is_tensor(value)}
     pictures = adapter.processor.image_processor(images, return_tensors="pt")["pixel_values"]
     start = _start_of(subject)
@@ -79,6 +80,16 @@ def _start_of(subject: Subject) -> list[int]:
         return []
     found = settings.bos_token_id if settings.decoder_start_token_id is None else settings.decoder_start_token_id
     return [found[0] if isinstance(found, list) else found]
+
+
+def _of_texts(adapter: EncoderPrompt, texts: Sequence[str], images: Sequence[Any]) -> Mapping[str, Any]:
+    return adapter.processor(
+        images=list(images),
+        text=list(texts),
+        padding=True,
+        return_tensors="pt",
+        images_kwargs=image_kwargs(adapter.processor),
+    )
 
 
 def _of_template(adapter: Causal, texts: Sequence[str], images: Sequence[Any]) -> Mapping[str, Any]:
