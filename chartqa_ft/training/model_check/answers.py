@@ -37,7 +37,7 @@ def check_batched_answers(subject: Subject) -> CheckLine:
     batch = subject.collate(examples, answers=False)
     answers = answers_of(subject.collate(examples))
     scores = torch.cat(subject.dictate(batch, answers))
-    number, bound = relative_difference(scores, torch.cat(subject.scores_alone())), subject.rounding.generation
+    number, bound = relative_difference(scores, torch.cat(subject.scores_alone())), subject.rounding.values
     tie = subject.rounding.ties
     words, details, fails = [], dict[str, Any](), number > bound
     for name, beams in (("greedy", 1), (f"{subject.num_beams} beams", subject.num_beams)):

@@ -24,6 +24,8 @@ __all__ = ["check_gradients_of_splits", "gradient_sample", "relative_l2", "train
 ROWS = 4
 _LARGEST_SAMPLE = 4_000_000
 """Number of values of a gradient that are compared, evenly spread over all weights."""
+_LAUNCHED = ("ACCELERATE_MIXED", "ACCELERATE_DYNAMO", "ACCELERATE_USE")
+"""Variables with which `accelerate launch` would change how the trainer computes: a model is checked as it is."""
 _SPLITS = ((4, 1), (2, 2), (1, 4))
 """Rows of a batch, and batches of a step."""
 
@@ -116,7 +118,7 @@ def trainer_of(
         "use_cpu": subject.device.type == "cpu",
         **changes,
     }
-    for name in [name for name in os.environ if name.startswith(("ACCELERATE_MIXED", "ACCELERATE_DYNAMO"))]:
+    for name in [name for name in os.environ if name.startswith(_LAUNCHED)]:
         del os.environ[name]
     args = ChartQATrainingArguments(**settings)
     args._n_gpu = min(args.n_gpu, 1)  # Trainer would split a batch over all GPUs that it sees

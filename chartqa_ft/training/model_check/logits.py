@@ -30,7 +30,7 @@ def check_training_logits(subject: Subject) -> CheckLine:
     else:
         words += "; in training mode the model is random, even without dropout"
     differences = {mode: relative_difference(logits, generated) for mode, logits in found.items()}
-    number, bound = max(differences.values()), subject.rounding.generation
+    number, bound = max(differences.values()), subject.rounding.values
     unwritable = sum(
         bool(torch.isneginf(row[token]))
         for scores, answer in zip(subject.scores_alone(), answers, strict=True)

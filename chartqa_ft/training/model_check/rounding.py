@@ -26,8 +26,9 @@ class Rounding:
 
     Attributes:
         dtype: Dtype of the weights, the least precise one if there are several.
-        unit: Unit roundoff of that dtype: half the distance between 1 and the next larger number.
-        accumulated: Unit roundoff of the dtype in which products are added up.
+        unit: Unit roundoff of that dtype: half the distance between 1 and the next larger number. In float64 it is that
+            of float32, in which transformers computes norms, softmax and the scores of generation.
+        accumulated: Unit roundoff of float32, in which products are added up.
         width: Length of the hidden states of the text model.
         blocks: Number of transformer blocks, those of the vision tower included.
     """
@@ -43,11 +44,6 @@ class Rounding:
         """Bound of the relative difference (L2) of logits."""
         per_block = self.unit + math.sqrt(self.width) * self.accumulated
         return SAFETY * math.sqrt(2 * self.blocks + 1) * per_block
-
-    @property
-    def generation(self) -> float:
-        """Bound of the relative difference (L2) of scores of generation, which transformers converts to float32."""
-        return max(self.values, SAFETY * torch.finfo(torch.float32).eps / 2)
 
     @property
     def gradients(self) -> float:
@@ -81,9 +77,8 @@ def rounding_of(model: nn.Module) -> Rounding:
     model = base_model(model)
     dtypes = {weight.dtype for weight in model.parameters() if weight.is_floating_point()} or {torch.float32}
     dtype = max(dtypes, key=lambda kind: torch.finfo(kind).eps)
-    unit = torch.finfo(dtype).eps / 2
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    accumulated = torch.finfo(wide).eps / 2
+    accumulated = torch.finfo(torch.float32).eps / 2
+    unit = max(torch.finfo(dtype).eps / 2, accumulated)
     if dtype == torch.float32 and _uses_tf32(model):
         unit = 2.0**-11  # TF32 rounds the factors of float32 products to 10 bits
     text = model.config.get_text_config(decoder=True)

@@ -46,7 +46,7 @@ def check_shared_charts(subject: Subject) -> CheckLine:
     bound = subject.rounding.values
     bounds = {
         "logits": bound,
-        "generation": subject.rounding.generation,
+        "generation": bound,
         "gradient": subject.rounding.gradients,
     }
     # As a multiple of each bound, and shown relative to that of logits.
