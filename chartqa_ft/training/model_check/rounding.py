@@ -26,8 +26,8 @@ class Rounding:
 
     Attributes:
         dtype: Dtype of the weights, the least precise one if there are several.
-        unit: Unit roundoff of that dtype: half the distance between 1 and the next larger number. In float64 it is that
-            of float32, in which transformers computes norms, softmax and the scores of generation.
+        unit: Unit roundoff of that dtype: half the distance between 1 and the next larger number. For float64 it is
+            that of float32, in which transformers computes norms, softmax and the scores of generation.
         accumulated: Unit roundoff of float32, in which products are added up.
         width: Length of the hidden states of the text model.
         blocks: Number of transformer blocks, those of the vision tower included.
