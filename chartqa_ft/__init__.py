@@ -43,6 +43,8 @@ _HOMES = {
     "write_report": "reporting",
     "ChartQATrainer": "training",
     "ChartQATrainingArguments": "training",
+    "CheckReport": "training",
+    "check_model": "training",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604

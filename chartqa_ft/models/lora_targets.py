@@ -101,13 +101,25 @@ def expert_parameters(model: nn.Module) -> list[str]:
 
 def share_of_blocks(model: nn.Module, names: Sequence[str]) -> float:
     """Return the share of some parameters in the weights of the transformer blocks on the text side, 0 to 1."""
+    sizes = block_weights(model)
+    return sum(sizes[name] for name in names) / sum(sizes.values())
+
+
+def block_weights(model: nn.Module) -> dict[str, int]:
+    """Return the matrices in the transformer blocks on the text side of a model: name -> number of weights.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> sizes = block_weights(tiny_unichart("test", image_size=64, window_size=4)[0])
+        >>> len(sizes), sizes["decoder.model.decoder.layers.0.fc1.weight"]
+        (10, 2048)
+    """
     text = _text_model(model)
-    sizes = {
+    return {
         name: parameter.numel()
         for name, parameter in model.named_parameters()
         if _inside(name, text) and parameter.dim() > 1 and re.search(r"\.\d+\.", name)
     }
-    return sum(sizes[name] for name in names) / sum(sizes.values())
 
 
 def _text_model(model: nn.Module) -> str:

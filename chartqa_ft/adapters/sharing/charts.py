@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers.modeling_outputs import BaseModelOutput
 
-_ATTACHED: WeakSet[nn.Module] = WeakSet()
-"""Models that have the hooks already: a second trainer must not add them again."""
+_ATTACHED: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
+"""Models that were given the hooks, with the first of them: a second trainer must not add them again."""
 
 
 def share_charts(model: nn.Module) -> None:
@@ -31,10 +32,23 @@ def share_charts(model: nn.Module) -> None:
         >>> model(**batch, decoder_chart_index=torch.tensor([0, 0])).logits.shape[0]
         2
     """
-    if model not in _ATTACHED:
-        _ATTACHED.add(model)
-        model.decoder.register_forward_pre_hook(_spread_charts, with_kwargs=True)
+    if not is_registered(_ATTACHED.get(model)):
+        _ATTACHED[model] = model.decoder.register_forward_pre_hook(_spread_charts, with_kwargs=True)
         model.encoder.register_forward_hook(_flatten_grid)
+
+
+def is_registered(handle: RemovableHandle | None) -> bool:
+    """Return whether a hook is still in place: a model that is restored to an earlier state loses later ones.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> handle = layer.register_forward_hook(print)
+        >>> before = is_registered(handle)
+        >>> layer._forward_hooks.clear()
+        >>> before, is_registered(handle)
+        (True, False)
+    """
+    return handle is not None and handle.id in (handle.hooks_dict_ref() or {})
 
 
 def _spread_charts(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:

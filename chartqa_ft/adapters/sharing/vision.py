@@ -10,9 +10,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers.utils import ModelOutput
 
 from ..lockstep import is_sharded
+from .charts import is_registered
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +43,10 @@ def share_vision(model: nn.Module) -> None:
         >>> model(input_ids=ids, pixel_values=pixels, chart_index=torch.tensor([0, 0])).logits.shape
         torch.Size([2, 5, 40])
     """
-    if model in _SHARING:
+    if model in _SHARING and is_registered(_SHARING[model].handle):
         return
     sharing = _SHARING[model] = _Sharing()
-    model.register_forward_pre_hook(sharing.begin, with_kwargs=True)
+    sharing.handle = model.register_forward_pre_hook(sharing.begin, with_kwargs=True)
     model.register_forward_hook(sharing.end, always_call=True)
     tower = model.get_encoder(modality="image")
     if tower is not model:
@@ -85,6 +87,8 @@ class _Sharing:
         self.works: bool | None = None
         """Whether the tower returns one row per image, or one per patch; `None` until it is known."""
         self.all_images: tuple[tuple, dict[str, Any]] | None = None
+        self.handle: RemovableHandle | None = None
+        """The first of the hooks."""
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         self.active = kwargs.pop("chart_index", None) is not None

@@ -117,6 +117,8 @@ class CardFacts:
     """Questions with answers; the first three are shown."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the packages, by their name."""
+    checked: str | None = None
+    """The result of `check_model` on this model, `report.summary`; `None` if it was not checked."""
     command: str | None = None
     """The command that reproduces the model."""
     created: str | None = None
