@@ -90,15 +90,25 @@ def command_parser() -> argparse.ArgumentParser:
     report.add_argument("--output", help="The file to write. Unset: report.html beside the predictions.")
     report.add_argument("--images", help="Folder of the charts, named by chart id.")
     report.add_argument("--other", help="A second run on the same questions, to compare with.")
+    report.add_argument("--tables", help="Folder of the tables of the charts as CSV files, named by chart id.")
     report.add_argument("--names", nargs=2, metavar=("FIRST", "SECOND"), help="Names of the two runs.")
     report.add_argument("--title", default="Answers to questions on charts", help="Title of the report.")
-    _add_variant(report)
+    report.add_argument(
+        "--metric_variant",
+        choices=[*VARIANTS, DETECTED],
+        help="Variant of relaxed accuracy that scores all answers again. Unset: the verdicts in the predictions.",
+    )
     report.set_defaults(run=_report)
 
     compare = commands.add_parser("compare", help="test whether two runs on the same questions differ")
     compare.add_argument("a", help="The predictions of the first run: a predictions.jsonl, or its folder.")
     compare.add_argument("b", help="The predictions of the second run.")
-    _add_variant(compare)
+    compare.add_argument(
+        "--metric_variant",
+        default="pix2struct",
+        choices=[*VARIANTS, DETECTED],
+        help="Variant of relaxed accuracy that scores both runs.",
+    )
     compare.add_argument("--interval", choices=["newcombe", *INTERVALS[1:]], help="Kind of the interval.")
     compare.add_argument("--changed", type=int, default=10, help="Number of changed examples to print (default: 10).")
     compare.add_argument(
@@ -109,15 +119,6 @@ def command_parser() -> argparse.ArgumentParser:
     )
     compare.set_defaults(run=_compare)
     return parser
-
-
-def _add_variant(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--metric_variant",
-        default="pix2struct",
-        choices=[*VARIANTS, DETECTED],
-        help="Variant of relaxed accuracy that scores both runs of a comparison.",
-    )
 
 
 def find_predictions_file(name: str) -> Path:
@@ -155,6 +156,7 @@ def _report(given: argparse.Namespace) -> None:
         predictions,
         given.output or predictions.with_name("report.html"),
         images=given.images,
+        tables=given.tables,
         other=other,
         names=given.names or _names(given.predictions, given.other or ""),
         title=given.title,

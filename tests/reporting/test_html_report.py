@@ -95,7 +95,7 @@ def test_titles_and_names_are_escaped(tmp_path):
     page = written(tmp_path, [row(0)], other=[row(0)], title=HOSTILE, names=(HOSTILE, "B\x1b[31m"))
     assert page.tags == plain.tags
     assert "\x1b" not in page.text
-    assert page.text.count("alert(1)") == 5  # the title twice, the name in two captions and in the data
+    assert page.text.count("alert(1)") == 8  # the title twice, the name in two captions, three heads and the data
     assert "&lt;script&gt;alert(1)" in page.text
 
 
