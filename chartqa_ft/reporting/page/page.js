@@ -257,8 +257,14 @@
   if (two) byId("verdict_name").textContent = `Verdict of ${data.runs[0]}`;
   const form = byId("filters");
   let waiting = 0;
-  form.addEventListener("input", () => { current = -1; clearTimeout(waiting); waiting = setTimeout(apply, 120); });
-  form.addEventListener("reset", () => setTimeout(apply, 0));
+  const again = (delay) => {
+    current = -1;
+    clearTimeout(waiting);
+    waiting = setTimeout(apply, delay);
+  };
+  byId("search").addEventListener("input", () => again(120));
+  form.addEventListener("change", () => again(0));
+  form.addEventListener("reset", () => again(0));
   form.addEventListener("submit", (event) => event.preventDefault());
   if ("IntersectionObserver" in window) {
     new IntersectionObserver((entries) => {
