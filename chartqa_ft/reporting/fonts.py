@@ -73,8 +73,8 @@ class Face:
 class Fonts:
     """Fonts that can draw given texts, as far as this machine has them.
 
-    The order is: `font_path`; the fonts that fontconfig names for the characters of the texts; DejaVu Sans of matplotlib,
-    if that is installed; Pillow's built-in font. A warning names the characters that none of them has.
+    The order is: `font_path`; the fonts that fontconfig names for the characters of the texts; DejaVu Sans of
+    matplotlib, if that is installed; Pillow's built-in font. A warning names the characters that none of them has.
 
     Args:
         texts: all texts that will be drawn.

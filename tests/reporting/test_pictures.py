@@ -88,7 +88,7 @@ def test_charts_come_from_a_folder_or_the_evaluated_records(tmp_path):
     for images in (tmp_path, {"a.png": tmp_path / "a.png"}, [{"image": Image.new("RGB", (40, 30), RED)}]):
         picture = Image.open(draw_answers([row], tmp_path / "p.png", chart_size=120, images=images))
         assert picture.getpixel((72, 72)) == RED
-    with pytest.raises(ValueError, match="images has no chart 'b.png' of row 0"):
+    with pytest.raises(ValueError, match=r"images has no chart 'b\.png' of row 0"):
         draw_answers([{**row, "chart_id": "b.png"}], tmp_path / "p.png", images=tmp_path)
 
 
