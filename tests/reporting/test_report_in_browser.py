@@ -185,6 +185,8 @@ def test_the_keyboard_leads_through_the_examples(browser):
     browser.get(browser.current_url)
     press(Keys.TAB)
     assert browser.switch_to.active_element.text == "Skip to the examples"
+    press(Keys.ENTER)
+    assert browser.switch_to.active_element.get_attribute("id") == "search"
 
 
 def test_a_point_of_the_plot_selects_its_example(browser):

@@ -252,6 +252,11 @@
     return [...counts].sort((a, b) => b[1] - a[1]);
   }
 
+  byId("skip").addEventListener("click", () => {
+    byId("search").focus();
+    byId("examples").scrollIntoView();
+  });
+
   for (const name of ["verdict", "kind", ...FILTERS]) choices(name, counted(name), "all");
   byId("change_label").hidden = !two;
   if (two) byId("verdict_name").textContent = `Verdict of ${data.runs[0]}`;
