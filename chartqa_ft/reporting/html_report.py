@@ -9,11 +9,11 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..files import written_whole
 from .chart_files import ChartTables
 from .report_rows import FIELDS, Rows, explained_rows, match_rows, read_rows, shown
@@ -85,7 +85,7 @@ def write_report(
     fields = {
         "policy": f"default-src 'none'; img-src data:; style-src 'sha256-{_digest(style)}'; "
         f"script-src 'sha256-{_digest(script)}'; base-uri 'none'; form-action 'none'",
-        "version": html.escape(__version__),
+        "version": html.escape(_version()),
         "title": html.escape(shown(title)),
         "summary": f"{_count(rows, 'question')} on {_count(charts, 'chart')}",
         "scores": score_tables([rows] if others is None else [rows, others], runs),
@@ -111,6 +111,14 @@ def write_report(
             name, _, rest = piece.partition("}}") if number else ("", "", piece)
             file.write(fields[name] + rest if number else rest)
     return Path(path)
+
+
+def _version() -> str:
+    """Return the version of this package; nothing in a checkout that is not installed."""
+    try:
+        return version("chartqa_ft")
+    except PackageNotFoundError:
+        return ""
 
 
 def _count(items: Sequence[Any], name: str) -> str:
