@@ -136,15 +136,15 @@ def _pictures(
     sizes: list[tuple[int, int] | None] = []
     failed: list[str] = []
     for chart in charts:
-        image = images.find(first[chart])
         content: str | None = None
         size: tuple[int, int] | None = None
-        if image is not None:
-            try:
+        try:
+            image = images.find(first[chart])  # a data set decodes it here
+            if image is not None:
                 encoded, size = thumbnail(image)
                 content = base64.b64encode(encoded).decode("ascii")
-            except (ValueError, OSError) as error:
-                failed.append(f"{shown(chart)} ({error})")
+        except (ValueError, OSError) as error:
+            failed.append(f"{shown(chart)} ({error})")
         pictures.append(content)
         sizes.append(size)
     if failed:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import logging
 import re
 from html.parser import HTMLParser
 
+import datasets
 import numpy as np
 import pytest
+from datasets import Dataset
 from PIL import Image
 
 from chartqa_ft.reporting.html_report import write_report
@@ -157,6 +160,18 @@ def test_a_damaged_chart_is_left_out_with_one_warning(tmp_path, caplog):
     assert len(caplog.records) == 1
     assert "2 of 2 charts" in caplog.text
     assert "c0.png" in caplog.text
+
+
+def test_a_damaged_chart_of_a_data_set_is_left_out_too(tmp_path, caplog):
+    content = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(content, "PNG")
+    stored = [{"bytes": b"no image", "path": None}, {"bytes": content.getvalue(), "path": None}]
+    data = Dataset.from_dict({"image": stored, "chart_id": ["c0.png", "c1.png"]}).cast_column(
+        "image", datasets.Image()
+    )
+    page = written(tmp_path, [row(0), row(2)], images=data)
+    assert page.data["sizes"] == [None, [8, 6]]
+    assert "1 of 2 charts" in caplog.text
 
 
 def test_long_and_strange_texts_are_bounded(tmp_path):
