@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from ..files import write_whole
 from .fonts import Fonts
-from .training_log import Interval, Points, accuracy_intervals, read_log, training_series
+from .training_log import Interval, Points, accuracy_intervals, checked_log, read_log, training_series
 
 # Okabe & Ito 2008: distinct for color-blind people too.
 COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0))
@@ -60,8 +60,7 @@ def draw_curves(
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be the path of the file to write, got {path!r:.60}")
-    log = read_log(run) if isinstance(run, (str, os.PathLike)) else list(run)
-    picture = draw_curve(log, font_path=font_path)
+    picture = draw_curve(read_log(run) if isinstance(run, (str, os.PathLike)) else run, font_path=font_path)
     if picture is None:
         raise ValueError("the log of the run has no loss and no relaxed accuracy to draw: train or evaluate first")
     return write_whole(Path(path), picture)
@@ -83,7 +82,7 @@ def draw_curve(
         >>> draw_curve([{"step": 10, "loss": 2.0}])[:4]
         b'\\x89PNG'
     """
-    log = list(log_history) if not isinstance(log_history, (str, bytes, Mapping)) and log_history else log_history
+    log = checked_log(log_history)
     losses, accuracies = training_series(log)
     intervals = accuracy_intervals(log)
     of_losses, of_accuracies = "loss (nats per answer token)", "relaxed accuracy (%)"

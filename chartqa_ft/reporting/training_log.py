@@ -80,13 +80,28 @@ def accuracy_intervals(log_history: Iterable[Mapping[str, Any]]) -> dict[str, In
     return {title: interval for title, interval in both.items() if interval}  # type: ignore[misc]
 
 
-def _values(log_history: Iterable[Mapping[str, Any]]) -> Iterator[tuple[float, str, float]]:
-    """Return the step, name and value of each finite number of a log."""
+def checked_log(log_history: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the entries of a log.
+
+    Raises:
+        TypeError: the history, or an entry of it, is of a wrong type.
+
+    Example:
+        >>> checked_log(entry for entry in [{"step": 1, "loss": 2.0}])
+        [{'step': 1, 'loss': 2.0}]
+    """
     if isinstance(log_history, (str, bytes, Mapping)) or not isinstance(log_history, Iterable):
         raise TypeError(f"log_history must be a list of dicts, as trainer.state.log_history, got {log_history!r:.60}")
-    for number, entry in enumerate(log_history):
+    entries = list(log_history)
+    for number, entry in enumerate(entries):
         if not isinstance(entry, Mapping):
             raise TypeError(f"log_history[{number}] must be a dict, got {entry!r:.60}")
+    return entries
+
+
+def _values(log_history: Iterable[Mapping[str, Any]]) -> Iterator[tuple[float, str, float]]:
+    """Return the step, name and value of each finite number of a log."""
+    for entry in checked_log(log_history):
         step = as_number(entry.get("step"))
         if not math.isfinite(step):
             continue

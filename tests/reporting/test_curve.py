@@ -121,7 +121,7 @@ def test_curves_of_a_run_are_found_in_its_folder(tmp_path) -> None:
     write_json(tmp_path / "trainer_state.json", {"log_history": LOG[:1]})
     assert read_log(tmp_path) == LOG[:1]
     path = curves.draw_curves(tmp_path, tmp_path / "new" / "curves.png")
-    assert path.read_bytes() == curves.draw_curve(LOG[:1])
+    assert path.read_bytes() == curves.draw_curve(entry for entry in LOG[:1])
 
 
 def test_a_run_without_curves_is_refused(tmp_path) -> None:
@@ -134,4 +134,7 @@ def test_a_run_without_curves_is_refused(tmp_path) -> None:
         curves.draw_curves([], tmp_path / "curves.png")
     with pytest.raises(TypeError, match="path must be"):
         curves.draw_curves(LOG, None)
+    for run in (None, 7, {}):
+        with pytest.raises(TypeError, match="log_history must be a list"):
+            curves.draw_curves(run, tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()
