@@ -52,7 +52,8 @@ def write_report(
         names: the names of the two runs.
         title: the title of the report.
         tables: the tables of the charts, where they are known: a folder of CSV files named by chart id, or a dict from
-            chart id to rows. They tell whether a wrong answer is another value of the same chart.
+            chart id to rows. They tell whether a wrong answer is another value of the same chart. By default the
+            folder `tables` beside `images`, if there is one, as in the original layout of ChartQA.
         variant: a variant of relaxed accuracy that scores all rows again. By default the verdicts in the rows count.
 
     Returns:
@@ -79,7 +80,8 @@ def write_report(
     charts = list(dict.fromkeys(str(row["chart_id"]) for row in rows if row["chart_id"] is not None))
     pictures, sizes = _pictures(rows, charts, ChartImages(images))
     numbers = {chart: number for number, chart in enumerate(charts)}
-    examples = explained_rows(rows, others, numbers, ChartTables(tables))
+    of_charts = ChartTables(_tables_beside(images) if tables is None else tables)
+    examples = explained_rows(rows, others, numbers, of_charts)
     runs = [shown(name) for name in (names if others is not None else names[:1])]
     script, style = _part("page.js"), _part("page.css")
     fields = {
@@ -111,6 +113,11 @@ def write_report(
             name, _, rest = piece.partition("}}") if number else ("", "", piece)
             file.write(fields[name] + rest if number else rest)
     return Path(path)
+
+
+def _tables_beside(images: Any) -> Path | None:
+    beside = Path(images).resolve().parent / "tables" if isinstance(images, (str, Path)) else None
+    return beside if beside is not None and beside.is_dir() else None
 
 
 def _version() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def write_pictures(script: ResultArguments, trainer: ChartQATrainer, records: An
     folder = Path(trainer.args.output_dir)
     predictions = folder / PREDICTIONS_NAME
     answered = trainer.args.write_predictions and predictions.is_file()
-    logged = any(training_series(trainer.state.log_history))
+    trained = trainer.state.global_step > 0 and any(training_series(trainer.state.log_history))
     images = None if is_stream(records) else records
 
     def answers() -> Path:
@@ -59,12 +60,13 @@ def write_pictures(script: ResultArguments, trainer: ChartQATrainer, records: An
         rows = read_predictions(predictions)
         return draw_answers(rows, folder / "answers.png", images=images, first=first, count=DRAWN)
 
+    def report() -> Path:
+        return write_report(predictions, folder / "report.html", images=images, tables=_tables(script))
+
     steps = {
         "answers.png": answers if answered and images is not None and script.answers_picture != "none" else None,
-        "curves.png": trainer.plot if logged else None,
-        "report.html": (lambda: write_report(predictions, folder / "report.html", images=images))
-        if answered and script.report
-        else None,
+        "curves.png": trainer.plot if trained else None,
+        "report.html": report if answered and script.report else None,
     }
     written = []
     for name, write in steps.items():
@@ -76,3 +78,12 @@ def write_pictures(script: ResultArguments, trainer: ChartQATrainer, records: An
         if path is not None:
             written.append(path)
     return written
+
+
+def _tables(script: ResultArguments) -> Path | None:
+    """Return the folder of the tables of a split in the original layout of ChartQA, or `None`."""
+    name, split = getattr(script, "dataset_name", None), getattr(script, "eval_split", None)
+    if not name or not split:
+        return None
+    folder = Path(name) / re.split(r"\W", split)[0] / "tables"
+    return folder if folder.is_dir() else None

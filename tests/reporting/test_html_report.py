@@ -224,6 +224,16 @@ def test_tables_tell_other_values_of_the_chart(tmp_path):
         assert [r["kind"] for r in page.data["rows"]] == ["another value of the chart", "number"]
 
 
+def test_tables_beside_the_pictures_are_read(tmp_path):
+    for name in ("png", "tables"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "tables" / "c0.csv").write_text("Peru,3\nChile,4")
+    page = written(tmp_path, [row(0, prediction="4", correct=0.0)], images=tmp_path / "png")
+    assert page.data["rows"][0]["kind"] == "another value of the chart"
+    page = written(tmp_path, [row(0, prediction="4", correct=0.0)], images=tmp_path / "png", tables={})
+    assert page.data["rows"][0]["kind"] == "number"
+
+
 def test_labels_with_a_decimal_comma_are_numbers(tmp_path):
     rows = [row(0, answer="12,5", prediction="12,7"), row(1, answer="1.204,5", prediction="-1.204,5", correct=0.0)]
     page = written(tmp_path, rows)

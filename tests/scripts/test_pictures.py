@@ -11,7 +11,7 @@ from PIL import Image
 from chartqa_ft.metrics.predictions import write_predictions
 from chartqa_ft.reporting import draw_curves
 from chartqa_ft.reporting.pictures import RIGHT, WRONG
-from chartqa_ft.scripts.arguments import ModelArguments, ResultArguments
+from chartqa_ft.scripts.arguments import DataArguments, ModelArguments, ResultArguments
 from chartqa_ft.scripts.pictures import check_pictures, write_pictures
 
 RECORDS = [{"image": Image.new("RGB", (40, 30), (9, 9, 200)), "chart_id": f"c{i}"} for i in range(20)]
@@ -31,11 +31,11 @@ def rows(correct):
     ]
 
 
-def stand_in(folder, *, log=({"step": 1, "loss": 2.0},), write_predictions=True):
+def stand_in(folder, *, log=({"step": 1, "loss": 2.0},), step=1, write_predictions=True):
     """Stand in for a trainer after its last evaluation."""
     return SimpleNamespace(
         args=SimpleNamespace(output_dir=str(folder), write_predictions=write_predictions),
-        state=SimpleNamespace(log_history=list(log)),
+        state=SimpleNamespace(log_history=list(log), global_step=step),
         plot=lambda: draw_curves(list(log), folder / "curves.png"),
     )
 
@@ -61,6 +61,24 @@ def test_the_report_shows_the_evaluated_charts(tmp_path):
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert '"sizes":[[40,30],[40,30],' in text
     assert "20 questions on 20 charts" in text
+
+
+def test_an_evaluation_without_training_has_no_curves(tmp_path):
+    write_predictions(rows(lambda i: True), tmp_path / "predictions.jsonl")
+    trainer = stand_in(tmp_path, log=[{"step": 0, "eval_relaxed_accuracy": 0.5}], step=0)
+    assert [path.name for path in write_pictures(ResultArguments(), trainer, RECORDS)] == ["answers.png"]
+
+
+@pytest.mark.parametrize("split", ["test", "test[:10]"])
+def test_tables_of_the_original_layout_are_read(tmp_path, split):
+    (tmp_path / "data" / "test" / "tables").mkdir(parents=True)
+    (tmp_path / "data" / "test" / "tables" / "c0.csv").write_text("Peru,3\nChile,4")
+    write_predictions(rows(lambda i: i > 1), tmp_path / "predictions.jsonl")
+    script = DataArguments(dataset_name=str(tmp_path / "data"), eval_split=split)
+    script.report, script.answers_picture = True, "none"
+    write_pictures(script, stand_in(tmp_path), RECORDS)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<td>another value of the chart</td><td>1</td><td>50.0</td>" in text
 
 
 def test_a_stream_has_no_charts_to_show(tmp_path):
