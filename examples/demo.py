@@ -29,7 +29,7 @@ from chartqa_ft import (
     tiny_unichart,
 )
 from chartqa_ft.models.tiny import DEMO_CHARTS_PER_STEP, DEMO_TRAIN_CHARTS, DEMO_TRAINING
-from chartqa_ft.reporting import draw_answers
+from chartqa_ft.reporting import draw_answers, write_report
 
 TRAIN_SEED, HELD_OUT_SEED = 0, 1
 
@@ -154,7 +154,8 @@ def main(arguments: list[str] | None = None) -> float:
     trainer.save_model(str(output / "model"))
     trainer.evaluate(metric_key_prefix="final")
 
-    rows = read_predictions(output / "predictions" / f"final-step-{trainer.weights_step}.jsonl")
+    answers = output / "predictions" / f"final-step-{trainer.weights_step}.jsonl"
+    rows = read_predictions(answers)
     text, accuracy = table(held_out, [row["prediction"] for row in rows], majority_answers(train, held_out))
     print(f"\nRelaxed accuracy in percent on charts that the model has never seen:\n{text}\n")
     chosen = [rows[i] for i in range(0, len(rows), max(1, len(rows) // 12))][:12]
@@ -163,6 +164,8 @@ def main(arguments: list[str] | None = None) -> float:
     )
     minutes = (time.perf_counter() - start) / 60
     print(f"{100 * accuracy:.2f} % after {minutes:.1f} minutes. Model: {output / 'model'}; picture: {picture}")
+    print(f"curves: {trainer.plot()}")
+    print(f"report: {write_report(answers, output / 'report.html', images=held_out)}")
     return accuracy
 
 

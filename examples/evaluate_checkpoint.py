@@ -13,8 +13,9 @@ All arguments may also be in one YAML file:
 
     accelerate launch examples/evaluate_checkpoint.py config.yaml
 
-It prints the table that papers quote ("mean of splits" is their average) and writes `predictions.jsonl` and
-`metrics.json`. `chartqa_ft.compare_predictions` tests whether two such runs differ by more than chance.
+It prints the table that papers quote ("mean of splits" is their average) and writes `predictions.jsonl`,
+`metrics.json` and `answers.png`; with `--report` also `report.html`, which shows every answer with its chart.
+`chartqa_ft.compare_predictions` tests whether two such runs differ by more than chance.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from chartqa_ft import ChartQATrainer, ChartQATrainingArguments, format_table, l
 from chartqa_ft.scripts import (
     CheckpointArguments,
     EvalDataArguments,
+    ResultArguments,
     ScriptParser,
     load_split,
     naming,
     one_line_errors,
     run_script,
+    write_pictures,
     write_report,
 )
 
@@ -48,7 +51,7 @@ OLD_NAMES = {
 
 
 @dataclass(kw_only=True)
-class EvaluationArguments(EvalDataArguments, CheckpointArguments):
+class EvaluationArguments(EvalDataArguments, CheckpointArguments, ResultArguments):
     """Which checkpoint answers which questions, and how."""
 
     model_name_or_path: str = field(metadata={"help": "A checkpoint folder or a model on the Hub."})
@@ -125,6 +128,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             f"{beams} beam{'s' * (beams != 1)}, variant {script.metric_variant}"
         )
         print(format_table(metrics, prefix="eval_"))
+        pictures = write_pictures(script, trainer, records)
+        if pictures:
+            print(f"to look at: {', '.join(map(str, pictures))}")
     return metrics
 
 

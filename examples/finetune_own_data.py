@@ -21,7 +21,8 @@ Another model, with LoRA to need less GPU memory; all arguments in one YAML file
 
 Rows may also have a `source`, human or augmented; the two are then scored separately too. An error message gives the
 number of an invalid row; `--on_error skip` drops such rows and reports how many. The output folder contains the model,
-`predictions.jsonl`, `metrics.json` and `answers.png`, a picture of some answers. To ask the model:
+`predictions.jsonl`, `metrics.json`, `curves.png` with losses and accuracies, and `answers.png` with some answers,
+mistakes first; with `--report` also `report.html`, which shows every answer with its chart. To ask the model:
 
     model, processor, _ = chartqa_ft.load_checkpoint("out")
     chartqa_ft.answer_questions(model, processor, "charts/new.png", ["What was sold least?"])
@@ -35,9 +36,8 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from chartqa_ft import ChartQATrainer, RecordError, default_lora_config, load_chartqa, read_predictions
+from chartqa_ft import ChartQATrainer, RecordError, default_lora_config, load_chartqa
 from chartqa_ft.data import split_by_chart
-from chartqa_ft.reporting import draw_answers
 from chartqa_ft.scripts import (
     DatasetArguments,
     ModelArguments,
@@ -65,8 +65,6 @@ DEFAULTS = {
     "load_best_model_at_end": True,
     "logging_steps": 10,
 }
-DRAWN = 12
-"""Number of answers in the picture."""
 
 
 @dataclass
@@ -140,14 +138,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter, peft_config)
     trainer.card_facts |= data_facts(script)
     logger.info("%s", trainable_share(trainer.model))
-    metrics = train_and_score(trainer, script, resume)
-    answers = Path(args.output_dir) / "predictions.jsonl"
-    if metrics and trainer.is_world_process_zero() and args.write_predictions:
-        rows = read_predictions(answers)
-        rows = rows[:: max(1, len(rows) // DRAWN)][:DRAWN]
-        pictures = [{**row, "image": evaluation[row["index"]]["image"]} for row in rows]
-        print(f"picture of some answers: {draw_answers(pictures, answers.with_name('answers.png'))}")
-    return metrics
+    return train_and_score(trainer, script, resume)
 
 
 if __name__ == "__main__":

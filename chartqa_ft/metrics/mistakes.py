@@ -6,6 +6,7 @@ that a report can print them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from .answers import as_targets, to_list, to_number
 from .correctness import FIRST_YEAR, LAST_YEAR, TOLERANCE, within_tolerance
-from .notation import drop_thousands_commas
+from .notation import drop_thousands_commas, to_point
 from .predictions import is_blank
 
 __all__ = [
@@ -80,6 +81,11 @@ _YES, _NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
 _NUMBER = re.compile(r"[+\-\u2212]?(?:\d[\d,\u00a0\u2009\u202f ]*\d|\d)?(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _AROUND = re.compile(r"^(?:[$€£¥~≈]|US\$|USD|EUR)?\s*|\s*(?:[$€£¥%.]|USD|EUR)?$")
 _FEW_YEARS = 5
+_IN_WORDS = {
+    "sign": "the other sign",
+    "percent or fraction": "percent against fraction",
+    "another value of the chart": "another value of the chart",
+}
 _LONGEST = 200
 """Characters of a text that the rules read. What is longer is no number, and no name of a bar."""
 
@@ -112,8 +118,12 @@ def question_type(question: object) -> str:
     return next((name for name, pattern in _QUESTION_PATTERNS.items() if pattern.search(text)), "lookup")
 
 
-def answer_type(answer: Any) -> str:
+def answer_type(answer: Any, *, decimal_comma: bool = False) -> str:
     """Return the type of an answer, a key of `ANSWER_RULES`. Of several accepted answers the first one decides.
+
+    Args:
+        answer: the label, or a list of accepted answers.
+        decimal_comma: numbers have a decimal comma, as in `read_number`.
 
     Example:
         >>> [answer_type(answer) for answer in ("2011", "$1,200", "Yes", "[Peru, Chile]", "Peru")]
@@ -128,28 +138,42 @@ def answer_type(answer: Any) -> str:
         return "yes/no"
     if re.fullmatch(r"\d{4}", text) and FIRST_YEAR <= int(text) <= LAST_YEAR:
         return "year"
-    return "text" if read_number(text) is None else "number"
+    return "text" if read_number(text, decimal_comma=decimal_comma) is None else "number"
 
 
-def read_number(text: str) -> float | None:
+def read_number(text: str, *, decimal_comma: bool = False) -> float | None:
     """Return the number in a text with a currency, percent sign, separators of thousands or a final point.
 
     Unlike `to_number`, a percent sign does not divide by 100.
 
+    Args:
+        text: the text.
+        decimal_comma: a comma is the decimal mark, and points or spaces separate thousands. A text that is no number
+            in this notation is read as if it had a decimal point.
+
     Example:
         >>> read_number("$1,204.50"), read_number("50 %"), read_number("1 bar")
         (1204.5, 50.0, None)
+        >>> read_number("1.204,5 €", decimal_comma=True)
+        1204.5
     """
     if len(text) > _LONGEST:
         return None
     bare = _AROUND.sub("", text.strip())
+    if decimal_comma:
+        bare = to_point(bare) or bare
     if not _NUMBER.fullmatch(bare) or not any(char.isdigit() for char in bare):
         return None
     return to_number(drop_thousands_commas(re.sub(r"[\u00a0\u2009\u202f ]", "", bare).replace("\u2212", "-")))
 
 
 def explain(
-    prediction: Any, answer: Any, correct: float | None, *, table: Iterable[Sequence[Any] | Mapping[str, Any]] = ()
+    prediction: Any,
+    answer: Any,
+    correct: float | None,
+    *,
+    table: Iterable[Sequence[Any] | Mapping[str, Any]] = (),
+    decimal_comma: bool = False,
 ) -> Explanation:
     """Say why a prediction is right or wrong, without deciding whether it is.
 
@@ -158,6 +182,7 @@ def explain(
         answer: the label, or a list of accepted answers, of which the closest one is compared.
         correct: the metric's verdict between 0 and 1; `None` if there is no answer.
         table: the rows of the chart's table, if it is known, each a sequence or dict of cells.
+        decimal_comma: numbers have a decimal comma, as in `read_number`.
 
     Example:
         >>> explain("12", "-12", 0.0).kind, explain("0.5", "50%", 0.0).kind, explain("2012", "2014", 0.0).kind
@@ -168,67 +193,89 @@ def explain(
     text = "" if prediction is None else str(prediction)
     if correct is None or is_blank(answer):
         return Explanation("unknown", "no answer to compare", None)
-    found = [_compared(text, target, correct, table) for target in as_targets(answer)] or [
+    rules = _Rules(list(_cells(table)), decimal_comma)
+    found = [rules.compare(text, target, correct) for target in as_targets(answer)] or [
         Explanation("text", "other text", None)
     ]
     order = ("right", *MISTAKE_RULES)
     return min(found, key=lambda one: (order.index(one.kind), abs(one.error) if one.error is not None else 0.0))
 
 
-def _compared(text: str, target: str, correct: float, table: Iterable[Any]) -> Explanation:
-    p, t = read_number(text), read_number(target)
-    error = (p - t) / abs(t) if p is not None and t else None
-    if correct == 1.0:
-        if text.strip().lower() == target.strip().lower():
-            return Explanation("right", "text equal", error)
-        if error is not None and p is not None and t and within_tolerance(p, t):
-            return Explanation("right", f"within {100 * TOLERANCE:g} %: off by {_percent(error)}", error)
-        return Explanation("right", "accepted by the metric", error)
-    if not text.strip():
-        return Explanation("empty", "no answer", None)
-    kind = _kind(text, target, p, t, table)
-    if kind == "part of a list" or 0 < correct < 1:
-        return Explanation(kind, f"{100 * correct:.0f} % of the score", error)
-    return Explanation(kind, f"off by {_percent(error)}" if error is not None else MISTAKE_RULES[kind], error)
+@dataclass(frozen=True)
+class _Rules:
+    """The rules of `explain` for a chart."""
 
+    cells: list[Any]
+    """All cells of the chart's table; none if the table is not known."""
+    decimal_comma: bool
 
-def _kind(text: str, target: str, p: float | None, t: float | None, table: Iterable[Any]) -> str:
-    if _bare(text) == _bare(target):
-        return "format"
-    if answer_type(target) == "list":
-        items = [_bare(str(item)) for item in to_list(target) or target.strip("[] ").split(",")]
-        given = [_bare(str(item)) for item in to_list(text) or text.strip("[] ").split(",")]
-        return "part of a list" if set(items) & set(given) else "text"
-    if p is not None and t is not None:
-        return _kind_of_numbers(text, target, p, t, table)
-    sides = text.strip().lower().rstrip("."), target.strip().lower().rstrip(".")
-    if all(side in _YES | _NO for side in sides):
-        return "yes for no" if (sides[0] in _YES) != (sides[1] in _YES) else "format"
-    if (p is None) != (t is None):
-        inside = re.findall(r"[+\-\u2212]?\d[\d,]*(?:\.\d+)?", text[:_LONGEST]) if p is None else []
-        numbers = [read_number(number) for number in inside]
-        if t is not None and len(numbers) == 1 and numbers[0] is not None and _close(numbers[0], t):
+    def number(self, text: str) -> float | None:
+        return read_number(text, decimal_comma=self.decimal_comma)
+
+    def bare(self, text: str) -> str:
+        """Return the letters and digits of a text in lower case, and of a number its value."""
+        number = self.number(text)
+        return "".join(char for char in text.casefold() if char.isalnum()) if number is None else repr(number)
+
+    def compare(self, text: str, target: str, correct: float) -> Explanation:
+        p, t = self.number(text), self.number(target)
+        error = (p - t) / abs(t) if p is not None and t else None
+        if correct == 1.0:
+            if text.strip().lower() == target.strip().lower():
+                return Explanation("right", "text equal", error)
+            if error is not None and p is not None and t and within_tolerance(p, t):
+                if answer_type(target) == "year" and p != t:
+                    return Explanation("right", f"within {100 * TOLERANCE:g} %, but off by {p - t:+g} years", error)
+                return Explanation("right", f"within {100 * TOLERANCE:g} %: off by {_percent(error)}", error)
+            return Explanation("right", "accepted by the metric", error)
+        if not text.strip():
+            return Explanation("empty", "no answer", None)
+        kind = self.kind(text, target, p, t)
+        if kind == "part of a list" or 0 < correct < 1:
+            return Explanation(kind, f"{100 * correct:.0f} % of the score", error)
+        if error is None or kind == "format":
+            return Explanation(kind, MISTAKE_RULES[kind], error)
+        more = _IN_WORDS.get(kind, "")
+        if kind == "scale" and p is not None and t:
+            more = f"10^{round(math.log10(abs(p / t)))} times the answer"
+        return Explanation(kind, f"off by {_percent(error)}" + (more and f", {more}"), error)
+
+    def kind(self, text: str, target: str, p: float | None, t: float | None) -> str:
+        if self.bare(text) == self.bare(target):
             return "format"
-        return "kind of answer"
-    return "another value of the chart" if _bare(text) in {_bare(str(cell)) for cell in _cells(table)} else "text"
+        if answer_type(target) == "list":
+            items = [self.bare(str(item)) for item in to_list(target) or target.strip("[] ").split(",")]
+            given = [self.bare(str(item)) for item in to_list(text) or text.strip("[] ").split(",")]
+            return "part of a list" if set(items) & set(given) else "text"
+        if p is not None and t is not None:
+            return self.kind_of_numbers(text, target, p, t)
+        sides = text.strip().lower().rstrip("."), target.strip().lower().rstrip(".")
+        if all(side in _YES | _NO for side in sides):
+            return "yes for no" if (sides[0] in _YES) != (sides[1] in _YES) else "format"
+        if (p is None) != (t is None):
+            inside = re.findall(r"[+\-\u2212]?\d[\d,]*(?:\.\d+)?", text[:_LONGEST]) if p is None else []
+            if self.decimal_comma and p is None:
+                inside = re.findall(r"[+\-\u2212]?\d[\d.]*(?:,\d+)?", text[:_LONGEST])
+            numbers = [self.number(number) for number in inside]
+            if t is not None and len(numbers) == 1 and numbers[0] is not None and _close(numbers[0], t):
+                return "format"
+            return "kind of answer"
+        return "another value of the chart" if self.bare(text) in set(map(self.bare, map(str, self.cells))) else "text"
 
-
-def _kind_of_numbers(text: str, target: str, p: float, t: float, table: Iterable[Any]) -> str:
-    percent = "%" in text or "%" in target
-    if answer_type(target) == "year" and p.is_integer() and 0 < abs(p - t) <= _FEW_YEARS:
-        return "year off by a few"
-    if _close(p, t):
-        return "format"
-    if p and t and _close(-p, t):
-        return "sign"
-    for factor, kind in ((100.0, "percent or fraction"), (0.01, "percent or fraction")):
-        if t and _close(p, t * factor) and (percent or min(abs(p), abs(t)) <= 1):
-            return kind
-    for power in (*range(-12, 0), *range(1, 13)):
-        if t and _close(p, t * 10.0**power):
+    def kind_of_numbers(self, text: str, target: str, p: float, t: float) -> str:
+        percent = "%" in text or "%" in target
+        if answer_type(target) == "year" and p.is_integer() and 0 < abs(p - t) <= _FEW_YEARS:
+            return "year off by a few"
+        if _close(p, t):
+            return "format"
+        if p and t and _close(-p, t):
+            return "sign"
+        if any(t and _close(p, t * factor) for factor in (100.0, 0.01)) and (percent or min(abs(p), abs(t)) <= 1):
+            return "percent or fraction"
+        if any(t and _close(p, t * 10.0**power) for power in range(-12, 13) if power):
             return "scale"
-    cells = [read_number(str(cell)) for cell in _cells(table)]
-    return "another value of the chart" if any(cell is not None and cell == p for cell in cells) else "number"
+        numbers = [self.number(str(cell)) for cell in self.cells]
+        return "another value of the chart" if any(number == p for number in numbers) else "number"
 
 
 def _cells(table: Iterable[Any]) -> Iterable[Any]:
@@ -241,11 +288,6 @@ def _close(p: float, t: float) -> bool:
     return abs(p - t) <= 5e-3 * abs(t)
 
 
-def _bare(text: str) -> str:
-    """Return the letters and digits of a text in lower case."""
-    number = read_number(text)
-    return "".join(char for char in text.casefold() if char.isalnum()) if number is None else repr(number)
-
-
 def _percent(error: float) -> str:
-    return f"{100 * error:+.3g} %"
+    percent = 100 * error
+    return f"{percent:+,.0f} %" if 1000 <= abs(percent) < 1e9 else f"{percent:+.3g} %"

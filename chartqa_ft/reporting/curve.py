@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from ..metrics.table import as_number
-
-Points = list[tuple[float, float]]
-"""Pairs of optimizer step and value, sorted by step."""
+from ..files import write_whole
+from .fonts import Fonts
+from .training_log import Interval, Points, accuracy_intervals, checked_log, read_log, training_series
 
 # Okabe & Ito 2008: distinct for color-blind people too.
 COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0))
@@ -23,55 +23,57 @@ MARGINS = (70, 38, 24, 40)
 """Left, top, right and bottom margins of a panel, in pixels."""
 _SHARP = 2
 """Pixels are drawn at this scale and reduced, for smooth lines."""
-_ACCURACY = re.compile(r"eval_(?:(.+)_)?relaxed_accuracy(?:_(human|augmented|mean_of_splits))?")
-_LOSS = re.compile(r"eval_(?:(.+)_)?loss")
+_SIZE = 13 * _SHARP
+_LINE = 18
+"""Distance of the lines of a legend, in pixels of the finished picture."""
+_BAND = 44
+"""Opacity of the band of an interval, from 0 to 255."""
 
 
-def training_series(log_history: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Points], dict[str, Points]]:
-    """Return the curves in `trainer.state.log_history`.
+def draw_curves(
+    run: str | os.PathLike[str] | Iterable[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    *,
+    font_path: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write the curves of a run as a PNG: losses, and accuracies with their intervals, over optimizer steps.
 
-    Values that are not finite numbers are left out; numbers may be of any library. Of two values at the same step, as
-    after resuming, the later one counts.
+    Args:
+        run: the log of the run: `trainer.state.log_history`; or the path of a `trainer_state.json`, of a checkpoint
+            that has one, or of an output folder with checkpoints, of which the newest is read.
+        path: the file to write. Its folder is created if it is missing.
+        font_path: a font file for titles in other scripts, as in `draw_answers`.
 
     Returns:
-        The losses in nats per token and the accuracies in percent, each by the title of the curve. A curve without
-        values has no entry.
+        The path.
 
     Raises:
-        TypeError: the history, or an entry of it, is of a wrong type.
+        TypeError: an argument is of a wrong type.
+        FileNotFoundError: there is no `trainer_state.json`.
+        ValueError: nothing was logged that could be drawn, or the file is damaged.
 
     Example:
-        >>> training_series([{"step": 10, "loss": 2.0}, {"step": 20, "eval_relaxed_accuracy": 0.25}])
-        ({'training': [(10, 2.0)]}, {'pooled': [(20, 25.0)]})
+        >>> import tempfile
+        >>> path = draw_curves([{"step": 10, "loss": 2.0}], Path(tempfile.mkdtemp()) / "curves.png")
+        >>> Image.open(path).size
+        (880, 250)
     """
-    losses: dict[str, dict[float, float]] = {}
-    accuracies: dict[str, dict[float, float]] = {}
-    if isinstance(log_history, (str, bytes, Mapping)) or not isinstance(log_history, Iterable):
-        raise TypeError(f"log_history must be a list of dicts, as trainer.state.log_history, got {log_history!r:.60}")
-    for number, entry in enumerate(log_history):
-        if not isinstance(entry, Mapping):
-            raise TypeError(f"log_history[{number}] must be a dict, got {entry!r:.60}")
-        step = as_number(entry.get("step"))
-        if not math.isfinite(step):
-            continue
-        for key, value in ((key, as_number(value)) for key, value in entry.items()):
-            if not isinstance(key, str) or not math.isfinite(value):
-                continue
-            if key == "loss":
-                losses.setdefault("training", {})[step] = value
-            elif found := _LOSS.fullmatch(key):
-                losses.setdefault(found[1] or "evaluation", {})[step] = value
-            elif found := _ACCURACY.fullmatch(key):
-                title = " ".join(part.replace("_", " ") for part in (found[1], found[2] or "pooled") if part)
-                accuracies.setdefault(title, {})[step] = 100 * value
-    return _sorted(losses), _sorted(accuracies)
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be the path of the file to write, got {path!r:.60}")
+    picture = draw_curve(read_log(run) if isinstance(run, (str, os.PathLike)) else run, font_path=font_path)
+    if picture is None:
+        raise ValueError("the log of the run has no loss and no relaxed accuracy to draw: train or evaluate first")
+    return write_whole(Path(path), picture)
 
 
-def draw_curve(log_history: Iterable[Mapping[str, Any]]) -> bytes | None:
-    """Draw the curves of a run as a PNG: losses above, accuracies below, over the same steps.
+def draw_curve(
+    log_history: Iterable[Mapping[str, Any]], *, font_path: str | os.PathLike[str] | None = None
+) -> bytes | None:
+    """Draw the curves of a run as a PNG: losses above, accuracies with their intervals below, over the same steps.
 
     Args:
         log_history: `trainer.state.log_history`.
+        font_path: a font file for titles in other scripts, as in `draw_answers`.
 
     Returns:
         The content of the file, always the same for the same log, or `None` if there is nothing to draw.
@@ -80,20 +82,28 @@ def draw_curve(log_history: Iterable[Mapping[str, Any]]) -> bytes | None:
         >>> draw_curve([{"step": 10, "loss": 2.0}])[:4]
         b'\\x89PNG'
     """
-    losses, accuracies = training_series(log_history)
+    log = checked_log(log_history)
+    losses, accuracies = training_series(log)
+    intervals = accuracy_intervals(log)
+    of_losses, of_accuracies = "loss (nats per answer token)", "relaxed accuracy (%)"
+    if set(intervals) & set(accuracies):
+        of_accuracies += " and 95 % intervals"
+    fonts = Fonts([of_losses, of_accuracies, *losses, *accuracies], font_path=font_path, plain=font_path is None)
     panels = [
-        (title, series)
-        for title, series in (("loss (nats per answer token)", losses), ("relaxed accuracy (%)", accuracies))
+        _Panel(fonts, title, series, limits)
+        for title, series, limits in ((of_losses, losses, {}), (of_accuracies, accuracies, intervals))
         if series
     ]
     if not panels:
         return None
-    steps = [step for _, series in panels for points in series.values() for step, _ in points]
-    width, height = PANEL[0] * _SHARP, PANEL[1] * _SHARP
-    sheet = Image.new("RGB", (width, height * len(panels)), "white")
-    for number, (title, series) in enumerate(panels):
-        _draw_panel(sheet, number * height, title, series, (min(steps), max(steps)))
-    sheet = sheet.resize((PANEL[0], PANEL[1] * len(panels)), Image.Resampling.LANCZOS)
+    steps = [step for panel in panels for points in panel.series.values() for step, _ in points]
+    height = sum(panel.height for panel in panels)
+    sheet = Image.new("RGB", (PANEL[0] * _SHARP, height * _SHARP), "white")
+    top = 0
+    for panel in panels:
+        panel.draw(sheet, top * _SHARP, (min(steps), max(steps)))
+        top += panel.height
+    sheet = sheet.resize((PANEL[0], height), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     sheet.save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -114,68 +124,136 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [number * gap for number in range(math.ceil(low / gap - 1e-9), math.floor(high / gap + 1e-9) + 1)]
 
 
-def _draw_panel(
-    sheet: Image.Image, top: int, title: str, series: Mapping[str, Points], steps: tuple[float, float]
-) -> None:
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13 * _SHARP)
-    left, above, right, below = (margin * _SHARP for margin in MARGINS)
-    box = (left, top + above, sheet.width - right, top + PANEL[1] * _SHARP - below)
-    values = [value for points in series.values() for _, value in points]
-    limits = _padded(min(values), max(values))
-    steps = steps if steps[1] > steps[0] else (steps[0] - 1, steps[1] + 1)
+class _Panel:
+    """A diagram of some curves over the same steps.
 
-    def place(step: float, value: float) -> tuple[float, float]:
-        across = (step - steps[0]) / (steps[1] - steps[0])
-        up = (value - limits[0]) / (limits[1] - limits[0])
-        return box[0] + across * (box[2] - box[0]), box[3] - up * (box[3] - box[1])
+    Args:
+        fonts: what texts are drawn with.
+        title: the title.
+        series: the curves by their titles.
+        intervals: the intervals of some of them.
+    """
 
-    for value in ticks(*limits):
-        y = place(steps[0], value)[1]
-        pen.line((box[0], y, box[2], y), fill=PALE, width=_SHARP)
-        pen.text((box[0] - 8 * _SHARP, y), f"{value:.6g}", fill=INK, font=font, anchor="rm")
-    for step in (step for step in ticks(*steps, count=8) if step == int(step)):
-        x = place(step, limits[0])[0]
-        pen.line((x, box[3], x, box[3] + 4 * _SHARP), fill=INK, width=_SHARP)
-        pen.text((x, box[3] + 7 * _SHARP), f"{int(step):,}", fill=INK, font=font, anchor="ma")
-    pen.line((box[0], box[1], box[0], box[3], box[2], box[3]), fill=INK, width=_SHARP)
-    pen.text((box[2], box[3] + 23 * _SHARP), "step", fill=INK, font=font, anchor="ra")
-    pen.text((left, top + 10 * _SHARP), title, fill=INK, font=font)
-    _draw_lines(pen, [(name, [place(*point) for point in points]) for name, points in series.items()])
-    _draw_legend(pen, list(series), box, top + 10 * _SHARP, font)
+    def __init__(
+        self, fonts: Fonts, title: str, series: Mapping[str, Points], intervals: Mapping[str, Interval]
+    ) -> None:
+        self.fonts, self.title, self.series = fonts, title, series
+        self.intervals = {name: intervals[name] for name in series if name in intervals}
+        self._legend = _legend_lines(fonts, list(series), title)
+        self.height = PANEL[1] + _LINE * (len(self._legend) - 1)
+        """In pixels of the finished picture."""
+
+    def draw(self, sheet: Image.Image, top: int, steps: tuple[float, float]) -> None:
+        """Draw the diagram on a sheet, from the pixel row `top` on."""
+        left, above, right, below = (margin * _SHARP for margin in MARGINS)
+        above += _LINE * _SHARP * (len(self._legend) - 1)
+        box = (left, top + above, sheet.width - right, top + self.height * _SHARP - below)
+        values = [value for points in self.series.values() for _, value in points]
+        values += [limit for interval in self.intervals.values() for _, *limits in interval for limit in limits]
+        limits = _padded(min(values), max(values))
+        steps = steps if steps[1] > steps[0] else (steps[0] - 1, steps[1] + 1)
+
+        def place(step: float, value: float) -> tuple[float, float]:
+            across = (step - steps[0]) / (steps[1] - steps[0])
+            up = (value - limits[0]) / (limits[1] - limits[0])
+            return box[0] + across * (box[2] - box[0]), box[3] - up * (box[3] - box[1])
+
+        pen = ImageDraw.Draw(sheet)
+        for value in ticks(*limits):
+            y = place(steps[0], value)[1]
+            pen.line((box[0], y, box[2], y), fill=PALE, width=_SHARP)
+            self._write(pen, (box[0] - 8 * _SHARP, y + 5 * _SHARP), f"{value:.6g}", "r")
+        for step in (step for step in ticks(*steps, count=8) if step == int(step)):
+            x = place(step, limits[0])[0]
+            pen.line((x, box[3], x, box[3] + 4 * _SHARP), fill=INK, width=_SHARP)
+            self._write(pen, (x, box[3] + 18 * _SHARP), f"{int(step):,}", "m")
+        self._write(pen, (box[2], box[3] + 34 * _SHARP), "step", "r")
+        self._write(pen, (left, top + 21 * _SHARP), self.title, "l")
+        self._draw_intervals(sheet, place)
+        pen.line((box[0], box[1], box[0], box[3], box[2], box[3]), fill=INK, width=_SHARP)
+        self._draw_lines(pen, place)
+        self._draw_legend(pen, box[2], top + 21 * _SHARP)
+
+    def _write(self, pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, side: str) -> None:
+        """Write a text on its baseline; the place is its left or right end, or its middle (`side` l, r or m)."""
+        shift = {"l": 0.0, "m": 0.5, "r": 1.0}[side] * self.fonts.width(text, _SIZE)
+        self.fonts.draw(pen, (place[0] - shift, place[1]), text, _SIZE, INK)
+
+    def _draw_intervals(self, sheet: Image.Image, place: Callable[[float, float], tuple[float, float]]) -> None:
+        """Draw intervals as transparent bands; that of a single step as a bar."""
+        for number, name in enumerate(self.series):
+            interval = self.intervals.get(name, [])
+            band = Image.new("L", sheet.size)
+            pen = ImageDraw.Draw(band)
+            if len(interval) > 1:
+                upper = [place(step, high) for step, _, high in interval]
+                pen.polygon([*upper, *(place(step, low) for step, low, _ in reversed(interval))], fill=_BAND)
+            for step, low, high in interval if len(interval) == 1 else ():
+                (x, bottom), (_, end) = place(step, low), place(step, high)
+                x += (number - (len(self.series) - 1) / 2) * 9 * _SHARP  # beside each other
+                pen.rectangle((x - 2 * _SHARP, end, x + 2 * _SHARP, bottom), fill=2 * _BAND)
+            if interval:
+                sheet.paste(_color(number), mask=band)
+
+    def _draw_lines(self, pen: ImageDraw.ImageDraw, place: Callable[[float, float], tuple[float, float]]) -> None:
+        for number, series in enumerate(self.series.values()):
+            points, color = [place(*point) for point in series], _color(number)
+            if len(points) > 1:
+                pen.line(points, fill=color, width=2 * _SHARP, joint="curve")
+            shift = (number - (len(self.series) - 1) / 2) * 9 * _SHARP if len(points) == 1 and self.intervals else 0
+            for x, y in points if len(points) <= 40 else ():
+                _draw_mark(pen, x + shift, y, number)
+
+    def _draw_legend(self, pen: ImageDraw.ImageDraw, right: float, y: int) -> None:
+        """Write the titles of the curves at the right, beside the title and below it."""
+        names = list(self.series)
+        for line in self._legend:
+            x = right - sum(_legend_width(self.fonts, name) for name in line)
+            for name in line:
+                pen.line(
+                    (x, y - 5 * _SHARP, x + 18 * _SHARP, y - 5 * _SHARP),
+                    fill=_color(names.index(name)),
+                    width=3 * _SHARP,
+                )
+                _draw_mark(pen, x + 9 * _SHARP, y - 5 * _SHARP, names.index(name))
+                self._write(pen, (x + 23 * _SHARP, y), _cut(name), "l")
+                x += _legend_width(self.fonts, name)
+            y += _LINE * _SHARP
 
 
-def _draw_lines(pen: ImageDraw.ImageDraw, lines: Sequence[tuple[str, Points]]) -> None:
-    for number, (_, points) in enumerate(lines):
-        color = COLORS[number % len(COLORS)]
-        if len(points) > 1:
-            pen.line(points, fill=color, width=2 * _SHARP, joint="curve")
-        if len(points) <= 40:
-            radius = 3 * _SHARP
-            for x, y in points:
-                pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
+def _draw_mark(pen: ImageDraw.ImageDraw, x: float, y: float, number: int) -> None:
+    """Draw a point of a curve; a square where all colors have been used."""
+    box = (x - 3 * _SHARP, y - 3 * _SHARP, x + 3 * _SHARP, y + 3 * _SHARP)
+    (pen.ellipse if number < len(COLORS) else pen.rectangle)(box, fill=_color(number))
 
 
-def _draw_legend(pen: ImageDraw.ImageDraw, names: list[str], box: tuple, y: int, font: Any) -> None:
-    """Draw the names of the curves from the right; those that do not fit beside the title are left out."""
-    x = box[2]
-    for number, name in reversed(list(enumerate(names))):
-        text = name if len(name) <= 24 else name[:21] + "..."
-        x -= int(pen.textlength(text, font=font)) + 30 * _SHARP
-        if x < box[0] + 220 * _SHARP:
-            return
-        middle = y + 8 * _SHARP
-        pen.line((x, middle, x + 18 * _SHARP, middle), fill=COLORS[number % len(COLORS)], width=3 * _SHARP)
-        pen.text((x + 23 * _SHARP, y), text, fill=INK, font=font)
+def _color(number: int) -> tuple[int, int, int]:
+    return COLORS[number % len(COLORS)]
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 48 else name[:45] + "..."
+
+
+def _legend_width(fonts: Fonts, name: str) -> float:
+    return fonts.width(_cut(name), _SIZE) + 35 * _SHARP
+
+
+def _legend_lines(fonts: Fonts, names: list[str], title: str) -> list[list[str]]:
+    """Return the titles of the curves in lines; the first line shares its place with the title of the panel."""
+    whole = (PANEL[0] - MARGINS[0] - MARGINS[2]) * _SHARP
+    lines: list[list[str]] = [[]]
+    room = whole - fonts.width(title, _SIZE) - 20 * _SHARP
+    for name in names:
+        width = _legend_width(fonts, name)
+        if width > room and (lines[-1] or len(lines) == 1):
+            lines.append([])
+            room = whole
+        lines[-1].append(name)
+        room -= width
+    return lines
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
     room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
     return low - room, high + room
-
-
-def _sorted(series: dict[str, dict[float, float]]) -> dict[str, Points]:
-    return {_printable(title): sorted(points.items()) for title, points in series.items()}
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -12,6 +12,7 @@ from PIL import Image
 from ..images.check import check_image, check_pixels
 from ..images.opening import open_image
 from ..images.rgb import to_rgb
+from .chart_files import PICTURES, file_of_chart
 
 WIDTH = 320
 """Pixels. Wider charts are reduced to it; smaller ones stay."""
@@ -90,7 +91,7 @@ class ChartImages:
         """Return the image of a row of predictions, or `None` if there is none."""
         chart = row.get("chart_id")
         if self._folder is not None:
-            return _in_folder(self._folder, chart)
+            return file_of_chart(self._folder, chart, PICTURES)
         if self._by_id:
             return self._by_id.get(chart)
         index = self._row_of.get(chart)
@@ -113,15 +114,3 @@ def _rows_by_chart(records: Any) -> dict[Any, int]:
         if chart is not None:
             found.setdefault(chart, number)
     return found
-
-
-def _in_folder(folder: Path, chart: Any) -> Path | None:
-    """Return the file of a chart in a folder. The name comes from a file, so it must not lead out of the folder."""
-    if not isinstance(chart, str) or not chart or "\0" in chart:
-        return None
-    top = folder.resolve()
-    for name in (chart, f"{chart}.png", f"{chart}.jpg"):
-        path = top / name
-        if path.resolve() == path and path.is_relative_to(top) and path.is_file():
-            return path
-    return None

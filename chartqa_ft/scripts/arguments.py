@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 CHECK_CHOICES = {"true": "True", "yes": "True", "1": "True", "false": "False", "no": "False", "0": "False"}
 """Spellings of `--check`, as for other booleans -> the value."""
@@ -31,6 +32,29 @@ class CheckpointArguments:
     )
 
 
+@dataclass
+class ResultArguments:
+    """What to write for people beside the predictions.
+
+    Example:
+        >>> ResultArguments().answers_picture
+        'mistakes'
+    """
+
+    report: bool = field(
+        default=False,
+        metadata={"help": "Write report.html: scores, mistakes and every answer with its chart, in one file."},
+    )
+    answers_picture: Literal["mistakes", "sample", "none"] = field(
+        default="mistakes",
+        metadata={"help": "Which answers answers.png shows: mistakes first, a sample of all, or none (no file)."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.answers_picture not in ("mistakes", "sample", "none"):
+            raise ValueError(f"--answers_picture must be mistakes, sample or none, got {self.answers_picture!r}")
+
+
 def check_choice(value: str | bool) -> str:
     """Return the argument `--check` in one spelling: "True", "False" or "auto".
 
@@ -48,7 +72,7 @@ def check_choice(value: str | bool) -> str:
 
 
 @dataclass
-class ModelArguments(CheckpointArguments):
+class ModelArguments(CheckpointArguments, ResultArguments):
     """Which model to train, the size of its inputs, and how to score it at the end.
 
     Example:
@@ -91,6 +115,7 @@ class ModelArguments(CheckpointArguments):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check = check_choice(self.check)
 
 

@@ -88,9 +88,14 @@ def command_parser() -> argparse.ArgumentParser:
     report.add_argument("--output", help="The file to write. Unset: report.html beside the predictions.")
     report.add_argument("--images", help="Folder of the charts, named by chart id.")
     report.add_argument("--other", help="A second run on the same questions, to compare with.")
+    report.add_argument("--tables", help="Folder of the tables of the charts as CSV files, named by chart id.")
     report.add_argument("--names", nargs=2, metavar=("FIRST", "SECOND"), help="Names of the two runs.")
     report.add_argument("--title", default="Answers to questions on charts", help="Title of the report.")
-    _add_variant(report)
+    report.add_argument(
+        "--metric_variant",
+        choices=[*VARIANTS, DETECTED],
+        help="Variant of relaxed accuracy that scores all answers again. Unset: the verdicts in the predictions.",
+    )
     report.set_defaults(run=_report)
 
     add_compare(commands.add_parser("compare", help="test whether two runs on the same questions differ"))
@@ -98,24 +103,16 @@ def command_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_variant(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--metric_variant",
-        default="pix2struct",
-        choices=[*VARIANTS, DETECTED],
-        help="Variant of relaxed accuracy that scores both runs of a comparison.",
-    )
-
-
 def _report(given: argparse.Namespace) -> None:
     from ..reporting.html_report import write_report
 
     run = find_run(given.predictions)
-    other = None if given.other is None else find_predictions_file(given.other)
+    other = None if given.other is None else find_run(given.other).predictions
     path = write_report(
         run.predictions,
         given.output or ("report.html" if run.on_hub else run.predictions.with_name("report.html")),
         images=given.images,
+        tables=given.tables,
         other=other,
         names=given.names or names_of(given.predictions, given.other or ""),
         title=given.title,

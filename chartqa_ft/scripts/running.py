@@ -42,6 +42,7 @@ from .arguments import ModelArguments
 from .checking import goes_on
 from .command import command_line
 from .parsing import one_line
+from .pictures import check_pictures, write_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ def trainable_share(model: nn.Module) -> str:
 
 # ------------------------------------------------------------------ training and its results
 def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str | None = None) -> dict[str, float]:
-    """Train, save and score the model, and write `predictions.jsonl` and `metrics.json`.
+    """Train, save and score the model, and write `predictions.jsonl`, `metrics.json`, and pictures of both.
 
     The final evaluation takes the whole evaluation split, with `final_num_beams` beams. With `push_to_hub`, the model
     is pushed at the end. With `check="True"`, it only prints what would be trained (see `checking`).
@@ -172,10 +173,13 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         ...     metrics = train_and_score(trainer, ModelArguments())  # doctest: +ELLIPSIS
         {...
         model, predictions.jsonl, metrics.json: ...; best checkpoint: None
+        to look at: ...answers.png
         >>> metrics["eval_n"]
         2
     """
     args = trainer.args
+    with one_line_errors():
+        check_pictures(script, args)
     trainer.card_facts = {**card_facts(script, trainer.train_dataset), **trainer.card_facts}
     logger.info(
         "%d questions to train on, %d to evaluate; from %s",
@@ -198,6 +202,9 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         write_report(args.output_dir, script, numbers, answers)
         print(format_table(metrics, prefix="eval_"))
         print(f"model, predictions.jsonl, metrics.json: {args.output_dir}; best checkpoint: {best}")
+        pictures = write_pictures(script, trainer, trainer.eval_dataset)
+        if pictures:
+            print(f"to look at: {', '.join(map(str, pictures))}")
     if args.push_to_hub:
         with one_line_errors():
             commit = trainer.push_to_hub()

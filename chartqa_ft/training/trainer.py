@@ -28,6 +28,7 @@ from ..evaluation.report import find_predictions
 from ..evaluation.results import EvaluationResult, write_scores
 from ..models.restoring import restore_weights
 from ..printable import printable_errors
+from ..reporting.curve import draw_curves
 from ..resources import FullDiskError, explaining_memory, is_out_of_memory, message_of, naming_a_full_disk, same_kind
 from .arguments import ChartQATrainingArguments
 from .bad_steps import BadSteps, never_best, spoil_gradients
@@ -255,6 +256,24 @@ class ChartQATrainer(Seq2SeqTrainer):
             if finding not in self._said and self.is_world_process_zero():
                 logger.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
             self._said.add(finding)
+
+    def plot(self, path: str | Path | None = None, *, font_path: str | Path | None = None) -> Path | None:
+        """Write the curves of the run as a PNG: losses, and accuracies with their intervals, over optimizer steps.
+
+        Args:
+            path: the file to write; `None`: `curves.png` in `args.output_dir`.
+            font_path: a font file for the names of data sets in other scripts, as in `draw_answers`.
+
+        Returns:
+            The path; `None` on processes other than the main one, which write nothing.
+
+        Raises:
+            ValueError: neither a loss nor an accuracy has been logged yet.
+        """
+        if not self.is_world_process_zero():
+            return None
+        target = Path(self.args.output_dir) / "curves.png" if path is None else path
+        return draw_curves(self.state.log_history, target, font_path=font_path)
 
     # ------------------------------------------------------------------ state
     @property

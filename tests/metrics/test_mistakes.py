@@ -92,14 +92,14 @@ def test_numbers_are_read_with_what_people_write_around_them(text, expected):
     [
         ("", "12", "empty", "no answer"),
         (None, "Peru", "empty", "no answer"),
-        ("$100", "100", "format", "off by +0 %"),
+        ("$100", "100", "format", "written otherwise"),
         ("100 bars", "100", "format", "written otherwise"),
         ("U.S.A.", "USA", "format", "written otherwise"),
-        ("-12", "12", "sign", "off by -200 %"),
+        ("-12", "12", "sign", "off by -200 %, the other sign"),
         ("0.5", "50%", "percent or fraction", "off by -99 %"),
-        ("50", "0.5", "percent or fraction", "off by +9.9e+03 %"),
-        ("12000", "12", "scale", "off by +9.99e+04 %"),
-        ("1.2", "12", "scale", "off by -90 %"),
+        ("50", "0.5", "percent or fraction", "off by +9,900 %, percent against fraction"),
+        ("12000", "12", "scale", "off by +99,900 %, 10^3 times the answer"),
+        ("1.2", "12", "scale", "off by -90 %, 10^-1 times the answer"),
         ("2012", "2014", "year off by a few", "off by -0.0993 %"),
         ("20", "12", "number", "off by +66.7 %"),
         ("3", "0", "number", "another number"),
@@ -123,6 +123,8 @@ def test_a_mistake_has_the_kind_of_the_first_rule_that_fits(prediction, answer, 
         ("Peru", "peru", "text equal"),
         ("104", "100", "within 5 %: off by +4 %"),
         ("0.5", "50%", "accepted by the metric"),
+        ("2012", "2014", "within 5 %, but off by -2 years"),
+        ("2014.0", "2014", "within 5 %: off by +0 %"),
     ],
 )
 def test_a_right_answer_says_what_makes_it_right(prediction, answer, why):
@@ -155,3 +157,35 @@ def test_no_text_breaks_the_rules(prediction, answer):
     assert answer_type(answer) in ANSWER_RULES
     for correct in (0.0, 0.5, 1.0):
         assert explain(prediction, answer, correct).kind in {"right", "unknown", *MISTAKE_RULES}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12,5", 12.5),
+        ("1.204,50 €", 1204.5),
+        ("1.204", 1204.0),
+        ("12.5", 12.5),
+        ("\u221212,5 %", -12.5),
+        ("Peru", None),
+    ],
+)
+def test_numbers_with_a_decimal_comma_are_read_where_it_is_known(text, expected):
+    assert read_number(text, decimal_comma=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "kind"),
+    [
+        ("12,5 €", "12,5", "format"),
+        ("-12,5", "12,5", "sign"),
+        ("1250", "12,5", "scale"),
+        ("0,5", "50 %", "percent or fraction"),
+        ("17,5", "12,5", "another value of the chart"),
+        ("etwa 12,5 Euro", "12,5", "format"),
+        ("13,9", "12,5", "number"),
+    ],
+)
+def test_mistakes_with_a_decimal_comma(prediction, answer, kind):
+    assert explain(prediction, answer, 0.0, table=[["Peru", "17,5"]], decimal_comma=True).kind == kind
+    assert answer_type(answer, decimal_comma=True) == "number"

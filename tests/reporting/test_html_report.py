@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import logging
 import re
 from html.parser import HTMLParser
 
+import datasets
+import numpy as np
 import pytest
+from datasets import Dataset
 from PIL import Image
 
 from chartqa_ft.reporting.html_report import write_report
@@ -95,7 +99,7 @@ def test_titles_and_names_are_escaped(tmp_path):
     page = written(tmp_path, [row(0)], other=[row(0)], title=HOSTILE, names=(HOSTILE, "B\x1b[31m"))
     assert page.tags == plain.tags
     assert "\x1b" not in page.text
-    assert page.text.count("alert(1)") == 5  # the title twice, the name in two captions and in the data
+    assert page.text.count("alert(1)") == 7  # the title twice, the name in two captions, two heads and the data
     assert "&lt;script&gt;alert(1)" in page.text
 
 
@@ -158,6 +162,18 @@ def test_a_damaged_chart_is_left_out_with_one_warning(tmp_path, caplog):
     assert "c0.png" in caplog.text
 
 
+def test_a_damaged_chart_of_a_data_set_is_left_out_too(tmp_path, caplog):
+    content = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(content, "PNG")
+    stored = [{"bytes": b"no image", "path": None}, {"bytes": content.getvalue(), "path": None}]
+    data = Dataset.from_dict({"image": stored, "chart_id": ["c0.png", "c1.png"]}).cast_column(
+        "image", datasets.Image()
+    )
+    page = written(tmp_path, [row(0), row(2)], images=data)
+    assert page.data["sizes"] == [None, [8, 6]]
+    assert "1 of 2 charts" in caplog.text
+
+
 def test_long_and_strange_texts_are_bounded(tmp_path):
     rows = [row(0, prediction="x" * 10**6, correct=0.0), row(1, prediction="\ud800\x1b[2J\u2028", correct=0.0)]
     page = written(tmp_path, rows)
@@ -180,3 +196,91 @@ def test_long_and_strange_texts_are_bounded(tmp_path):
 def test_what_is_no_predictions_is_refused(tmp_path, predictions, error, message):
     with pytest.raises(error, match=message):
         write_report(predictions, tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("correct", ["yes", -1, 2, float("nan"), [1]])
+def test_a_verdict_is_a_number_from_0_to_1(tmp_path, correct):
+    with pytest.raises(ValueError, match=r"predictions\[1\]: correct must be a number"):
+        write_report([row(0), row(1, correct=correct)], tmp_path / "report.html")
+
+
+def test_verdicts_of_any_number_type_count(tmp_path):
+    page = written(tmp_path, [row(0, correct=True), row(1, correct=np.float32(0)), row(2, correct=1)])
+    assert [r["correct"] for r in page.data["rows"]] == [1.0, 0.0, 1.0]
+
+
+def test_names_of_charts_and_runs_are_escaped_in_the_data(tmp_path):
+    strange = "a\ud800\u202e\x1b"
+    page = written(tmp_path, [row(0, chart_id=strange)], other=[row(0, chart_id=strange)], names=(strange, "b"))
+    assert page.data["names"] == ["a\\ud800\\u202e\\x1b"]
+    assert page.data["runs"] == ["a\\ud800\\u202e\\x1b", "b"]
+
+
+def test_tables_tell_other_values_of_the_chart(tmp_path):
+    (tmp_path / "c0.csv").write_text("Peru,3\nChile,4")
+    rows = [row(0, prediction="4", correct=0.0), row(1, prediction="5", correct=0.0)]
+    for tables in (tmp_path, str(tmp_path), {"c0.png": [["Peru", 3], ["Chile", 4]]}):
+        page = written(tmp_path, rows, tables=tables)
+        assert [r["kind"] for r in page.data["rows"]] == ["another value of the chart", "number"]
+
+
+def test_tables_beside_the_pictures_are_read(tmp_path):
+    for name in ("png", "tables"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "tables" / "c0.csv").write_text("Peru,3\nChile,4")
+    page = written(tmp_path, [row(0, prediction="4", correct=0.0)], images=tmp_path / "png")
+    assert page.data["rows"][0]["kind"] == "another value of the chart"
+    page = written(tmp_path, [row(0, prediction="4", correct=0.0)], images=tmp_path / "png", tables={})
+    assert page.data["rows"][0]["kind"] == "number"
+
+
+def test_labels_with_a_decimal_comma_are_numbers(tmp_path):
+    rows = [row(0, answer="12,5", prediction="12,7"), row(1, answer="1.204,5", prediction="-1.204,5", correct=0.0)]
+    page = written(tmp_path, rows)
+    assert [r["why"] for r in page.data["rows"]] == ["within 5 %: off by +1.6 %", "off by -200 %, the other sign"]
+    assert [r["numbers"] for r in page.data["rows"]] == [[12.7, 12.5], [-1204.5, 1204.5]]
+    assert [r["answer_type"] for r in page.data["rows"]] == ["number", "number"]
+
+
+def test_a_variant_scores_both_runs_again(tmp_path):
+    a, b = [row(0, answer="2011", prediction="2012")], [row(0, answer="2011", prediction="2011")]
+    page = written(tmp_path, a, other=b, variant="strict_year")
+    assert page.data["rows"][0]["correct"] == 0.0
+    assert page.data["rows"][0]["kind"] == "year off by a few"
+    assert "<td>+100.00</td>" in page.text
+    assert "<td>+0.00</td>" in written(tmp_path, a, other=b).text
+
+
+def test_the_mean_of_splits_is_that_of_the_papers(tmp_path):
+    rows = [row(i, source="human" if i < 2 else "augmented", correct=float(i != 0)) for i in range(6)]
+    assert "<td>mean of splits</td><td>75.00</td>" in written(tmp_path, rows).text
+
+
+def test_runs_without_answers_are_shown_and_not_compared(tmp_path):
+    rows = [row(0, answer=None, correct=None)]
+    page = written(tmp_path, rows, other=[{**rows[0], "prediction": "9"}])
+    assert page.data["rows"][0]["other_prediction"] == "9"
+    assert "No question has an answer." in page.text
+
+
+def test_mistakes_of_both_runs_are_counted(tmp_path):
+    a = [row(0, prediction="-3", correct=0.0), row(1)]
+    b = [row(0, prediction="300", correct=0.0), row(1, prediction="", correct=0.0)]
+    page = written(tmp_path, a, other=b)
+    for cells in (
+        "empty</td><td>0</td><td>0.0</td><td>1",
+        "sign</td><td>1</td><td>100.0</td><td>0",
+        "scale</td><td>0",
+    ):
+        assert f"<td>{cells}" in page.text
+
+
+@pytest.mark.parametrize("index", [[1], {}])
+def test_runs_are_matched_by_numbers(tmp_path, index):
+    with pytest.raises(TypeError, match="must be a number"):
+        write_report([row(0)], tmp_path / "report.html", other=[{**row(0), "index": index}])
+
+
+def test_an_index_that_occurs_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="occurs twice"):
+        write_report([row(0), row(0)], tmp_path / "report.html", other=[row(0), row(0)])

@@ -102,3 +102,15 @@ def test_it_starts_without_torch():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert "compare" in found.stdout
+
+
+def test_report_takes_tables_and_a_variant(runs):
+    (runs / "tables").mkdir()
+    (runs / "tables" / "c2.csv").write_text("Peru,1\nChile,2")
+    write_predictions(rows("3", "Yes", "Chile", "2012"), "run/predictions.jsonl")
+    assert main(["report", "run", "--tables", "tables", "--metric_variant", "pix2struct", "--output", "all.html"]) == 0
+    text = (runs / "all.html").read_text(encoding="utf-8")
+    assert "<td>another value of the chart</td><td>1</td><td>100.0</td>" in text  # 2012 is right by this variant
+    assert main(["report", "run"]) == 0
+    text = (runs / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<td>year off by a few</td><td>1</td>" in text

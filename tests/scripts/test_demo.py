@@ -24,6 +24,9 @@ def test_demo_runs_and_shows_what_it_promises(tmp_path):
     accuracy = sum(row["correct"] for row in rows) / len(rows)
     assert re.search(rf"^{100 * accuracy:.2f} % after [\d.]+ minutes\.", result.stdout, re.M)
     assert (tmp_path / "charts.png").stat().st_size > 10_000
+    assert (tmp_path / "curves.png").is_file()
+    assert result.stdout.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
+    assert f"{len(rows)} questions on 30 charts" in (tmp_path / "report.html").read_text(encoding="utf-8")
     model, processor, _ = load_checkpoint(tmp_path / "model")
     held_out = synthetic_chartqa(30, seed=DEMO["HELD_OUT_SEED"]).select(range(12))
     images, questions = list(held_out["image"]), list(held_out["question"])

@@ -60,7 +60,7 @@ COLUMNS = ["--column_map", "image=file", "question=q"]
 def test_own_charts_are_learned_and_others_score(tmp_path):
     data, pictures = write_own_data(tmp_path / "own")
     settings = own_settings(tmp_path, data, pictures, save_tiny(tmp_path / "tiny"))
-    launched = run([*launcher(1), str(OWN), *as_command_line(settings), *COLUMNS], timeout=300)
+    launched = run([*launcher(1), str(OWN), *as_command_line(settings), *COLUMNS, "--report"], timeout=300)
     output = tmp_path / "out"
     assert complaints(launched.stdout + launched.stderr) == []
     rows, metrics = answers(output), report(output)
@@ -76,6 +76,10 @@ def test_own_charts_are_learned_and_others_score(tmp_path):
     assert f"{len(records) - len(rows)} questions to train on, {len(rows)} to evaluate" in launched.stderr
     with Image.open(output / "answers.png") as picture:
         assert picture.width == 4 * 232 + 12
+    with Image.open(output / "curves.png") as picture:
+        assert picture.size == (880, 500)
+    assert f"{len(rows)} questions on 3 charts" in (output / "report.html").read_text(encoding="utf-8")
+    assert "to look at: " in launched.stdout
     assert (output / "model.safetensors").is_file()
     assert metrics["arguments"]["column_map"] == ["image=file", "question=q"]
 

@@ -5,6 +5,11 @@
   const byId = (id) => document.getElementById(id);
   const AT_ONCE = 48;
   let charts = null;   // parsed when the first picture is needed: it is nearly all of the file
+  const two = data.runs.length > 1;
+  const byName = new Intl.Collator(undefined, { numeric: true });
+  const chartOrder = [];
+  data.names.map((name, number) => [name, number]).sort((a, b) => byName.compare(a[0], b[0]))
+    .forEach(([, number], place) => { chartOrder[number] = place; });
   let shown = data.rows;
   let written = 0;
 
@@ -16,7 +21,10 @@
   function element(tag, className, text) {
     const made = document.createElement(tag);
     if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;   // never as HTML
+    if (text !== undefined) {
+      made.textContent = text;   // never as HTML
+      made.dir = "auto";
+    }
     return made;
   }
 
@@ -31,9 +39,15 @@
     return correct > 0 ? `partly right (${Math.round(100 * correct)} %)` : "wrong";
   }
 
-  function line(label, text, strong) {
+  function line(label, text, verdict) {
     const paragraph = element("p");
-    paragraph.append(element("span", "meta", `${label}: `), element(strong ? "strong" : "span", "", text || "(empty)"));
+    paragraph.append(element("span", "meta", `${label}: `), element(verdict ? "strong" : "span", verdict, text || "(empty)"));
+    return paragraph;
+  }
+
+  function because(correct, why) {
+    const paragraph = element("p", "verdict");
+    paragraph.append(element("strong", state(correct), verdictOf(correct)), document.createTextNode(`: ${why}`));
     return paragraph;
   }
 
@@ -54,7 +68,6 @@
   function card(row) {
     const chart = row[at.chart], size = chart === null ? null : data.sizes[chart];
     const made = element("article", state(row[at.correct]));
-    made.id = `row-${row[at.index]}`;
     made.tabIndex = -1;
     if (size) {
       const image = element("img");
@@ -66,20 +79,16 @@
       made.append(image);
     }
     made.append(element("p", "question", row[at.question]));
-    made.append(line(data.runs.length > 1 ? data.runs[0] : "Prediction", row[at.prediction], true));
+    made.append(line(two ? data.runs[0] : "Prediction", row[at.prediction], state(row[at.correct])));
     if (row[at.extracted] !== null) made.append(line("Scored", row[at.extracted]));
-    if (row[at.answer] !== null) made.append(line("Answer", row[at.answer]));
-    const verdict = element("p", "verdict");
-    verdict.append(element("strong", "", verdictOf(row[at.correct])), document.createTextNode(`: ${row[at.why]}`));
-    made.append(verdict);
-    if (data.runs.length > 1) {
-      const other = element("div", state(row[at.other_correct]));
-      other.append(line(data.runs[1], row[at.other_prediction], true));
-      other.append(element("p", "", `${verdictOf(row[at.other_correct])}: ${row[at.other_why]}`));
-      made.append(other);
+    made.append(because(row[at.correct], row[at.why]));
+    if (two) {
+      made.append(line(data.runs[1], row[at.other_prediction], state(row[at.other_correct])));
+      made.append(because(row[at.other_correct], row[at.other_why]));
     }
+    if (row[at.answer] !== null) made.append(line("Answer", row[at.answer], "answer"));
     const facts = [data.names[chart], row[at.source], row[at.question_type], row[at.answer_type]];
-    if (state(row[at.correct]) === "wrong") facts.push(row[at.kind]);
+    facts.push(...new Set(mistakes(row)));
     made.append(element("p", "meta", `${row[at.index]} · ${facts.filter(Boolean).join(" · ")}`));
     return made;
   }
@@ -91,10 +100,18 @@
     byId("rows").append(part);
   }
 
-  const FILTERS = ["source", "question_type", "answer_type", "kind", "change"];
+  const FILTERS = ["source", "question_type", "answer_type", "change"];
+
+  function mistakes(row) {
+    const kinds = [];
+    if (state(row[at.correct]) === "wrong") kinds.push(row[at.kind]);
+    if (two && state(row[at.other_correct]) === "wrong") kinds.push(row[at.other_kind]);
+    return kinds;
+  }
 
   function passes(row, wanted, words) {
     if (wanted.verdict && state(row[at.correct]) !== wanted.verdict) return false;
+    if (wanted.kind && !mistakes(row).includes(wanted.kind)) return false;
     for (const name of FILTERS) if (wanted[name] && row[at[name]] !== wanted[name]) return false;
     if (!words.length) return true;
     const text = [row[at.question], row[at.answer], row[at.prediction], row[at.extracted], data.names[row[at.chart]],
@@ -103,18 +120,22 @@
   }
 
   function apply() {
-    const wanted = Object.fromEntries(["verdict", ...FILTERS].map((name) => [name, byId(name).value]));
+    const wanted = Object.fromEntries(["verdict", "kind", ...FILTERS].map((name) => [name, byId(name).value]));
     const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
     shown = data.rows.filter((row) => passes(row, wanted, words));
     const order = byId("sort").value;
     if (order === "chart") {
-      shown = [...shown].sort((a, b) => (a[at.chart] ?? -1) - (b[at.chart] ?? -1));
+      const place = (row) => (row[at.chart] === null ? -1 : chartOrder[row[at.chart]]);
+      shown = [...shown].sort((a, b) => place(a) - place(b));
     } else if (order === "error") {
       const size = (row) => (row[at.error] === null ? -1 : Math.abs(row[at.error]));
       shown = [...shown].sort((a, b) => size(b) - size(a));
     }
-    const right = shown.filter((row) => row[at.correct] === 1).length;
-    byId("count").textContent = `${shown.length} of ${data.rows.length} examples, ${right} right`;
+    const right = (key) => shown.filter((row) => row[key] === 1).length;
+    const verdicts = two
+      ? `right: ${right(at.correct)} by ${data.runs[0]}, ${right(at.other_correct)} by ${data.runs[1]}`
+      : `${right(at.correct)} right`;
+    byId("count").textContent = `${shown.length} of ${data.rows.length} examples, ${verdicts}`;
     byId("rows").replaceChildren();
     written = 0;
     more(AT_ONCE);
@@ -132,9 +153,12 @@
     return made;
   }
 
+  const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
   function plot() {
     const points = shown.filter((row) => row[at.numbers] !== null);
     const box = byId("plot");
+    sizes(points);
     if (!points.length) { box.replaceChildren(element("p", "note", "No row here has two numbers.")); return; }
     const values = points.flatMap((row) => row[at.numbers]).map(scale);
     const low = Math.min(0, ...values.slice(0, 1), values.reduce((a, b) => Math.min(a, b)));
@@ -152,11 +176,13 @@
       }
       svg.append(drawn("path", { class: "band", d: `M${line.join("L")}` }));
     }
+    const gap = Math.ceil((high - low) / 9);
     for (let power = Math.ceil(low); power <= Math.floor(high); power++) {
+      if (power % gap) continue;
       const value = Math.sign(power) * 10 ** Math.abs(power);
       if (scale(value) > high || scale(value) < low) continue;
-      svg.append(drawn("text", { x: x(value), y: 366, "text-anchor": "middle" }, String(value)));
-      svg.append(drawn("text", { x: 44, y: y(value) + 4, "text-anchor": "end" }, String(value)));
+      svg.append(drawn("text", { x: x(value), y: 368, "text-anchor": "middle" }, compact.format(value)));
+      svg.append(drawn("text", { x: 44, y: y(value) + 4, "text-anchor": "end" }, compact.format(value)));
     }
     svg.append(drawn("text", { x: 610, y: 384, "text-anchor": "end" }, "answer"));
     svg.append(drawn("text", { x: 50, y: 14 }, "prediction"));
@@ -168,6 +194,25 @@
       svg.append(point);
     }
     box.replaceChildren(svg);
+  }
+
+  // How many predictions are off by how much. An answer of 0 has no percent.
+  const STEPS = [[0, "exact"], [0.05, "to 5 %"], [0.1, "to 10 %"], [0.25, "to 25 %"], [0.5, "to 50 %"], [1, "to 100 %"], [Infinity, "more"]];
+
+  function sizes(points) {
+    const known = points.filter((row) => row[at.error] !== null);
+    if (!known.length) { byId("sizes").replaceChildren(); return; }
+    const counts = STEPS.map(() => 0);
+    for (const row of known) counts[STEPS.findIndex(([limit]) => Math.abs(row[at.error]) <= limit)] += 1;
+    const most = Math.max(...counts);
+    const svg = drawn("svg", { viewBox: "0 0 400 240", role: "img", "aria-label": "number of predictions by their error" });
+    STEPS.forEach(([limit, name], number) => {
+      const width = 230 * counts[number] / most, top = 10 + 32 * number;
+      svg.append(drawn("text", { x: 84, y: top + 16, "text-anchor": "end" }, name));
+      svg.append(drawn("rect", { x: 90, y: top, width, height: 22, class: limit <= 0.05 ? "right" : "wrong" }));
+      svg.append(drawn("text", { x: 96 + width, y: top + 16 }, `${counts[number]}`));
+    });
+    byId("sizes").replaceChildren(svg);
   }
 
   // ---------------------------------------------------------------- keyboard and start
@@ -183,6 +228,7 @@
   }
 
   document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && event.target === byId("search")) { event.target.blur(); return; }
     if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "/") { event.preventDefault(); byId("search").focus(); }
     if (event.key === "j") go(current + 1);
@@ -198,18 +244,32 @@
   function counted(name) {
     const counts = new Map();
     for (const row of data.rows) {
-      const value = name === "verdict" ? state(row[at.correct]) : row[at[name]];
-      if (value !== null && value !== undefined) counts.set(value, (counts.get(value) || 0) + 1);
+      const values = name === "verdict" ? [state(row[at.correct])] : name === "kind" ? new Set(mistakes(row)) : [row[at[name]]];
+      for (const value of values) {
+        if (value !== null && value !== undefined) counts.set(value, (counts.get(value) || 0) + 1);
+      }
     }
     return [...counts].sort((a, b) => b[1] - a[1]);
   }
 
-  for (const name of ["verdict", ...FILTERS]) choices(name, counted(name), "all");
-  byId("change_label").hidden = data.runs.length < 2;
+  byId("skip").addEventListener("click", () => {
+    byId("search").focus();
+    byId("examples").scrollIntoView();
+  });
+
+  for (const name of ["verdict", "kind", ...FILTERS]) choices(name, counted(name), "all");
+  byId("change_label").hidden = !two;
+  if (two) byId("verdict_name").textContent = `Verdict of ${data.runs[0]}`;
   const form = byId("filters");
   let waiting = 0;
-  form.addEventListener("input", () => { current = -1; clearTimeout(waiting); waiting = setTimeout(apply, 120); });
-  form.addEventListener("reset", () => setTimeout(apply, 0));
+  const again = (delay) => {
+    current = -1;
+    clearTimeout(waiting);
+    waiting = setTimeout(apply, delay);
+  };
+  byId("search").addEventListener("input", () => again(120));
+  form.addEventListener("change", () => again(0));
+  form.addEventListener("reset", () => again(0));
   form.addEventListener("submit", (event) => event.preventDefault());
   if ("IntersectionObserver" in window) {
     new IntersectionObserver((entries) => {
