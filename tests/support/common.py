@@ -105,11 +105,6 @@ def checkpointing_enable(model):
     return getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
 
 
-def run_two_processes(script: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a script on two CPU processes as a user would; fails the test with its output when it fails."""
-    return run([*launcher(2), script, *arguments])
-
-
 def launcher(processes: int) -> list[str]:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_cpu_threads_per_process", "1"]
     several = ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
