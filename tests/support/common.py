@@ -67,6 +67,19 @@ def arguments(folder: Path | str, **changes: Any) -> ChartQATrainingArguments:
     return ChartQATrainingArguments(output_dir=str(folder), **{**settings, **changes})
 
 
+class Items(torch.utils.data.Dataset):
+    """A list as a map-style dataset of torch."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, row):
+        return self.items[row]
+
+
 class Gradients(TrainerCallback):
     """Keeps the gradients of the last optimizer step, as one float64 vector."""
 

@@ -12,6 +12,7 @@ from chartqa_ft import read_predictions
 
 from ..support.common import ROOT, drawn_charts, relative_l2
 from ..support.families import records
+from ..support.launching import without_times
 from ..support.prepared import run_prepared
 
 DRIVER = ROOT / "tests" / "drivers" / "train_and_evaluate.py"
@@ -29,10 +30,6 @@ JOBS = [
     {"name": "florence2", "family": "florence2", **FAMILY},
     {"name": "qwen2_5_vl", "family": "qwen2_5_vl", **FAMILY},
 ]
-
-
-def without_times(metrics: dict) -> dict:
-    return {key: value for key, value in metrics.items() if not key.endswith(("_runtime", "_per_second"))}
 
 
 LAYOUTS = {1: (4, 3), 2: (6, 1), 3: (4, 1)}
