@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401 (before objects are frozen: it warns of random generators that nothing refers to)
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
