@@ -1,12 +1,14 @@
-"""What all tests share: the optional real data beside the project."""
+"""What all tests share: quick garbage collections, and the optional real data beside the project."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401 (before objects are frozen: it warns of random generators that nothing refers to)
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -15,6 +17,15 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Keep `--doctest-modules` from importing benchmarks, drivers and support code."""
     return True if collection_path.suffix == ".py" and not collection_path.name.startswith("test_") else None
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from going through what all tests share: imported modules and collected tests.
+
+    Every training collects garbage at its end (`Accelerator.free_memory`); for a short one that is most of its time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

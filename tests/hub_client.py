@@ -1,20 +1,23 @@
 """A process with the real clients in it that a test calls into: functions by name, results and exceptions back.
 
-The clients read their settings when they are imported, so the process starts with those of `hub_server.environment`.
-It stays for many calls, because importing takes longer than most of them; between two calls a test orders faults.
+The clients read their settings when they are imported, so the process starts with those of `hub_server.environment`,
+and imports them itself. It stays for many calls, because importing takes longer than most of them; between two calls
+a test orders faults.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import select
-import subprocess
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
+
+from .support.fork_server import of_others
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,24 +50,22 @@ class Client:
 
     def __init__(self, environment: dict[str, str], log: Path):
         self.log = log
+        (stdin, calls), (answers, stdout) = os.pipe(), os.pipe()
+        self._calls, self._answers = os.fdopen(calls, "wb"), os.fdopen(answers, "rb")
         with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.hub_client"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                env=environment,
-                cwd=ROOT,
-            )
+            streams = {"stdin": stdin, "stdout": stdout, "stderr": file}
+            self.process = of_others().start(["-m", "tests.hub_client"], environment=environment, cwd=ROOT, **streams)
+        os.close(stdin)
+        os.close(stdout)
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        self._answers.close()
+        with contextlib.suppress(BrokenPipeError):  # a call that the process did not read
+            self._calls.close()
 
     def call(self, name: str, *arguments: Any, timeout: float = 120, **named: Any) -> Any:
         """Call a function, `"package.module.function"`. Arguments and result go as JSON, what has none as `str`.
@@ -75,9 +76,9 @@ class Client:
             EOFError: the process is gone.
         """
         self.start(name, *arguments, **named)
-        if not select.select([self.process.stdout], [], [], timeout)[0]:
+        if not select.select([self._answers], [], [], timeout)[0]:
             raise TimeoutError(f"{name} takes longer than {timeout} s\n{self.log.read_text()[-4000:]}")
-        line = self.process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise EOFError(f"the process ended in {name}\n{self.log.read_text()[-4000:]}")
         answer = json.loads(line)
@@ -87,8 +88,8 @@ class Client:
 
     def start(self, name: str, *arguments: Any, **named: Any) -> None:
         """Call a function without waiting for its end, for a process that is to be killed in the middle of it."""
-        self.process.stdin.write(json.dumps([name, arguments, named], default=str).encode() + b"\n")
-        self.process.stdin.flush()
+        self._calls.write(json.dumps([name, arguments, named], default=str).encode() + b"\n")
+        self._calls.flush()
 
 
 def serve() -> None:

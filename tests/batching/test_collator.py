@@ -15,11 +15,6 @@ from ..support.common import drawn_charts, tiny
 from ..support.encoding import BLACK_VALUE, WHITE_VALUE, example, pair
 
 
-@pytest.fixture(scope="module")
-def adapter():
-    return adapter_for(*tiny())
-
-
 def test_grouped_batch_encodes_each_chart_once(adapter):
     a, b = drawn_charts()[0]["image"], drawn_charts()[5]["image"]
     examples = [

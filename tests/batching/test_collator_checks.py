@@ -7,15 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from chartqa_ft import ChartQACollator, adapter_for
+from chartqa_ft import ChartQACollator
 from chartqa_ft.data.chart_groups import chart_groups
-
-from ..support.common import tiny
-
-
-@pytest.fixture(scope="module")
-def adapter():
-    return adapter_for(*tiny())
 
 
 def records(*chart_ids):

@@ -23,11 +23,6 @@ from ..support.encoding import BLACK_VALUE, WHITE_VALUE, example
 COLORS = ["red", "lime", "blue", "yellow"]
 
 
-@pytest.fixture(scope="module")
-def adapter():
-    return adapter_for(*tiny())
-
-
 def picture(color: str) -> Image.Image:
     return Image.new("RGB", (96, 96), color)
 

@@ -9,27 +9,15 @@ from datasets import Array3D, Dataset, DatasetDict, Features, IterableDataset, V
 from PIL import Image
 from torch.utils.data import ConcatDataset, Subset
 
-from chartqa_ft.adapters import adapter_for
 from chartqa_ft.batching.collator import ChartQACollator
 from chartqa_ft.batching.loader import chart_loader
 from chartqa_ft.batching.records import as_records, column, has_answers, is_stream
 
-from ..support.common import tiny
+from ..support.common import Items
 
 CHART = Image.new("RGB", (96, 96), "red")
 ROWS = [{"image": CHART, "question": f"q{n}", "answer": str(n), "chart_id": f"{n // 2}"} for n in range(4)]
 RAW = {"image": [CHART] * 2, "query": ["How many?"] * 2, "label": [["3"]] * 2}
-
-
-class Items(torch.utils.data.Dataset):
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, row):
-        return self.items[row]
 
 
 class Stream(torch.utils.data.IterableDataset):
@@ -63,11 +51,6 @@ SOURCES = {
     "generated stream": IterableDataset.from_generator(generate),
     "torch stream": Stream(ROWS),
 }
-
-
-@pytest.fixture(scope="module")
-def adapter():
-    return adapter_for(*tiny())
 
 
 def batches(data, collate):

@@ -10,10 +10,11 @@ import pytest
 from chartqa_ft.adapters import adapter_for
 from chartqa_ft.adapters.lockstep import is_sharded, running_lockstep
 
-from ..support.common import ROOT, launcher, run, tiny
+from ..support.common import ROOT, tiny
 from ..support.families import FAMILIES
+from ..support.prepared import run_prepared
 
-DRIVER = str(ROOT / "tests" / "drivers" / "answer_in_lockstep.py")
+DRIVER = ROOT / "tests" / "drivers" / "answer_in_lockstep.py"
 
 
 def test_a_model_in_one_process_is_not_sharded():
@@ -27,7 +28,7 @@ def test_a_model_in_one_process_is_not_sharded():
 def results(tmp_path_factory) -> list[dict]:
     """What two ranks of FSDP2 wrote, per rank, after each has answered questions of its own."""
     folder: Path = tmp_path_factory.mktemp("lockstep")
-    run([*launcher(2), DRIVER, str(folder)], timeout=170)
+    run_prepared([DRIVER, folder], 2, timeout=170)
     return [json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ..support.common import run
 from ..support.families import records
 from ..support.family_cases import ALL, answer_logits, ready, run_of
+from ..support.fork_server import of_others
+from ..support.prepared import run_prepared
 
 torch.set_num_threads(1)
 
@@ -36,8 +36,8 @@ def trained(tmp_path_factory) -> tuple[dict[str, Any], dict[str, Any], Path]:
                 "logits": answer_logits(model, adapter, batch),
                 "padding": adapter.pad_token_id,
             }
-    command = [sys.executable, "-m", "tests.drivers.answer_again", str(place / "result.pt")]
-    run([*command, *(str(place / name) for name in ALL)], timeout=300)
+    command = ["-m", "tests.drivers.answer_again", place / "result.pt"]
+    run_prepared([*command, *(place / name for name in ALL)], by=of_others(), timeout=300)
     return expected, torch.load(place / "result.pt", weights_only=True), place
 
 

@@ -6,8 +6,6 @@ import copy
 import errno
 import os
 import pickle
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,7 +23,8 @@ from chartqa_ft.images import cache as chart_cache
 from chartqa_ft.images.cache import ChartCache, open_chart_cache
 from chartqa_ft.images.resizing import PixelParts
 
-from ..support.common import ROOT, drawn_charts, environment, tiny, trainer
+from ..support.common import drawn_charts, tiny, trainer
+from ..support.prepared import run_prepared
 
 ONE, OTHER = "1" * 32, "2" * 32
 
@@ -260,9 +259,7 @@ print("done")
 
 @pytest.mark.parametrize("bound", [10**6, 2000])
 def test_two_processes_write_the_same_charts(tmp_path, bound):
-    command = [sys.executable, "-c", WRITER, str(tmp_path), str(bound)]
-    running = [subprocess.Popen(command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
-    assert [process.communicate(timeout=120)[0] for process in running] == [b"done\n"] * 2
+    assert run_prepared(["-c", WRITER, tmp_path, str(bound)], 2).stdout == "done\n" * 2
     entries = files(tmp_path)
     assert not [path for path in entries if path.name.endswith(".part")]
     assert len(entries) == 60 if bound == 10**6 else 0 < len(entries) < 60

@@ -17,7 +17,8 @@ from chartqa_ft.models.lora import add_peft, default_lora_config
 from chartqa_ft.models.peft_embeddings import base_vocabulary, needs_embeddings
 
 from ..support.families import build
-from ..training.test_peft_training import answers, base, lora_trainer
+from ..support.launching import save_family
+from ..training.test_peft_training import answers, lora_trainer
 
 FAMILIES = ("unichart", "llava")
 
@@ -47,7 +48,7 @@ def _nobody_asked(monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("named", ["someone/tiny", "/a/folder/that/is/gone", "its folder", ""])
 def test_saving_an_adapter_is_silent_whatever_its_base_is_called(tmp_path, family, named):
-    model, processor, _ = load_checkpoint(base(family, tmp_path / "base"), prompt="{question}")
+    model, processor, _ = load_checkpoint(save_family(family, tmp_path / "base"), prompt="{question}")
     model.name_or_path = str(tmp_path / "base") if named == "its folder" else named
     _, stored = saved(model, processor, tmp_path / "out")
     assert stored
@@ -57,7 +58,7 @@ def test_saving_an_adapter_is_silent_whatever_its_base_is_called(tmp_path, famil
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rows_that_can_be_made_again_are_not_stored(tmp_path, family):
     for new_tokens in (None, ["<chart-task>"]):
-        model, processor, _ = load_checkpoint(base(family, tmp_path / "base"), prompt="{question}")
+        model, processor, _ = load_checkpoint(save_family(family, tmp_path / "base"), prompt="{question}")
         add_tokens(model, processor, ["<chart-task>"])
         config = default_lora_config(model, r=2, new_tokens=new_tokens, processor=processor)
         run, stored = saved(model, processor, tmp_path / "out", config)
@@ -68,7 +69,7 @@ def test_rows_that_can_be_made_again_are_not_stored(tmp_path, family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rows_of_ones_own_are_stored_and_come_back(tmp_path, family):
-    model, processor, _ = load_checkpoint(base(family, tmp_path / "base"), prompt="{question}")
+    model, processor, _ = load_checkpoint(save_family(family, tmp_path / "base"), prompt="{question}")
     known = len(processor.tokenizer)
     add_tokens(model, processor, ["<chart-task>"])
     with torch.no_grad():
@@ -83,7 +84,7 @@ def test_rows_of_ones_own_are_stored_and_come_back(tmp_path, family):
 
 
 def test_adapted_embeddings_of_the_base_are_not_stored_a_second_time(tmp_path):
-    model, processor, _ = load_checkpoint(base("llava", tmp_path / "base"), prompt="{question}")
+    model, processor, _ = load_checkpoint(save_family("llava", tmp_path / "base"), prompt="{question}")
     config = LoraConfig(r=2, target_modules=["q_proj", "embed_tokens"], init_lora_weights=False)
     run, stored = saved(model, processor, tmp_path / "out", config)
     assert {key.rpartition(".")[2] for key in embeddings(stored)} == {"lora_embedding_A", "lora_embedding_B"}
@@ -91,7 +92,7 @@ def test_adapted_embeddings_of_the_base_are_not_stored_a_second_time(tmp_path):
 
 
 def test_the_base_is_found_in_a_folder_and_in_the_cache_alone(tmp_path, monkeypatch):
-    folder = base("llava", tmp_path / "base")
+    folder = save_family("llava", tmp_path / "base")
     rows = build("llava")[0].get_input_embeddings().weight.shape[0]
     assert base_vocabulary(str(folder)) == rows
     for unknown in ("", None, "someone/tiny", "/a/folder/that/is/gone", str(tmp_path)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import sys
 import warnings
 from functools import cache, partial
 
@@ -29,7 +28,9 @@ from chartqa_ft.models.swin import block, chunk_swin_blocks, chunked_swin_blocks
 from chartqa_ft.models.swin.layer import ChunkedDonutSwinLayer
 from chartqa_ft.models.swin.windows import chunks_of
 
-from ..support.common import checkpointing_enable, drawn_charts, relative_l2, run, tiny, trainer
+from ..support.common import checkpointing_enable, drawn_charts, relative_l2, tiny, trainer
+from ..support.fork_server import of_others
+from ..support.prepared import run_prepared
 
 GRIDS = {
     "whole windows": (80, 80),
@@ -451,7 +452,7 @@ def test_other_families_import_nothing_of_donut():
         "chunk_swin_blocks(torch.nn.Linear(2, 2)); "
         "assert not any('modeling_donut' in name for name in sys.modules)"
     )
-    run([sys.executable, "-c", code])
+    run_prepared(["-c", code], by=of_others())
 
 
 def test_copied_pickled_and_saved(tmp_path):

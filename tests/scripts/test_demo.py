@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import runpy
-import sys
 
 from chartqa_ft import answer_questions, load_checkpoint, read_predictions, synthetic_chartqa
 
-from ..support.common import ROOT, run
+from ..support.common import ROOT
+from ..support.prepared import run_prepared
 
 DEMO = runpy.run_path(str(ROOT / "examples" / "demo.py"))
 
 
 def test_demo_runs_and_shows_what_it_promises(tmp_path):
-    command = [sys.executable, "examples/demo.py", "--output_dir", str(tmp_path)]
-    result = run([*command, "--steps", "10", "--charts", "60", "--held_out_charts", "30"], cwd=ROOT, timeout=300)
+    command = [ROOT / "examples" / "demo.py", "--output_dir", tmp_path]
+    result = run_prepared([*command, "--steps", "10", "--charts", "60", "--held_out_charts", "30"], timeout=300)
     shown = re.findall(r"step +(\d+): loss \S+, [\d.]+ % of held-out questions right", result.stdout)
     assert [int(step) for step in shown] == list(range(1, 11))
     for name in ("human", "augmented", "value", "count", "extreme", "comparison", "difference", "bar", "line", "pie"):

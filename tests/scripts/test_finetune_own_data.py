@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ..support.common import drawn_charts, launcher, run
+from ..support.common import drawn_charts
 from ..support.launching import (
     OWN,
     QUICK,
@@ -25,6 +25,7 @@ from ..support.launching import (
     save_tiny,
     saved,
 )
+from ..support.prepared import run_prepared
 
 
 def write_own_data(folder: Path, *bad: tuple[str, str, str]) -> tuple[Path, Path]:
@@ -60,7 +61,7 @@ COLUMNS = ["--column_map", "image=file", "question=q"]
 def test_own_charts_are_learned_and_others_score(tmp_path):
     data, pictures = write_own_data(tmp_path / "own")
     settings = own_settings(tmp_path, data, pictures, save_tiny(tmp_path / "tiny"))
-    launched = run([*launcher(1), str(OWN), *as_command_line(settings), *COLUMNS, "--report"], timeout=300)
+    launched = run_prepared([OWN, *as_command_line(settings), *COLUMNS, "--report"], timeout=300)
     output = tmp_path / "out"
     assert complaints(launched.stdout + launched.stderr) == []
     rows, metrics = answers(output), report(output)

@@ -30,7 +30,7 @@ from ..support.launching import (
     report,
     save_family,
     saved,
-    start,
+    start_prepared,
     write_original_layout,
 )
 
@@ -117,7 +117,7 @@ def test_two_processes_train_the_adapter_of_one(tmp_path, charts):
     settings = {**QUICK, "model_name_or_path": base, "dataset_name": charts, "lora_dropout": 0.0, "lora_vision": True}
     settings |= {"max_steps": 3, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
     one, two = tmp_path / "one", tmp_path / "two"
-    launched = start(LORA, {**settings, "output_dir": two}, processes=2)
+    launched = start_prepared(LORA, {**settings, "output_dir": two}, processes=2)
     assert complaints(launched.stdout + launched.stderr) == []
     example(LORA).main(as_command_line({**settings, "output_dir": one, "per_device_train_batch_size": 2}))
     assert [report(folder)["num_processes"] for folder in (one, two)] == [1, 2]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import peft
 import pytest
 
@@ -11,8 +9,9 @@ from chartqa_ft import ChartQATrainingArguments, default_lora_config
 from chartqa_ft.scripts import DataArguments, ModelArguments
 from chartqa_ft.scripts.running import card_facts, checkpoint_to_resume, one_line_errors, trainable_share
 
-from ..support.common import run
 from ..support.families import build
+from ..support.fork_server import of_others
+from ..support.prepared import run_prepared
 
 
 def test_errors_of_users_become_one_line_and_others_stay():
@@ -97,4 +96,4 @@ print(gloo(), "threads")
 
 def test_no_thread_of_the_process_group_is_left_at_exit():
     """One that still holds a tensor when Python ends aborts the process (pytorch/pytorch#179291)."""
-    assert run([sys.executable, "-c", _THREADS_AT_EXIT]).stdout == "0 threads\n"
+    assert run_prepared(["-c", _THREADS_AT_EXIT], by=of_others()).stdout == "0 threads\n"

@@ -67,6 +67,19 @@ def arguments(folder: Path | str, **changes: Any) -> ChartQATrainingArguments:
     return ChartQATrainingArguments(output_dir=str(folder), **{**settings, **changes})
 
 
+class Items(torch.utils.data.Dataset):
+    """A list as a map-style dataset of torch."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, row):
+        return self.items[row]
+
+
 class Gradients(TrainerCallback):
     """Keeps the gradients of the last optimizer step, as one float64 vector."""
 
@@ -103,11 +116,6 @@ def relative_l2(a: torch.Tensor, b: torch.Tensor) -> float:
 def checkpointing_enable(model):
     """The method of a model that turns activation checkpointing on, which was renamed in transformers 5.23."""
     return getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-
-
-def run_two_processes(script: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a script on two CPU processes as a user would; fails the test with its output when it fails."""
-    return run([*launcher(2), script, *arguments])
 
 
 def launcher(processes: int) -> list[str]:

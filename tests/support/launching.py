@@ -18,8 +18,9 @@ from chartqa_ft.metrics.predictions import FIELDS, read_predictions
 from chartqa_ft.models.tiny import tiny_unichart
 from chartqa_ft.training.running_loss import last_checkpoint
 
-from .common import ROOT, environment, kill_all, launcher, run
+from .common import ROOT, launcher, run
 from .families import build
+from .prepared import Ranks, run_prepared
 
 FINETUNE = ROOT / "examples" / "finetune_unichart.py"
 LORA = ROOT / "examples" / "finetune_vlm_lora.py"
@@ -92,6 +93,16 @@ def start(script: Path, settings: dict[str, Any], processes: int = 1) -> subproc
     return run([*launcher(processes), str(script), *as_command_line(settings)], timeout=TIMEOUT)
 
 
+def start_python(script: Path, settings: dict[str, Any]) -> subprocess.CompletedProcess:
+    """As `start`, without launcher."""
+    return run([sys.executable, str(script), *as_command_line(settings)], timeout=TIMEOUT)
+
+
+def start_prepared(script: Path, settings: dict[str, Any], processes: int = 1) -> subprocess.CompletedProcess:
+    """As `start`, without launcher and imports."""
+    return run_prepared([script, *as_command_line(settings)], processes, timeout=TIMEOUT)
+
+
 def start_and_kill(
     script: Path, settings: dict[str, Any], processes: int, *, after_step: int, log: Path
 ) -> tuple[str, int]:
@@ -102,22 +113,17 @@ def start_and_kill(
     """
     output = Path(settings["output_dir"])
     with open(log, "w") as file:
-        launched = subprocess.Popen(
-            [*launcher(processes), str(script), *as_command_line(settings)],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment(),
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + TIMEOUT
-        while not any(step > after_step for step in whole_checkpoints(output)):
-            assert launched.poll() is None, f"ended before it was killed:\n{log.read_text()[-4000:]}"
-            if time.monotonic() > deadline:
-                kill_all(launched)
-                raise AssertionError(f"no checkpoint after step {after_step}:\n{log.read_text()[-4000:]}")
-            time.sleep(0.005)
-        kill_all(launched)
-    assert launched.returncode == -signal.SIGKILL
+        ranks = Ranks([script, *as_command_line(settings)], processes, stdout=file, stderr=file)
+        try:
+            deadline = time.monotonic() + TIMEOUT
+            while not any(step > after_step for step in whole_checkpoints(output)):
+                codes = [rank.poll() for rank in ranks.started]
+                assert codes == [None] * processes, f"ended before it was killed:\n{log.read_text()[-4000:]}"
+                assert time.monotonic() < deadline, f"no checkpoint after {after_step}:\n{log.read_text()[-4000:]}"
+                time.sleep(0.005)
+        finally:
+            ranks.kill()
+    assert [rank.returncode for rank in ranks.started] == [-signal.SIGKILL] * processes
     return log.read_text(), int(last_checkpoint(output).rpartition("-")[2])
 
 

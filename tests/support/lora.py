@@ -15,6 +15,7 @@ from chartqa_ft.adapters import Adapter
 from chartqa_ft.models.lora import default_lora_config
 
 from .families import FAMILIES, build
+from .family_cases import answer_logits
 
 OUTSIDE = re.compile(r"projector|projection|connector|merger|pooler")
 # Linear layers outside the blocks of the text and vision models: never a target unless asked for.
@@ -41,10 +42,6 @@ def wrapped(model: nn.Module, **settings: Any) -> PeftModel:
 
 def targets(model: PeftModel) -> set[str]:
     return {name for name, module in model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
-
-
-def answer_logits(model: nn.Module, adapter: Adapter, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    return model(**adapter.model_inputs(batch)).logits[adapter.label_mask(batch["labels"])]
 
 
 def loss(model: nn.Module, adapter: Adapter, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from PIL import Image, ImageDraw
 
-from ..support.common import Gradients, drawn_charts, relative_l2, tiny, trainer
+from ..support.common import Gradients, Items, drawn_charts, relative_l2, tiny, trainer
 
 CHART = Image.new("RGB", (96, 96), "white")
 RAW = Dataset.from_dict({"image": [CHART] * 4, "query": ["How many?"] * 4, "label": [["3"]] * 4})
@@ -34,17 +34,6 @@ def marked(rows):
         ImageDraw.Draw(picture).rectangle([80, 0, 96, 4 * int(question[2:])], "blue")
         pictures.append(picture)
     return {**rows, "image": pictures}
-
-
-class Items(torch.utils.data.Dataset):
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, row):
-        return self.items[row]
 
 
 PADDED = {

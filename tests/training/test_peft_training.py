@@ -19,14 +19,7 @@ from chartqa_ft.training.trainer import ChartQATrainer
 
 from ..support.common import arguments
 from ..support.families import build, records
-
-
-def base(name: str, folder):
-    """A family's tiny model as a checkpoint in `folder`, loaded from there so that it knows its name."""
-    model, processor = build(name)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+from ..support.launching import save_family
 
 
 def lora_trainer(model, processor, folder, peft_config=None, **changes):
@@ -111,7 +104,7 @@ def test_a_second_adapter_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["nougat", "llava"])
 def test_new_tokens_travel_with_the_adapter(tmp_path, name):
     """Tied (the first) and separate embeddings grow, the new row alone is trained, and all of it comes back."""
-    model, processor, _ = load_checkpoint(base(name, tmp_path / "base"), prompt="{question}")
+    model, processor, _ = load_checkpoint(save_family(name, tmp_path / "base"), prompt="{question}")
     before = model.get_input_embeddings().weight.detach().clone()
     known = len(processor.tokenizer)
     (new,) = add_tokens(model, processor, ["<chart-task>"])
@@ -153,7 +146,7 @@ def test_taught_markers_start_from_the_mean_every_time(tmp_path):
 
 @pytest.mark.parametrize(("name", "cost"), [("llava_next", {"max_tiles": 1}), ("unichart", {"image_size": 128})])
 def test_what_a_chart_costs_comes_back_with_the_adapter(tmp_path, name, cost):
-    folder = base(name, tmp_path / "base")
+    folder = save_family(name, tmp_path / "base")
     plain_adapter = load_checkpoint(folder)[2]
     model, processor, adapter = load_checkpoint(folder, image_cost=cost)
     usual, chosen = (a.image_tokens(a.encode(records(4))) for a in (plain_adapter, adapter))
@@ -177,7 +170,7 @@ def test_the_image_tokens_of_a_chart_are_printed_before_training(tmp_path, capsy
 
 
 def test_the_prompt_of_an_adapter_is_used_whoever_asks(tmp_path):
-    folder = base("smolvlm", tmp_path / "base")
+    folder = save_family("smolvlm", tmp_path / "base")
     model, processor, adapter = load_checkpoint(folder, prompt="Read: {question}")
     run = ChartQATrainer(
         model,
@@ -194,7 +187,7 @@ def test_the_prompt_of_an_adapter_is_used_whoever_asks(tmp_path):
 
 
 def test_a_saved_adapter_is_trained_on_or_merged_and_adapted_again(tmp_path):
-    model, processor, _ = load_checkpoint(base("llava", tmp_path / "base"))
+    model, processor, _ = load_checkpoint(save_family("llava", tmp_path / "base"))
     first = lora_trainer(model, processor, tmp_path / "first", default_lora_config(model))
     first.train()
     first.save_model()

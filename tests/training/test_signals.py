@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -19,7 +18,8 @@ from transformers import TrainerCallback
 from chartqa_ft.training.checkpoints import last_checkpoint
 from chartqa_ft.training.signals import StopOnSignal, outlive_signals
 
-from ..support.common import ROOT, arguments, drawn_charts, environment, tiny, trainer
+from ..support.common import arguments, drawn_charts, environment, tiny, trainer
+from ..support.prepared import server
 
 RUN = """
 import os, subprocess, sys, time
@@ -58,11 +58,13 @@ print("not reached")
 """
 
 
-def run(folder: Path, number: int, *how: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", RUN, str(folder), str(int(number)), *how]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=environment(), cwd=ROOT, check=False, start_new_session=True
-    )
+def run(folder: Path, number: int, *how: str) -> tuple[int, str, str]:
+    """The return code of that training, and what it wrote to stdout and stderr."""
+    outputs = folder / "stdout", folder / "stderr"
+    with open(outputs[0], "w") as stdout, open(outputs[1], "w") as stderr:
+        arguments = ["-c", RUN, str(folder), str(int(number)), *how]
+        code = server().start(arguments, environment=environment(), stdout=stdout, stderr=stderr).wait(300)
+    return code, *(file.read_text() for file in outputs)
 
 
 @pytest.fixture(autouse=True)
@@ -101,16 +103,16 @@ def unbroken(tmp_path_factory) -> bytes:
     ],
 )
 def test_a_signal_saves_the_step_and_ends_the_process(tmp_path, unbroken, number, how):
-    done = run(tmp_path, number, how)
-    assert done.returncode == -number, done.stderr[-3000:]
-    assert "not reached" not in done.stdout
+    code, stdout, stderr = run(tmp_path, number, how)
+    assert code == -number, stderr[-3000:]
+    assert "not reached" not in stdout
     folder = tmp_path / "checkpoint-3"
     line = f"{signal.Signals(number).name}: training stopped after step 3, which is saved in {folder}: go on with "
-    assert done.stderr.count(line) == 1
+    assert stderr.count(line) == 1
     assert last_checkpoint(tmp_path) == str(folder)
     state = json.loads((folder / "trainer_state.json").read_text())
     assert not any("eval_loss" in entry for entry in state["log_history"]), "no evaluation delays the save"
-    assert done.stderr.count("the evaluation of step 3 is left") == (how != "save")
+    assert stderr.count("the evaluation of step 3 is left") == (how != "save")
     goes_on(tmp_path, resume=True)
     assert (tmp_path / "checkpoint-6" / "model.safetensors").read_bytes() == unbroken
     shutil.rmtree(tmp_path)

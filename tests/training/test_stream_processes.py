@@ -8,11 +8,12 @@ from itertools import chain
 from chartqa_ft import read_predictions
 from chartqa_ft.training.progress import COST_SAMPLE
 
-from ..support.common import ROOT, drawn_charts, run_two_processes
+from ..support.common import ROOT, drawn_charts
+from ..support.prepared import run_prepared
 
 
 def test_streams_on_two_processes_with_workers(tmp_path):
-    run_two_processes(str(ROOT / "tests" / "drivers" / "resume_stream.py"), str(tmp_path))
+    run_prepared([ROOT / "tests" / "drivers" / "resume_stream.py", tmp_path], 2)
     saved = {
         name: [json.loads((tmp_path / f"{name}-{rank}.json").read_text()) for rank in range(2)]
         for name in ("unbroken", "resumed", "refused")

@@ -10,10 +10,12 @@ import torch
 
 from chartqa_ft import read_predictions
 
-from ..support.common import ROOT, drawn_charts, launcher, relative_l2, run
+from ..support.common import ROOT, drawn_charts, relative_l2
 from ..support.families import records
+from ..support.launching import without_times
+from ..support.prepared import run_prepared
 
-DRIVER = str(ROOT / "tests" / "drivers" / "train_and_evaluate.py")
+DRIVER = ROOT / "tests" / "drivers" / "train_and_evaluate.py"
 COMMON = {"optim": "sgd", "learning_rate": 0.5, "num_train_epochs": 4, "max_steps": -1, "random_padding": True}
 # Rows of their own shape and pixels packed over all rows, and a question that the encoder reads.
 FAMILY = {"rows": 13, "random_padding": False, "learning_rate": 0.05}
@@ -28,10 +30,6 @@ JOBS = [
     {"name": "florence2", "family": "florence2", **FAMILY},
     {"name": "qwen2_5_vl", "family": "qwen2_5_vl", **FAMILY},
 ]
-
-
-def without_times(metrics: dict) -> dict:
-    return {key: value for key, value in metrics.items() if not key.endswith(("_runtime", "_per_second"))}
 
 
 LAYOUTS = {1: (4, 3), 2: (6, 1), 3: (4, 1)}
@@ -69,10 +67,7 @@ def test_several_processes_do_what_one_does(tmp_path: Path):
             for job in [*JOBS, *([DECIDED] if processes == 2 else [])]
             if processes < 3 or job["name"] in WITH_THREE
         ]
-        run(
-            [*launcher(processes), DRIVER, str(tmp_path / str(processes)), *map(json.dumps, jobs)],
-            timeout=300,
-        )
+        run_prepared([DRIVER, tmp_path / str(processes), *map(json.dumps, jobs)], processes, timeout=300)
     for job in JOBS:
         for processes in (2, 3) if job["name"] in WITH_THREE else (2,):
             compare(job, tmp_path / "1" / job["name"], tmp_path / str(processes) / job["name"], processes)
