@@ -18,7 +18,7 @@ from ..images.resizing import check_size
 from ..images.rgb import to_rgb
 from ..resources import is_out_of_memory, same_kind
 from .argument_checks import check_count, check_model, check_processor, check_prompt
-from .generation_settings import answer_config, check_lengths, split_settings
+from .generation_settings import answer_config, check_lengths, only_settings, split_settings
 from .lockstep import call_inside, running_lockstep
 from .prompts import CHAT_PROMPT, PROMPTS
 from .renamed import RenamedAttribute, translates_argument, update_subclass
@@ -241,7 +241,8 @@ class Adapter(TextSide, ABC):
                 if lockstep is not None:
                     lockstep.begin_call()
                 calls = self.call_arguments(model, cast_charts(prompts, model), config, arguments)
-                ids = call_inside(model, model.generate, generation_config=config, **calls)
+                with only_settings(model, config):
+                    ids = call_inside(model, model.generate, generation_config=config, **calls)
                 answers.append((rows, ids[:, length:]))
         first = answers[0][1]
         if max_new_tokens > min(self.positions, MAX_COLUMNS):  # no answer can be that long: do not allocate it
