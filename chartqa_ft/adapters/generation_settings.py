@@ -213,8 +213,8 @@ def only_settings(model: nn.Module, config: GenerationConfig) -> Iterator[None]:
         >>> with only_settings(model, GenerationConfig(max_new_tokens=3)):
         ...     model.generation_config.max_new_tokens
         3
-        >>> model.generation_config.max_new_tokens is None
-        True
+        >>> model.generation_config.max_new_tokens == 3
+        False
     """
     own = [
         (module, module.generation_config)

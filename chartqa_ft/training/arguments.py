@@ -274,6 +274,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
 
     def __post_init__(self) -> None:
         make_plain(self)
+        if isinstance(self.report_to, str) and "," in self.report_to:  # a command line has no list for it
+            self.report_to = [name.strip() for name in self.report_to.split(",") if name.strip()]
         raise_all(refusals(self))
         if not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
             # Their only names before transformers 5.23.
