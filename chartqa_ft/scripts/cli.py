@@ -20,6 +20,7 @@ from ..metrics.mistakes import answer_type, question_type
 from ..metrics.notation import DETECTED
 from ..metrics.predictions import read_predictions
 from ..printable import printable
+from .app import add_app_arguments, run_app
 
 __all__ = ["command_parser", "find_predictions_file", "main"]
 
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         return int(given.run(given) or 0)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, ImportError) as error:
         print(f"chartqa-ft {given.command}: {printable(error)}", file=sys.stderr)
         return 2
 
@@ -108,6 +109,10 @@ def command_parser() -> argparse.ArgumentParser:
         help="Exit with code 1 if the accuracy of the second run minus that of the first is below this, in points.",
     )
     compare.set_defaults(run=_compare)
+
+    app = commands.add_parser("app", help="ask a model questions on charts in the browser")
+    add_app_arguments(app)
+    app.set_defaults(run=run_app)
     return parser
 
 
