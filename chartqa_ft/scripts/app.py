@@ -10,6 +10,7 @@ The app listens on this machine alone, keeps no chart, and reports nothing to an
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -90,10 +91,13 @@ def run_app(given: argparse.Namespace) -> int:
             gradio, answer, folder, title=f"Ask {Path(given.model).name}", examples=drawn_examples(folder)
         )
         font = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+        end_by = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder is deleted
         try:
-            page.launch(
+            _, url, _ = page.launch(
                 server_name=given.server_name,
                 server_port=given.port,
+                quiet=True,
+                prevent_thread_lock=True,
                 share=False,
                 inbrowser=not given.no_browser,
                 allowed_paths=[],
@@ -105,7 +109,10 @@ def run_app(given: argparse.Namespace) -> int:
                 footer_links=[],
                 theme=gradio.themes.Default(**font),  # the usual one asks the browser to fetch fonts
             )
+            print(f"ask {given.model} at {url} (Ctrl-C ends it)", flush=True)
+            page.block_thread()
         finally:
+            signal.signal(signal.SIGTERM, end_by)
             page.close(verbose=False)
     return 0
 
@@ -113,11 +120,13 @@ def run_app(given: argparse.Namespace) -> int:
 def load_answer(given: argparse.Namespace) -> Any:
     """Load the model, and return the function that answers a question on a chart by it."""
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
     from ..evaluation.alternatives import answer_alternatives
     from ..models.load import load_checkpoint
     from .loading import naming
 
+    disable_progress_bar()
     with naming(given.model):
         model, processor, adapter = load_checkpoint(given.model, revision=given.revision)
     if torch.cuda.is_available() and not given.use_cpu:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from abc import ABCMeta
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,16 +108,28 @@ def answer_chart(answer: Answer, content: bytes | None, question: str) -> tuple[
     began = time.perf_counter()
     found = answer(chart, question)
     seconds = time.perf_counter() - began
-    rows = [
-        [printable(one.text) + ("" if one.complete else " [...]"), f"{100 * one.probability:.2f} %"] for one in found
-    ]
-    return printable(found[0].text), rows, f"{seconds:.2f} seconds"
+    rows = [[_shown(one), _percent(one.probability)] for one in found]
+    return rows[0][0], rows, f"{seconds:.2f} seconds"
+
+
+def _shown(alternative: Alternative) -> str:
+    return (printable(alternative.text) or "(empty)") + ("" if alternative.complete else " [...]")
+
+
+def _percent(probability: float) -> str:
+    return "below 0.01 %" if probability < 0.0001 else f"{100 * probability:.2f} %"
 
 
 def _chart_input(gradio: Any) -> Any:
     """Return the class of a component for charts that hands on the file as it was uploaded."""
 
-    class ChartInput(gradio.Image):
+    class WithoutStub(type(gradio.Image)):  # type: ignore[misc]
+        """Gradio's metaclass writes a stub file beside the module of each component, here into the package."""
+
+        def __new__(cls, *args: Any) -> Any:
+            return ABCMeta.__new__(cls, *args)
+
+    class ChartInput(gradio.Image, metaclass=WithoutStub):
         """Gradio's image component, which neither decodes the file nor fetches URLs."""
 
         is_template = True  # the page shows it as its base class

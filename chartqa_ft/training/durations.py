@@ -15,7 +15,8 @@ def duration(seconds: float) -> str:
         ('3.2 seconds', '10 minutes', '2.8 hours')
     """
     unit, name = (3600, "hours") if seconds >= 5400 else (60, "minutes") if seconds >= 90 else (1, "seconds")
-    return f"{seconds / unit:.2g} {name}"
+    value = seconds / unit
+    return f"{value:.2g} {name}" if value < 99.5 else f"{value:,.0f} {name}"
 
 
 def end_of_run(steps: int, step_seconds: float, now: datetime, *, more: bool = False) -> str:
@@ -33,5 +34,5 @@ def end_of_run(steps: int, step_seconds: float, now: datetime, *, more: bool = F
     """
     seconds = steps * step_seconds
     at = (now + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M")
-    what = f"{steps:,} {'more ' * more}steps take"
+    what = f"{steps:,} {'more ' * more}{'step takes' if steps == 1 else 'steps take'}"
     return f"{what} about {duration(seconds)}, until {at}, without evaluations and saves"

@@ -70,8 +70,9 @@ def evaluation_lines(
         raise ValueError(f"these are not the metrics of an evaluation: {', '.join(logs)}")
     start = f"{prefix}_"
     old = {row.part: row.fraction for row in table_rows(before or {}, prefix=start)}
+    others = ("mean_of_splits", "type_")  # in the log, and in the table of the final evaluation
     label = ", ".join(part for part in ("" if step is None else f"step {step:,}", name_of(prefix)) if part)
-    rows = [row for row in table_rows(logs, prefix=start) if row.part != "mean_of_splits"]
+    rows = [row for row in table_rows(logs, prefix=start) if not row.part.startswith(others)]
     if len(rows) == 2:
         rows = rows[1:]  # all questions are of one source
     lines = []
@@ -79,9 +80,9 @@ def evaluation_lines(
         change = f" ({100 * (row.fraction - old[row.part]):+.2f})" if row.part in old else ""
         title = "all" if row.part == "pooled" else row.title
         lines.append(f"{title}: {row.percent} %{change} of {row.n:,} question{'s' * (row.n != 1)}")
-    others = _others(logs, before or {}, start)
-    if others:
-        lines[-1:] = ["; ".join([*lines[-1:], *others])]
+    rest = _others(logs, before or {}, start)
+    if rest:
+        lines[-1:] = ["; ".join([*lines[-1:], *rest])]
     return [f"{label}, {line}" if label else line for line in lines]
 
 
