@@ -18,9 +18,8 @@ def ending(model):
     head = model.get_output_embeddings()
     adapter_eos = model.generation_config.eos_token_id
     eos = adapter_eos[0] if isinstance(adapter_eos, list) else adapter_eos
-    head.weight.data *= 6
     bias = torch.zeros(head.weight.shape[0])
-    bias[eos] = 4.0
+    bias[eos] = 5.0
     head.register_parameter("bias", torch.nn.Parameter(bias))
     return model
 
