@@ -78,12 +78,13 @@ def run_app(given: argparse.Namespace) -> int:
     if given.space is not None:
         from .space import write_space
 
-        folder = write_space(given.space, given.model, revision=given.revision, num_beams=given.num_beams)
-        print(f"space: {folder}")
-        print(f"push:  hf upload --repo-type space USER/NAME {folder} .")
+        space = write_space(given.space, given.model, revision=given.revision, num_beams=given.num_beams)
+        print(f"space: {space}")
+        print(f"push:  hf upload --repo-type space USER/NAME {space} .")
         return 0
     from .chart_app import Limits, build_app, private_gradio
 
+    name = Path(given.model).name or "the model"
     with tempfile.TemporaryDirectory(prefix="chartqa_app_") as folder:
         gradio = private_gradio(folder)  # before the model: a missing package is told at once
         answer = load_answer(given)

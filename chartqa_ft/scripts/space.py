@@ -51,8 +51,7 @@ python_version: "{python}"
 app_file: app.py
 pinned: false
 license: apache-2.0
-models:
-{models}
+models: {models}
 ---
 
 # {heading}

@@ -92,8 +92,9 @@ class ShortProgress(_Told, ProgressCallback):
         _Told.__init__(self)
 
     def write(self, line: str) -> None:
-        if self.prediction_bar is not None:  # that of an evaluation that has ended
-            self.prediction_bar.close()
+        bar: Any = self.prediction_bar  # type: ignore[has-type]
+        if bar is not None:  # that of an evaluation that has ended
+            bar.close()
             self.prediction_bar = None
         if self.training_bar is None:
             print(line, flush=True)

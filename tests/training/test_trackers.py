@@ -6,8 +6,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from transformers import CallbackHandler, PrinterCallback, TrainerCallback, TrainerControl
+from transformers import PrinterCallback, TrainerCallback, TrainerControl
 from transformers.integrations import integration_utils
+from transformers.trainer_callback import CallbackHandler
 
 from chartqa_ft.training import sample_logging
 from chartqa_ft.training.sample_logging import LogSamples
