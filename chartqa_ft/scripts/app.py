@@ -86,11 +86,12 @@ def run_app(given: argparse.Namespace) -> int:
 
     name = Path(given.model).name or "the model"
     with tempfile.TemporaryDirectory(prefix="chartqa_app_") as folder:
-        gradio = private_gradio(folder)  # before the model: a missing package is told at once
+        uploads = Path(folder) / "uploads"
+        uploads.mkdir()
+        gradio = private_gradio(uploads)  # before the model: a missing package is told at once
         answer = load_answer(given)
-        page = build_app(
-            gradio, answer, folder, title=f"Ask {Path(given.model).name}", examples=drawn_examples(folder)
-        )
+        # Examples stand beside the uploads: Gradio deletes what it shows from there after a while.
+        page = build_app(gradio, answer, uploads, title=f"Ask {name}", examples=drawn_examples(folder))
         font = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
         end_by = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder is deleted
         try:

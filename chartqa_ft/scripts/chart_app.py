@@ -163,7 +163,7 @@ def build_app(
         answer: the function that answers.
         folder: the folder of the uploads, outside of which no file is read.
         title: title of the page.
-        examples: files of charts in `folder`, and questions on them.
+        examples: files of charts outside of `folder`, and questions on them.
     """
     one_at_a_time = threading.Lock()
     uploads = Path(folder).resolve()

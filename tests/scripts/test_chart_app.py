@@ -93,7 +93,7 @@ def served(tmp_path_factory):
     (top / "secret.txt").write_text("a secret of the server")
     uploads = top / "uploads"
     uploads.mkdir()
-    example = uploads / "example.png"
+    example = top / "example.png"
     example.write_bytes(picture(64, 48, color="teal"))
     before = dict(os.environ)
     os.environ.update(GRADIO_ALLOWED_PATHS="/", GRADIO_SHARE="True")  # of another program
@@ -182,6 +182,21 @@ def test_an_uploaded_chart_is_answered(served):
     assert said == "40 x 30: How many?"
     assert table["data"][2] == ["(empty)", "12.50 %"]
     assert took.endswith(" seconds")
+
+
+def test_uploads_are_deleted_and_examples_stay(served):
+    from gradio.route_utils import delete_files_created_by_app
+
+    (path,) = json.loads(upload(served, "chart.png", picture())[1])
+    assert ask(served, file_data(path))["success"]
+    assert Path(path).is_file()
+    delete_files_created_by_app(served.page, None)  # as the page does after ten minutes, and when it is closed
+    assert not Path(path).exists()
+    assert not ask(served, file_data(path))["success"]
+    config = json.loads(get(f"{served.url}/config")[1])
+    (example,) = (part for part in config["components"] if part["type"] == "dataset")
+    status, content = get(example["props"]["samples"][0][0]["url"].replace(" ", "%20"))
+    assert (status, content) == (200, (served.top / "example.png").read_bytes())
 
 
 def test_files_that_are_too_large_or_no_charts_are_refused(served):
