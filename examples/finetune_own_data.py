@@ -49,7 +49,6 @@ from chartqa_ft.scripts import (
     run_script,
     set_up_logging,
     train_and_score,
-    trainable_share,
 )
 
 logger = logging.getLogger("chartqa_ft.finetune")
@@ -137,7 +136,6 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             peft_config = default_lora_config(model, revision=script.model_revision)
         trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter, peft_config)
     trainer.card_facts |= data_facts(script)
-    logger.info("%s", trainable_share(trainer.model))
     return train_and_score(trainer, script, resume)
 
 

@@ -49,7 +49,6 @@ from chartqa_ft.scripts import (
     run_script,
     set_up_logging,
     train_and_score,
-    trainable_share,
 )
 
 logger = logging.getLogger("chartqa_ft.finetune")
@@ -133,7 +132,6 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
                 **targets,
             )
         trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter, peft_config)
-    logger.info("%s", trainable_share(trainer.model))
     metrics = train_and_score(trainer, script, resume)
     if metrics and script.merge:
         trainer.save_merged()

@@ -18,7 +18,7 @@ from ..images.resizing import check_size
 from ..images.rgb import to_rgb
 from ..resources import is_out_of_memory, same_kind
 from .argument_checks import check_count, check_model, check_processor, check_prompt
-from .generation_settings import answer_config, check_lengths, split_settings
+from .generation_settings import answer_config, check_lengths, only_settings, split_settings
 from .lockstep import call_inside, running_lockstep
 from .prompts import CHAT_PROMPT, PROMPTS
 from .renamed import RenamedAttribute, translates_argument, update_subclass
@@ -169,6 +169,12 @@ class Adapter(TextSide, ABC):
             ['3']
         """
 
+    @property
+    def counts_prompt(self) -> bool:
+        """Whether beam search divides scores by the length of prompt and answer without EOS, as transformers 4 does,
+        and not by that of the answer with EOS."""
+        return False
+
     def prompt_groups(
         self, model: nn.Module, batch: Mapping[str, torch.Tensor], encoder_outputs: Any = None
     ) -> Iterator[tuple[torch.LongTensor, dict[str, Any]]]:
@@ -228,8 +234,64 @@ class Adapter(TextSide, ABC):
         model = base_model(model)
         max_new_tokens, num_beams = check_lengths(max_new_tokens, num_beams, kwargs)
         settings, arguments = split_settings(model, kwargs)
-        lockstep = running_lockstep(model)
         answers: list[tuple[torch.LongTensor, torch.LongTensor]] = []
+        for rows, length, ids in self._generated(
+            model, batch, encoder_outputs, max_new_tokens, num_beams, settings, arguments
+        ):
+            answers.append((rows, ids[:, length:]))
+        first = answers[0][1]
+        if max_new_tokens > min(self.positions, MAX_COLUMNS):  # no answer can be that long: do not allocate it
+            max_new_tokens = max(ids.shape[1] for _, ids in answers)
+        padded = first.new_full((sum(len(rows) for rows, _ in answers), max_new_tokens), self.pad_token_id)
+        for rows, ids in answers:
+            padded[rows, : ids.shape[1]] = self.padded(ids)
+        return padded
+
+    @torch.no_grad()
+    def beams(
+        self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, max_new_tokens: int, num_beams: int
+    ) -> tuple[torch.LongTensor, torch.Tensor]:
+        """Return all beams with which a beam search for one record ends, the best first, and how likely they are.
+
+        Args:
+            model: The model, wrapped or not.
+            batch: From `encode`, with one row.
+            max_new_tokens: Maximum length of an answer in tokens.
+            num_beams: Number of beams, at least 2.
+
+        Returns:
+            The ids without the prompt, int64 of shape (beams, length), padded on the right with `pad_token_id`; and
+            the sum of the log-probabilities of each beam's tokens in nats, EOS included, float32 of shape (beams,).
+
+        Raises:
+            ValueError: The batch has several rows, or `num_beams` is 1.
+        """
+        if num_beams < 2 or len(next(iter(batch.values()))) != 1:
+            raise ValueError(f"beams() takes one record and at least 2 beams, got num_beams={num_beams}")
+        model = base_model(model)
+        max_new_tokens, num_beams = check_lengths(max_new_tokens, num_beams, {})
+        settings = {"num_return_sequences": num_beams, "return_dict_in_generate": True, "output_scores": True}
+        ((_, length, found),) = self._generated(model, batch, None, max_new_tokens, num_beams, settings, {})
+        ids = self.padded(found.sequences[:, length:])
+        ends = torch.isin(ids, torch.tensor(sorted(self.eos_token_ids), device=ids.device))
+        complete = ends.any(dim=1)
+        counted = torch.where(complete, ends.int().argmax(dim=1) + 1, ids.shape[1])
+        if self.counts_prompt:
+            counted = counted - complete.int() + length
+        return ids, found.sequences_scores.float() * counted  # with a length penalty of 1, it is their mean
+
+    def _generated(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, torch.Tensor],
+        encoder_outputs: Any,
+        max_new_tokens: int,
+        num_beams: int,
+        settings: Mapping[str, Any],
+        arguments: Mapping[str, Any],
+    ) -> Iterator[tuple[torch.LongTensor, int, Any]]:
+        """Yield (row indices, length of the prompt, what `model.generate` returns) for each group of rows."""
+        lockstep = running_lockstep(model)
         if self.shares_vision:
             share_vision(model)
         with sharing_vision(model, "chart_index" in batch):
@@ -241,15 +303,9 @@ class Adapter(TextSide, ABC):
                 if lockstep is not None:
                     lockstep.begin_call()
                 calls = self.call_arguments(model, cast_charts(prompts, model), config, arguments)
-                ids = call_inside(model, model.generate, generation_config=config, **calls)
-                answers.append((rows, ids[:, length:]))
-        first = answers[0][1]
-        if max_new_tokens > min(self.positions, MAX_COLUMNS):  # no answer can be that long: do not allocate it
-            max_new_tokens = max(ids.shape[1] for _, ids in answers)
-        padded = first.new_full((sum(len(rows) for rows, _ in answers), max_new_tokens), self.pad_token_id)
-        for rows, ids in answers:
-            padded[rows, : ids.shape[1]] = self.padded(ids)
-        return padded
+                with only_settings(model, config):
+                    found = call_inside(model, model.generate, generation_config=config, **calls)
+                yield rows, length, found
 
     def call_arguments(
         self, model: nn.Module, inputs: dict[str, Any], config: GenerationConfig, arguments: Mapping[str, Any]

@@ -269,6 +269,10 @@ class DecoderPrompt(RawCharts):
         return BaseModelOutput(last_hidden_state=as_sequence(states))
 
     # ------------------------------------------------------------------ generation
+    @property
+    def counts_prompt(self) -> bool:
+        return self.legacy
+
     def prompt_groups(
         self, model: nn.Module, batch: Mapping[str, torch.Tensor], encoder_outputs: BaseModelOutput | None = None
     ) -> Iterator[tuple[torch.LongTensor, dict[str, Any]]]:

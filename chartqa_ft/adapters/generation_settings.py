@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -27,7 +28,7 @@ PLAIN: dict[str, Any] = {
     "no_repeat_ngram_size": 0,
     "encoder_no_repeat_ngram_size": 0,
     "length_penalty": 1.0,
-    "min_length": 0,
+    "min_length": None,
     "min_new_tokens": None,
 }
 """Settings of plain greedy or beam search, without sampling or penalties."""
@@ -192,3 +193,38 @@ def answer_config(
     if unknown is not None and unknown not in eos:
         config.bad_words_ids = [*(config.bad_words_ids or []), [unknown]]
     return config
+
+
+@contextmanager
+def only_settings(model: nn.Module, config: GenerationConfig) -> Iterator[None]:
+    """Let `config` alone decide how a model generates within the block.
+
+    `model.generate` fills fields of its config that are `None` from the model's own config. It warns in every call if
+    that gives two lengths, such as the `max_length` that most checkpoints store beside our `max_new_tokens`, and of
+    settings of sampling that greedy search does not read.
+
+    Args:
+        model: an unwrapped model. Parts of it may have generation settings of their own.
+        config: the config that `generate` is called with.
+
+    Example:
+        >>> from chartqa_ft.models.tiny import tiny_unichart
+        >>> model, _ = tiny_unichart()
+        >>> with only_settings(model, GenerationConfig(max_new_tokens=3)):
+        ...     model.generation_config.max_new_tokens
+        3
+        >>> model.generation_config.max_new_tokens == 3
+        False
+    """
+    own = [
+        (module, module.generation_config)
+        for module in model.modules()
+        if isinstance(vars(module).get("generation_config"), GenerationConfig)
+    ]
+    for module, _ in own:
+        module.generation_config = config  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module, before in own:
+            module.generation_config = before

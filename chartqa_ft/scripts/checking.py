@@ -46,6 +46,7 @@ def goes_on(trainer: ChartQATrainer, check: str = "auto", *, resumed: bool = Fal
         result = _checked_if_long(trainer)
     if result is not None:
         print(result)
+        trainer.was_shown = True
     trainer.accelerator.wait_for_everyone()
     if check == "True" and result is not None and not result.ok:
         raise SystemExit("error: the training would be refused, see above")

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from ..metrics.correctness import VARIANTS
 from ..metrics.notation import DETECTED
 from ..printable import printable
+from .app import add_app_arguments, run_app
 from .compare import add_arguments as add_compare
 from .compare import names_of
 from .export import add_arguments as add_export
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         return int(given.run(given) or 0)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, ImportError) as error:
         print(f"chartqa-ft {given.command}: {printable(error)}", file=sys.stderr)
         return 2
 
@@ -100,6 +101,9 @@ def command_parser() -> argparse.ArgumentParser:
 
     add_compare(commands.add_parser("compare", help="test whether two runs on the same questions differ"))
     add_export(commands.add_parser("export", help="write predictions in the format of lmms-eval or VLMEvalKit"))
+    app = commands.add_parser("app", help="ask a model questions on charts in the browser")
+    add_app_arguments(app)
+    app.set_defaults(run=run_app)
     return parser
 
 

@@ -28,7 +28,6 @@ from typing import Any
 
 from accelerate import PartialState
 from huggingface_hub import CommitInfo
-from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
 from ..data.hub_datasets import commit_of
@@ -37,10 +36,13 @@ from ..metrics.table import format_table
 from ..printable import printable
 from ..training.arguments import ChartQATrainingArguments
 from ..training.running_loss import last_checkpoint
+from ..training.summary import trainable_share
+from ..training.trackers import kept_open
 from ..training.trainer import ChartQATrainer
 from .arguments import ModelArguments
 from .checking import goes_on
 from .command import command_line
+from .next_steps import next_commands
 from .parsing import one_line
 from .pictures import check_pictures, write_pictures
 
@@ -126,23 +128,6 @@ def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:
     return found
 
 
-def trainable_share(model: nn.Module) -> str:
-    """Return how many of a model's parameters are trained, as text. Quantized parameters count as their originals.
-
-    Example:
-        >>> model = nn.Linear(3, 1)
-        >>> _ = model.bias.requires_grad_(False)
-        >>> trainable_share(model)
-        '3 of 4 parameters are trained (75 %)'
-    """
-    if hasattr(model, "get_nb_trainable_parameters"):
-        trained, total = model.get_nb_trainable_parameters()
-    else:
-        sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
-        trained, total = sum(size for size, moves in sizes if moves), sum(size for size, _ in sizes)
-    return f"{trained:,} of {total:,} parameters are trained ({100 * trained / total:.3g} %)"
-
-
 # ------------------------------------------------------------------ training and its results
 def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str | None = None) -> dict[str, float]:
     """Train, save and score the model, and write `predictions.jsonl`, `metrics.json`, and pictures of both.
@@ -174,6 +159,8 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         {...
         model, predictions.jsonl, metrics.json: ...; best checkpoint: None
         to look at: ...answers.png
+        score: chartqa-ft evaluate --model_name_or_path ...
+        report: chartqa-ft report ...
         >>> metrics["eval_n"]
         2
     """
@@ -181,18 +168,15 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
     with one_line_errors():
         check_pictures(script, args)
     trainer.card_facts = {**card_facts(script, trainer.train_dataset), **trainer.card_facts}
-    logger.info(
-        "%d questions to train on, %d to evaluate; from %s",
-        len(trainer.train_dataset),
-        len(trainer.eval_dataset),
-        resume or "step 0",
-    )
+    if resume is not None:
+        logger.info("the training goes on from %s", resume)
     if not goes_on(trainer, getattr(script, "check", "auto"), resumed=resume is not None):
         return {}
-    result = trainer.train(resume_from_checkpoint=resume or False)  # not that of the arguments again
-    trainer.save_model(_internal_call=True)
     beams = script.final_num_beams or args.generation_num_beams or 1
-    final = trainer.evaluate(metric_key_prefix="final", num_beams=beams)
+    with kept_open(trainer):
+        result = trainer.train(resume_from_checkpoint=resume or False)  # not that of the arguments again
+        trainer.save_model(_internal_call=True)
+        final = trainer.evaluate(metric_key_prefix="final", num_beams=beams)
     metrics = {key.replace("final_", "eval_", 1): value for key, value in final.items()}
     if trainer.is_world_process_zero():
         best = trainer.state.best_model_checkpoint
@@ -205,6 +189,8 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         pictures = write_pictures(script, trainer, trainer.eval_dataset)
         if pictures:
             print(f"to look at: {', '.join(map(str, pictures))}")
+        for purpose, command in next_commands(script, args.output_dir).items():
+            print(f"{purpose}: {command}")
     if args.push_to_hub:
         with one_line_errors():
             commit = trainer.push_to_hub()

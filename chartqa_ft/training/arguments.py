@@ -274,6 +274,9 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
 
     def __post_init__(self) -> None:
         make_plain(self)
+        trackers: Any = self.report_to  # type: ignore[has-type]
+        if isinstance(trackers, str) and "," in trackers:  # a command line has no list for it
+            self.report_to = [name.strip() for name in trackers.split(",") if name.strip()]
         raise_all(refusals(self))
         if not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
             # Their only names before transformers 5.23.

@@ -66,6 +66,8 @@ class Evaluator:
         """Generation settings of the current evaluation, which take precedence."""
         self.rows: list[dict[str, Any]] = []
         """The rows of the evaluation loop that is running, or of one that failed."""
+        self.records: Any = None
+        """The records of the current evaluation, from which `subset` chose, or of the last one."""
         self._queue: AnswerQueue | None = None
         self._scored: list[dict[str, Any]] = []
         self._row_numbers: list[int] | None = None
@@ -78,6 +80,11 @@ class Evaluator:
             **self.chosen,
             **self.settings,
         }
+
+    @property
+    def answered(self) -> list[dict[str, Any]]:
+        """The rows of the last complete evaluation, with question, answer, prediction and verdict."""
+        return self._scored if self._scored and "correct" in self._scored[0] else []
 
     @contextmanager
     def using(self, settings: Mapping[str, Any]) -> Iterator[None]:
@@ -95,6 +102,7 @@ class Evaluator:
     @contextmanager
     def subset(self, records: Any, *, training: bool) -> Iterator[Any]:
         """Choose the records of an evaluation: `args.eval_subset` of them during training, else all of them."""
+        self.records = records
         if not training or self.args.eval_subset is None:
             yield records
             return

@@ -58,19 +58,22 @@ from .evaluating import Evaluator
 from .generation import chosen_settings, merged_config
 from .losses import AnswerLoss, loss_of_batch
 from .memory import MemoryAdvice
-from .preflight.facts import describe_run, preflight
+from .preflight.facts import preflight
 from .preflight.unchanged import kept_random_states
 from .preparing import first_model, prepare_model
-from .progress import SHORT, chart_cost
+from .progress import SHORT
 from .pushing import HubPusher
 from .resuming import CheckpointChooser, as_choice, naming_checkpoint
 from .rotating import delete_old_checkpoints, keeping_all
 from .running_loss import RunningLoss
+from .sample_logging import LogSamples
 from .saving import CheckpointSaver, checkpoint_folder
 from .schedule import settle_warmup
 from .search import check_trial, search_objective
 from .signals import EvaluationStopped, StopOnSignal
+from .summary import summary
 from .text_scan import TextScan
+from .trackers import public_command_line
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +188,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         """The parts that other parts depend on: to replace one later has no effect, and is refused."""
         self.card_facts: dict[str, Any] = {}
         """What the trainer cannot know about its card: fields of `CardFacts`, such as `dataset` and `command`."""
+        self.was_shown = False
+        """Whether the result of `check()` was shown before the training, whose summary then does not repeat it."""
         self.best_weights_step: int | None = None
         """The step whose weights were loaded at the end of training (`load_best_model_at_end`)."""
         self._add_callbacks()
@@ -203,6 +208,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             self._set_epoch,
             self._compare_streams,
             *([CheckUnusedLora()] if self._kind == "lora" else []),
+            LogSamples(self.evaluator, lambda: self.callback_handler.callbacks),
         ):
             self.add_callback(callback)
         for callback in [callback for callback in self.callback_handler.callbacks if type(callback) in SHORT]:
@@ -377,7 +383,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             f"report_to={self.args.report_to}). Checkpoints in {self.args.output_dir} are untouched: free some space, "
             "then resume from the last one: train(resume_from_checkpoint=True), --resume_from_checkpoint last"
         )
-        with naming_a_full_disk(message):
+        with naming_a_full_disk(message), public_command_line():
             super().log(logs, start_time)
 
     # ------------------------------------------------------------------ training
@@ -402,9 +408,9 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.model_init is None:
             self._check_training()
         if self.train_dataset is not None and self.is_world_process_zero():
-            say = logger.info if self.args.disable_tqdm else print
-            say(chart_cost(self.adapter, self.train_dataset))
-            logger.info("%s", describe_run(self))
+            say = partial(logger.info, "%s") if self.args.disable_tqdm else print
+            for line in summary(self, checked=self.was_shown):
+                say(line)
         self._find_best.resumed = checkpoint
         self.running_loss.restore(checkpoint)
         if self.args.ignore_data_skip:
@@ -413,7 +419,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.evaluator.restore(checkpoint, self.eval_dataset)
         self.best_weights_step, self._evaluating = None, False
         try:
-            with self.stop_on_signal.handled():
+            with self.stop_on_signal.handled(), public_command_line():
                 output = self._train_on(checkpoint, *args, **kwargs)
         finally:
             self.is_in_train = False  # also after an error
@@ -647,7 +653,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         as_records(test_dataset, "test_dataset")
         self._checked("predict", test_dataset)
         self.texts.usable(test_dataset, "test_dataset", keep_all=True)
-        with self.evaluator.using(generation_settings):
+        with self.evaluator.using(generation_settings), public_command_line():
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
     def evaluation_loop(

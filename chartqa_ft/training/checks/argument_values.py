@@ -14,6 +14,7 @@ from ...metrics.correctness import variant_name
 from ...metrics.extraction import extractor_of
 from .argument_types import type_refusals
 from .optimizer_arguments import optimizer_argument_refusals
+from .trackers import tracker_refusals
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def refusals(args: Any) -> Iterator[str]:
     yield from _generation(args)
     yield from _data(args)
     yield from _hub(args)
+    yield from tracker_refusals(args.report_to)
     if args.fp16 and args.bf16:
         yield "fp16=True and bf16=True exclude each other: choose one"
 

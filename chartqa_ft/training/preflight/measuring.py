@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from accelerate.utils import send_to_device
 from torch import nn
 
 from ..checks.hooks import overridden
+from ..durations import end_of_run
 from .unchanged import kept_model, kept_random_states
 
 __all__ = ["MeasuredStep", "measure_step", "refuse_measuring"]
@@ -68,13 +69,9 @@ class MeasuredStep:
 
     def end(self, now: datetime) -> str | None:
         """Return when the run would end if it began `now`, as text; `None` for an unknown number of steps."""
-        if self.run_seconds is None:
+        if self.steps is None:
             return None
-        took = self.run_seconds
-        unit, name = (3600, "hours") if took >= 5400 else (60, "minutes") if took >= 90 else (1, "seconds")
-        length = f"{took / unit:.2g} {name}"
-        at = (now + timedelta(seconds=took)).strftime("%Y-%m-%d %H:%M")
-        return f"{self.steps:,} steps take about {length}, until {at}, without evaluations and saves"
+        return end_of_run(self.steps, self.step_seconds, now)
 
 
 def refuse_measuring(trainer: Any) -> str | None:

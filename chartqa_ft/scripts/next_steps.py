@@ -1,0 +1,42 @@
+"""The commands that go on from a finished training: score its model, and look at its answers."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+__all__ = ["next_commands"]
+
+_DATA = ("dataset_name", "dataset_revision", "image_dir", "column_map", "prompt")
+"""Arguments of a training script that an evaluation of its model needs as well."""
+
+
+def next_commands(script: Any, output_dir: str | Path) -> dict[str, str]:
+    """Return what to do with the model of a training, as commands by their purpose.
+
+    Args:
+        script: Arguments of the training script. If it scored the validation split, the test split is scored next.
+        output_dir: Folder of the model.
+
+    Example:
+        >>> from chartqa_ft.scripts import DataArguments
+        >>> for purpose, command in next_commands(DataArguments(dataset_name="my charts"), "out").items():
+        ...     print(f"{purpose}: {command}")
+        score: chartqa-ft evaluate --model_name_or_path out --dataset_name 'my charts' --eval_split test --output_dir \
+out/scores
+        report: chartqa-ft report out
+    """
+    folder = Path(output_dir)
+    words = ["chartqa-ft", "evaluate", "--model_name_or_path", str(folder)]
+    values = {name: getattr(script, name, None) for name in _DATA}
+    if getattr(script, "eval_data", None):  # a file of its own
+        values["dataset_name"] = script.eval_data
+    for name, value in values.items():
+        if value is not None:
+            words += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
+    split = getattr(script, "eval_split", None)
+    if split is not None:
+        words += ["--eval_split", "test" if split in ("val", "validation") else split]
+    words += ["--output_dir", str(folder / "scores")]
+    return {"score": shlex.join(words), "report": shlex.join(["chartqa-ft", "report", str(folder)])}
