@@ -82,7 +82,7 @@ families: $(INSTALLED)  ## test the fifteen families alone and write their table
 docs: $(INSTALLED)  ## build the reference of all public names from the docstrings into out/docs
 	$(PYTHON) -m tests.support.reference out/docs
 
-notebook: $(INSTALLED)  ## run examples/chartqa_ft.ipynb and write its results into it (10 minutes)
+notebook: $(INSTALLED)  ## run examples/chartqa_ft.ipynb and write its results into it (5 minutes)
 	$(PYTHON) -m tests.support.notebook examples/chartqa_ft.ipynb
 
 bench: $(INSTALLED_BENCH)  ## measure time and memory beside the peers and print the table (BENCHMARKS="charts ..." for some)
