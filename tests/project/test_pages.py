@@ -33,13 +33,16 @@ from ..support import families
 from ..support.common import ROOT
 from ..support.hub_charts import as_m4
 from ..support.launching import EVALUATE, FINETUNE, LORA, OWN, TIMEOUT, answers, example, report
-from ..support.pages import TEXTS, blocks, commands, every, spans
+from ..support.pages import PAGES, TEXTS, blocks, commands, every, spans
 
 LARGER = "--learning_rate 0.001 --warmup_steps 0"
 """With this, two steps change the answers of the tiny Qwen2.5-VL, and leave different ones to different questions."""
-TEXT = "\n".join(TEXTS.values())
-COMMANDS = every([commands(text) for text in TEXTS.values()])
-CODE = every([blocks(text, "python") for text in TEXTS.values()])
+OWN_MODULE = {name for name in PAGES if (Path(__file__).parent / f"test_{PAGES[name].stem}_page.py").is_file()}
+"""Pages whose commands are run by a module of their own."""
+READ = [text for name, text in TEXTS.items() if name not in OWN_MODULE]
+TEXT = "\n".join(READ)
+COMMANDS = every([commands(text) for text in READ])
+CODE = every([blocks(text, "python") for text in READ])
 FLOWS = "tests.drivers.page_flows."
 NOT_RUN = {
     "pip install": "make test installs the package from the same setup.cfg",
@@ -207,7 +210,7 @@ def test_every_command_and_block_is_run_or_has_its_reason():
     assert sorted([*map(command, RUN), *left_out]) == sorted(COMMANDS)
     assert [mark for mark in NOT_RUN if not any(mark in line for line in left_out)] == []
     assert sorted(map(python, BLOCKS)) == sorted(CODE)
-    languages = {name for text in TEXTS.values() for name in re.findall(r"^```(\w+)$", text, flags=re.MULTILINE)}
+    languages = {name for text in READ for name in re.findall(r"^```(\w+)$", text, flags=re.MULTILINE)}
     assert languages <= {"python", "text"}
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert {line.split()[1] for line in left_out if line.startswith("make ")} <= set(targets)
@@ -227,7 +230,7 @@ def test_every_argument_in_the_text_is_one_of_a_script():
     classes += [module.ScriptArguments for module in modules]
     known = {"help", *(field.name for one in classes for field in dataclasses.fields(one))}
     known |= set(vars(launch_command_parser().parse_args(["script.py"])))
-    for line in every([COMMANDS, *map(spans, TEXTS.values())]):
+    for line in every([COMMANDS, *map(spans, READ)]):
         if line.startswith("chartqa-ft "):
             known |= set(vars(command_parser().parse_args(shlex.split(line)[1:])))
     known |= set(vars(command_parser().parse_args(["report", "a"])))
