@@ -20,7 +20,7 @@ KILLS := 40
 BENCHMARKS := training_step evaluation sft charts records predictions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest test-deepspeed test-kills coverage fuzz families bench quality style clean
+.PHONY: help demo test test-newest test-oldest test-deepspeed test-kills coverage fuzz families docs notebook bench quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -75,9 +75,15 @@ coverage: $(INSTALLED)  ## run them and print how much of each module they reach
 fuzz: $(INSTALLED)  ## look longer for files that crash a reader (EXAMPLES=2000 of each kind)
 	CHARTQA_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) tests/security -k fuzz
 
-families: $(INSTALLED)  ## test the fifteen families alone and write their table into the README
+families: $(INSTALLED)  ## test the fifteen families alone and write their table into their page
 	$(PYTHON) $(PYTEST) tests/families --junitxml=out/families.xml
-	$(PYTHON) -m tests.support.family_table out/families.xml README.md
+	$(PYTHON) -m tests.support.family_table out/families.xml examples/own_family.md
+
+docs: $(INSTALLED)  ## build the reference of all public names from the docstrings into out/docs
+	$(PYTHON) -m tests.support.reference out/docs
+
+notebook: $(INSTALLED)  ## run examples/chartqa_ft.ipynb and write its results into it (5 minutes)
+	$(PYTHON) -m tests.support.notebook examples/chartqa_ft.ipynb
 
 bench: $(INSTALLED_BENCH)  ## measure time and memory beside the peers and print the table (BENCHMARKS="charts ..." for some)
 	$(foreach benchmark,$(BENCHMARKS),$(PYTHON) -m tests.benchmarks.$(benchmark) &&) $(PYTHON) -m tests.benchmarks.table

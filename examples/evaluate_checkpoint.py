@@ -62,7 +62,7 @@ class EvaluationArguments(EvalDataArguments, CheckpointArguments, ResultArgument
     generation_num_beams: int = field(default=4, metadata={"help": "Number of beams (recipe: 4; 1: greedy)."})
     generation_max_new_tokens: int = field(default=128, metadata={"help": "Maximum length of an answer in tokens."})
     metric_variant: str = field(
-        default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see the README."}
+        default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see examples/evaluation.md."}
     )
     metric_extract: str | None = field(
         default=None,

@@ -154,7 +154,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     """Longest answer in tokens. (`generation_max_length`, which counts the prompt as well, is refused.)"""
 
     metric_variant: str = field(
-        default="pix2struct", metadata={"help": "Variant of relaxed accuracy; see the README."}
+        default="pix2struct", metadata={"help": "Variant of relaxed accuracy; see examples/evaluation.md."}
     )
     """The variant of `eval_relaxed_accuracy`; see `chartqa_ft.relaxed_correctness`."""
 

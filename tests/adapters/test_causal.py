@@ -230,10 +230,9 @@ def test_the_lines_of_the_error_make_an_unknown_model_without_a_template_work(re
     assert adapter.generate(model, batch, max_new_tokens=3).shape == (1, 3)
 
 
-def test_the_own_family_of_the_readme_works(registry):
-    (code,) = re.findall(
-        r"```python\n(from chartqa_ft import [^`]*@register_adapter[^`]*)```", (ROOT / "README.md").read_text()
-    )
+def test_the_own_family_of_the_page_works(registry):
+    page = (ROOT / "examples" / "own_family.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(from chartqa_ft import [^`]*@register_adapter[^`]*)```", page)
     assert len(code.splitlines()) <= 20
     scope: dict = {}
     exec(code, scope)

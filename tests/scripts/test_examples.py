@@ -1,4 +1,4 @@
-"""What all examples have in common: help, the commands in their docstrings and in the README, errors in one line."""
+"""What all examples have in common: help, the commands in their docstrings and on the pages, errors in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from ..support.common import ROOT, drawn_charts
+from ..support.common import drawn_charts
 from ..support.launching import (
     EVALUATE,
     FINETUNE,
@@ -20,6 +20,7 @@ from ..support.launching import (
     save_tiny,
     write_original_layout,
 )
+from ..support.pages import TEXTS
 
 EXAMPLES = [FINETUNE, LORA, OWN, EVALUATE]
 OLD_NAMES = {
@@ -56,14 +57,14 @@ def arguments_of(module: ModuleType) -> type:
     return getattr(module, "ScriptArguments", None) or module.EvaluationArguments
 
 
-@pytest.mark.parametrize(("least", "place"), [(4, "docstring"), (1, "README")], ids=["docstring", "README"])
+@pytest.mark.parametrize(("least", "place"), [(4, "docstring"), (1, "pages")], ids=["docstring", "pages"])
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_commands_that_users_paste_are_ones_that_a_script_takes(path, least, place, tmp_path, monkeypatch, caplog):
     module = example(path)
     taken = []
     last = "ChartQATrainingArguments" if path == EVALUATE else "set_up_logging"
     monkeypatch.setattr(module, last, lambda *args, **settings: taken.append(settings or args) or sys.exit())
-    text = module.__doc__ if place == "docstring" else (ROOT / "README.md").read_text(encoding="utf-8")
+    text = module.__doc__ if place == "docstring" else "\n".join(TEXTS.values())
     script = f"examples/{path.name}"
     lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
     lines = [line for line in lines if line.startswith(("accelerate launch", "python ")) and script in line]

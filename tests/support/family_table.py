@@ -1,7 +1,7 @@
-"""The table of family x test in the README, made from a test run.
+"""The table of family x test in `examples/own_family.md`, made from a test run.
 
 python -m pytest tests/families --junitxml=results.xml
-python -m tests.support.family_table results.xml README.md
+python -m tests.support.family_table results.xml examples/own_family.md
 """
 
 from __future__ import annotations

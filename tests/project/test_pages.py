@@ -1,8 +1,12 @@
-"""What the README tells a user to run, taken from it as it stands, against a hub on loopback with the real names."""
+"""What the README and the pages tell a user to run, as it stands there, against a hub on loopback.
+
+The hub has tiny models and drawn charts under the real names.
+"""
 
 from __future__ import annotations
 
 import ast
+import configparser
 import csv
 import dataclasses
 import json
@@ -29,48 +33,66 @@ from ..support import families
 from ..support.common import ROOT
 from ..support.hub_charts import as_m4
 from ..support.launching import EVALUATE, FINETUNE, LORA, OWN, TIMEOUT, answers, example, report
+from ..support.pages import PAGES, TEXTS, blocks, commands, every, spans
 
 LARGER = "--learning_rate 0.001 --warmup_steps 0"
 """With this, two steps change the answers of the tiny Qwen2.5-VL, and leave different ones to different questions."""
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-FLOWS = "tests.drivers.readme_flows."
+OWN_MODULE = {name for name in PAGES if (Path(__file__).parent / f"test_{PAGES[name].stem}_page.py").is_file()}
+"""Pages whose commands are run by a module of their own."""
+READ = [text for name, text in TEXTS.items() if name not in OWN_MODULE]
+TEXT = "\n".join(READ)
+COMMANDS = every([commands(text) for text in READ])
+CODE = every([blocks(text, "python") for text in READ])
+FLOWS = "tests.drivers.page_flows."
 NOT_RUN = {
+    "pip install": "make test installs the package from the same setup.cfg",
     "make demo": "tests/scripts/test_demo.py runs its script",
     "make test": "runs this very test",
-    "--multi_gpu": "its ... stands for the reader's own arguments; test_finetune_unichart.py starts the script so",
+    "ddp.yaml": "asks for eight GPUs; tests/scripts/test_accelerate_configs.py reads it",
     "--quantize 4": "bitsandbytes wants a CUDA GPU; tests/scripts/test_examples.py parses it",
 }
-RUN = {"finetune_unichart.py --model", "evaluate_checkpoint.py", "Qwen/", "--use_dora", "--lora False", "own_data.py"}
+RUN = {
+    "unichart-base-960 --dataset_name",
+    "evaluate_checkpoint.py --model_name_or_path out",
+    "chartqa-ft report scores",
+    "--output_dir before",
+    "chartqa-ft compare before scores",
+    "--num_processes 2",
+    "Qwen/",
+    "--use_dora",
+    "--lora False",
+    "--image_dir charts --output_dir out",
+    "--output_dir out_lora",
+    "chartqa-ft report out",
+}
 """What stands in one command alone: each of them is run below."""
-BLOCKS = {'trainer = ChartQATrainer("', "peft_config", "register_adapter", "push_dataset"}
+BLOCKS = {
+    'trainer = ChartQATrainer("',
+    "peft_config",
+    "register_adapter",
+    "push_dataset",
+    "sold least",
+    "print(data)",
+    "compare_predictions",
+}
 """The same of the blocks of Python."""
-
-
-def blocks(language: str = "") -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
-    return [block for name, block in found if name == language]
-
-
-def commands() -> list[str]:
-    lines = [line for block in blocks() for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if line]
 
 
 def command(mark: str) -> str:
     assert mark in RUN
-    (found,) = (line for line in commands() if mark in line and not any(part in line for part in NOT_RUN))
+    (found,) = (line for line in COMMANDS if mark in line and not any(part in line for part in NOT_RUN))
     return found
 
 
 def python(mark: str) -> str:
     assert mark in BLOCKS
-    (found,) = (block for block in blocks("python") if mark in block)
+    (found,) = (block for block in CODE if mark in block)
     return found
 
 
 def pushing() -> str:
-    """The arguments that push, which the README adds to any command."""
-    (found,) = re.findall(r"`(--push_to_hub --hub_model_id [^`]+)`", TEXT)
+    """The arguments that push, which the page on the Hub adds to any command."""
+    (found,) = re.findall(r"`(--push_to_hub --hub_model_id [^`]+)`", TEXTS["examples/hub.md"])
     return found
 
 
@@ -101,11 +123,12 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("readme"))
-    qwen, paligemma, matcha = families.build("qwen2_5_vl"), families.build("paligemma"), families.build("pix2struct")
+    world = World(tmp_path_factory.mktemp("pages"))
+    matcha = families.build("pix2struct")
     served = {
-        "Qwen/Qwen2.5-VL-3B-Instruct": qwen,
-        "google/paligemma-3b-pt-448": paligemma,
+        "Qwen/Qwen2.5-VL-3B-Instruct": families.build("qwen2_5_vl"),
+        "HuggingFaceTB/SmolVLM-256M-Instruct": families.build("smolvlm"),
+        "google/paligemma-3b-pt-448": families.build("paligemma"),
         "google/matcha-base": (with_positions(matcha[0], 1024), matcha[1]),
     }
     with world.hub as hub:
@@ -166,6 +189,15 @@ def write_own_charts(folder: Path, rows: list[dict[str, Any]]) -> None:
     (folder / "charts.json").write_text(json.dumps(told), encoding="utf-8")
 
 
+def run(client: Client, folder: Path, line: str, *more: str) -> str:
+    """Run a command line of the pages in the process of `client`, with more arguments; what it prints."""
+    program, *arguments = shlex.split(" ".join([line, *more]))
+    if program == "chartqa-ft":
+        return client.call(FLOWS + "chartqa_ft", arguments, folder, timeout=TIMEOUT)
+    arguments = arguments[1:] if program == "accelerate" else arguments
+    return client.call(FLOWS + "launch", arguments, folder, timeout=TIMEOUT)
+
+
 def scores(metrics: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in metrics.items() if key.startswith(("eval_loss", "eval_n", "eval_relaxed"))}
 
@@ -174,12 +206,22 @@ def scores(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_command_and_block_is_run_or_has_its_reason():
-    left_out = [line for line in commands() if any(mark in line for mark in NOT_RUN)]
-    assert sorted([*map(command, RUN), *left_out]) == sorted(commands())
-    assert len(left_out) == len(NOT_RUN)
-    assert sorted(map(python, BLOCKS)) == sorted(blocks("python"))
+    left_out = [line for line in COMMANDS if any(mark in line for mark in NOT_RUN)]
+    assert sorted([*map(command, RUN), *left_out]) == sorted(COMMANDS)
+    assert [mark for mark in NOT_RUN if not any(mark in line for line in left_out)] == []
+    assert sorted(map(python, BLOCKS)) == sorted(CODE)
+    languages = {name for text in READ for name in re.findall(r"^```(\w+)$", text, flags=re.MULTILINE)}
+    assert languages <= {"python", "text"}
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert {line.split()[1] for line in left_out if line.startswith("make ")} <= set(targets)
+
+
+def test_every_extra_that_is_installed_is_one_of_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    named = re.findall(r"pip install [\"']?\.(?:\[([\w,]+)\])?", TEXT)
+    assert len(named) > 1
+    assert {extra for extras in named for extra in extras.split(",") if extra} <= set(setup["options.extras_require"])
 
 
 def test_every_argument_in_the_text_is_one_of_a_script():
@@ -188,10 +230,12 @@ def test_every_argument_in_the_text_is_one_of_a_script():
     classes += [module.ScriptArguments for module in modules]
     known = {"help", *(field.name for one in classes for field in dataclasses.fields(one))}
     known |= set(vars(launch_command_parser().parse_args(["script.py"])))
-    commands = [shlex.split(span)[1:] for span in re.findall(r"`(chartqa-ft [^`]+)`", TEXT)]
-    assert [command_parser().parse_args(line).command for line in commands] == ["report", "compare"]
+    for line in every([COMMANDS, *map(spans, READ)]):
+        if line.startswith("chartqa-ft "):
+            known |= set(vars(command_parser().parse_args(shlex.split(line)[1:])))
+    known |= set(vars(command_parser().parse_args(["report", "a"])))
     known |= set(vars(command_parser().parse_args(["compare", "a", "b"])))
-    named = {name for span in re.findall(r"`(--[^`]+)`", TEXT) for name in re.findall(r"--(\w+)", span)}
+    named = {name for span in spans(TEXT) if "--" in span for name in re.findall(r"(?<!\S)--(\w+)(?![\w-])", span)}
     assert len(named) > 10
     assert named <= known, named - known
 
@@ -209,14 +253,31 @@ def test_every_test_that_the_text_names_is_there():
         assert (f"def {name}(" if name else "def test_") in code, (module, name)
 
 
-def test_unichart_is_trained_and_scored(world, folder):
-    """Appended is `--max_steps 2`, in place of 40,000."""
-    world.shell(folder, command("finetune_unichart.py --model"), "--max_steps 2")
-    said = world.shell(folder, command("evaluate_checkpoint.py"))
+def test_unichart_is_trained_scored_and_compared(world, client, folder):
+    """The README and the page on evaluation. Appended is `--max_steps 2`, in place of 40,000."""
+    world.shell(folder, command("unichart-base-960 --dataset_name"), "--max_steps 2")
+    said = world.shell(folder, command("evaluate_checkpoint.py --model_name_or_path out"))
     assert answers(folder / "scores") == answers(folder / "out")
     assert scores(report(folder / "scores")) == scores(report(folder / "out"))
     assert report(folder / "out")["eval_n"] == 6
     assert format_table(report(folder / "scores"), prefix="eval_") in said
+
+    run(client, folder, command("chartqa-ft report scores"))
+    page = (folder / "scores" / "report.html").read_text(encoding="utf-8")
+    assert all(row["question"] in page for row in answers(folder / "scores"))
+    run(client, folder, command("--output_dir before"))
+    said = run(client, folder, command("chartqa-ft compare before scores"))
+    assert re.search(r"^all .* 6$", said, flags=re.MULTILINE)
+    difference = client.call(FLOWS + "block", python("compare_predictions"), folder)
+    before, after = (report(folder / name)["eval_relaxed_accuracy"] for name in ("before", "scores"))
+    assert float(difference) == pytest.approx(after - before)
+
+
+def test_two_processes(world, folder):
+    """With `--use_cpu`, as the page says, and `--max_steps 2`."""
+    world.shell(folder, command("--num_processes 2"), "--max_steps 2 --use_cpu")
+    assert report(folder / "out")["num_processes"] == 2
+    assert report(folder / "out")["eval_n"] == len(answers(folder / "out")) == 6
 
 
 def test_an_adapter_comes_back_from_the_hub(world, folder):
@@ -229,7 +290,7 @@ def test_an_adapter_comes_back_from_the_hub(world, folder):
     assert sent["adapter_model.safetensors"] == (out / "adapter_model.safetensors").read_bytes()
     assert not [path for path in (*sent, *os.listdir(out)) if path == "model.safetensors"]
     pulled = f"--model_name_or_path {name} --generation_num_beams 1"
-    world.shell(folder, command("evaluate_checkpoint.py"), pulled, home="fresh")
+    world.shell(folder, command("evaluate_checkpoint.py --model_name_or_path out"), pulled, home="fresh")
     assert answers(folder / "scores") == answers(out)
     assert len({row["prediction"] for row in answers(out)}) > 1
     assert scores(report(folder / "scores")) == scores(report(out)) == scores(json.loads(sent["metrics.json"]))
@@ -237,8 +298,7 @@ def test_an_adapter_comes_back_from_the_hub(world, folder):
 
 @pytest.mark.parametrize("mark", ["--use_dora", "--lora False"])
 def test_other_families(client, folder, mark):
-    _, _, *arguments = shlex.split(command(mark))
-    client.call(FLOWS + "launch", arguments, folder)
+    run(client, folder, command(mark))
     adapter = (folder / "out" / "adapter_config.json").is_file()
     assert adapter == (mark == "--use_dora")
     if adapter:
@@ -247,13 +307,31 @@ def test_other_families(client, folder, mark):
 
 
 def test_own_charts(client, folder):
+    """The page from its first command to its last block; `charts/new.png` is a chart beside those of the CSV file.
+
+    The second training is cut from 10 epochs to 2 steps.
+    """
     rows = families.records(12)
-    write_own_charts(folder, rows)
-    _, _, *arguments = shlex.split(command("own_data.py"))
-    client.call(FLOWS + "launch", arguments, folder)
+    write_own_charts(folder, rows[1:])
+    rows[0]["image"].save(folder / "charts" / "new.png")
+    run(client, folder, command("--image_dir charts --output_dir out"))
     asked = [row["question"] for row in answers(folder / "out")]
     assert 0 < len(asked) == report(folder / "out")["eval_n"] < len(rows)
     assert set(asked) <= {row["question"] for row in rows}
+    assert (folder / "out" / "answers.png").is_file()
+
+    run(client, folder, command("chartqa-ft report out"))
+    page = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert all(question in page for question in asked)
+    assert "data:image/" in page
+    (answer,) = ast.literal_eval(client.call(FLOWS + "block", python("sold least"), folder))
+    assert isinstance(answer, str)
+    said = client.call(FLOWS + "block", python("print(data)"), folder)
+    assert f"num_rows: {len(rows) - 1}" in said
+
+    run(client, folder, command("--output_dir out_lora"), "--max_steps 2")
+    assert (folder / "out_lora" / "adapter_config.json").is_file()
+    assert [row["question"] for row in answers(folder / "out_lora")] == asked
 
 
 # ---------------------------------------------------------------- Python

@@ -1,4 +1,4 @@
-"""What the tests of the README let a client process run: its blocks of Python, and its commands, imports shared."""
+"""What the tests of the pages let a client process run: their blocks of Python, and their commands, imports shared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import runpy
 import sys
 from typing import Any
 
-_NAMES: dict[str, Any] = {"__name__": "readme"}
+_NAMES: dict[str, Any] = {"__name__": "page"}
 """What the blocks have defined so far: one namespace, as in one notebook."""
 
 
@@ -18,12 +18,15 @@ def block(code: str, folder: str) -> str:
     os.chdir(folder)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        exec(compile(code, "README.md", "exec"), _NAMES)
+        exec(compile(code, "page.md", "exec"), _NAMES)
     return said.getvalue()
 
 
-def launch(line: list[str], folder: str) -> None:
+def launch(line: list[str], folder: str) -> str:
     """What `accelerate launch` does with these arguments, in this process: for one process it starts the script alone.
+
+    Returns:
+        What the script prints.
 
     Raises:
         RuntimeError: the script ended with a message.
@@ -33,10 +36,30 @@ def launch(line: list[str], folder: str) -> None:
     launched = launch_command_parser().parse_args(line)
     os.chdir(folder)
     sys.argv = [launched.training_script, *launched.training_script_args]
+    said = io.StringIO()
     try:
-        runpy.run_path(launched.training_script, run_name="__main__")
+        with contextlib.redirect_stdout(said):
+            runpy.run_path(launched.training_script, run_name="__main__")
     except SystemExit as stopped:
         raise RuntimeError(str(stopped.code)) from stopped
+    return said.getvalue()
+
+
+def chartqa_ft(arguments: list[str], folder: str) -> str:
+    """What the command `chartqa-ft` prints.
+
+    Raises:
+        RuntimeError: its exit code is not 0.
+    """
+    from chartqa_ft.scripts.cli import main
+
+    os.chdir(folder)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = main(arguments)
+    if code:
+        raise RuntimeError(f"chartqa-ft {' '.join(arguments)} ended with {code}")
+    return said.getvalue()
 
 
 def answers(checkpoint: str | None = None, **loading: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Each sentence of the README on safety has its attack, and the page on security says nothing that is not there."""
+"""Each sentence of the README and the pages on safety has its attack, and the page on security names what is there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from functools import cache
 
 import pytest
 
-from ..support.common import ROOT
+from ..support.pages import ROOT, TEXTS, without_blocks
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGE = (ROOT / "examples" / "security.md").read_text(encoding="utf-8")
+PAGE = TEXTS["examples/security.md"]
+OTHERS = {name: text for name, text in TEXTS.items() if name != "examples/security.md"}
+"""`tests/security/` as a whole attacks the page on security."""
 # What a sentence on safety speaks of. Tokens of a vocabulary are none of it.
 SAFETY = re.compile(
     r"pickle|secret|password|strangers?\b|trust_remote_code|weights_only|private|may publish|\bno tokens"
@@ -70,10 +71,8 @@ ATTACKS: dict[str, tuple[str, ...]] = {
         "security/test_remote_code.py::test_settings_that_fetch_code_are_refused_by_name",
         "hub/test_download.py::test_code_runs_only_where_it_is_trusted",
     ),
-    "[`examples/security.md`](examples/security.md) says what is promised about models and data sets of strangers, "
-    "what is left to other packages, and what you have to do.": (
-        "security/test_readme_safety.py::test_the_page_is_there_and_linked",
-    ),
+    "[Security](security.md) says what is promised about models and data sets of strangers, what is left to other "
+    "packages, and what you have to do.": ("security/test_page_safety.py::test_the_page_is_there_and_linked",),
     "| `training_args.bin` is a pickle that holds `hub_token` in plain text | arguments as JSON, without secrets; the "
     "pickle is never written |": (
         "security/test_token_on_disk.py::test_no_secret_is_written_at_any_moment",
@@ -84,8 +83,8 @@ ATTACKS: dict[str, tuple[str, ...]] = {
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a Markdown page, without its code, and the rows of its tables without their tests."""
-    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    """The sentences of a Markdown page, without code and quoted messages, and the rows of its tables without tests."""
+    text = re.sub(r"^> .*$", "", without_blocks(text), flags=re.MULTILINE)
     found = []
     for block in re.split(r"\n\s*\n", text):
         rows = [line for line in block.splitlines() if line.startswith("|")]
@@ -102,10 +101,10 @@ def functions_of(path: str) -> set[str]:
 
 
 def test_each_sentence_on_safety_has_its_attack():
-    found = {sentence for sentence in sentences(README) if SAFETY.search(sentence)}
+    stated = {sentence for text in OTHERS.values() for sentence in sentences(text)}
+    found = {sentence for sentence in stated if SAFETY.search(sentence)}
     assert found - set(ATTACKS) == set(), "these sentences have no attack"
-    stated = set(sentences(README))
-    assert {sentence for sentence in ATTACKS if sentence not in stated} == set(), "the README no longer says this"
+    assert set(ATTACKS) - stated == set(), "no page says this any longer"
 
 
 @pytest.mark.parametrize("attack", sorted({attack for attacks in ATTACKS.values() for attack in attacks}))
@@ -126,7 +125,7 @@ def test_a_new_sentence_would_be_found():
 
 
 def test_the_page_is_there_and_linked():
-    assert "(examples/security.md)" in README
+    assert "(examples/security.md)" in TEXTS["README.md"]
     assert re.findall(r"^## (.*)$", PAGE, flags=re.MULTILINE) == [
         "What is promised",
         "What is upstream's",
