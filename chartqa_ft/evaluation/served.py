@@ -100,9 +100,9 @@ def ask_served_model(
         raise ValueError(f"on_refusal must be 'raise' or 'empty', and is {on_refusal!r}")
     keyed = KeyedRows(records, stored_images=True)
     rows = [row_texts({**texts, ROW_KEY: RowKey(row, 0, True)}) for row, texts in enumerate(_texts(keyed.records))]
-    for row in rows:
-        if not isinstance(row["question"], str):
-            raise ValueError(f"{describe(row)}: the question must be a text, and is {row['question']!r:.60}")
+    for texts in rows:
+        if not isinstance(texts["question"], str):
+            raise ValueError(f"{describe(texts)}: the question must be a text, and is {texts['question']!r:.60}")
     settings = {**server.settings, "prompt": prompt, "questions": len(rows), "data": _digest(rows)}
     with AnswersFile(path, settings, len(rows)) as file:
         open_rows = [row for row in range(len(rows)) if row not in file.answers]
