@@ -177,7 +177,7 @@ def _evaluate(script: ServedArguments) -> dict[str, float]:
     output = Path(script.output_dir)
     with _server(script) as server:
         script.prompt = _prompt(script)
-        logger.info("the prompt is %r", script.prompt)
+        logger.info("the prompt is %s", script.prompt)
         records = load_split(script, script.eval_split, max_samples=script.max_eval_samples, seed=script.seed)
         start = time.monotonic()
         rows = ask_served_model(
