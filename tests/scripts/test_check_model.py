@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 import torch
@@ -12,7 +11,8 @@ from chartqa_ft import synthetic_chartqa
 from chartqa_ft.scripts.check_model import main
 from chartqa_ft.training.model_check import check
 
-from ..support.common import ROOT, run, tiny
+from ..support.common import ROOT, tiny
+from ..support.prepared import run_prepared
 
 torch.set_num_threads(1)
 
@@ -63,8 +63,6 @@ def test_wrong_arguments_end_in_one_line(checkpoint, arguments, said):
 
 
 def test_the_example_runs_as_a_process(checkpoint):
-    example = str(ROOT / "examples" / "check_model.py")
-    found = run(
-        [sys.executable, example, "--model_name_or_path", checkpoint, "--use_cpu", "--lines", "training_batch"]
-    )
+    example = ROOT / "examples" / "check_model.py"
+    found = run_prepared([example, "--model_name_or_path", checkpoint, "--use_cpu", "--lines", "training_batch"])
     assert "1 of 1 checks passed" in found.stdout

@@ -1,9 +1,9 @@
-"""Processes that start with their imports made: a server imports once, and forks every process that a test asks for.
+"""Processes that start with their imports made: a server imports once, and forks a process for every request.
 
-A fresh Python takes seconds of processor time to import torch and transformers. A forked one takes none, and is as
-fresh in all else: nothing but imports has happened in the server. It has its own environment, arguments, streams and
-session, runs its program as `__main__`, and ends as a Python does. Only the seed of the hashes of strings is that of
-the server.
+A fresh Python needs seconds of processor time to import torch and transformers, a forked process none. The server does
+nothing but import, so a forked process is otherwise as a fresh Python: it has its own environment, arguments, streams
+and session, runs its program as `__main__`, and ends as a Python does. Two things are those of the server: the seed of
+string hashes, and settings that a module reads from the environment when it is imported.
 
     python -m tests.support.fork_server MODULE [MODULE ...] < SOCKET
 """
@@ -51,7 +51,9 @@ class Started:
 
     def __init__(self, control: socket.socket):
         self._control = control
-        self.pid = int(control.recv(100))
+        number = control.recv(100)
+        assert number, "the server has ended: stderr says why"
+        self.pid = int(number)
         self.returncode: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
@@ -209,6 +211,7 @@ def main(modules: Sequence[str]) -> None:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # the end of a forked process would otherwise go through all objects, and copy their memory
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the tests, and they this server
     become(serve(socket.socket(fileno=os.dup(0))))
 
 
