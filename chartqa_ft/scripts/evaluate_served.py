@@ -34,7 +34,7 @@ from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
 from ..metrics.table import format_table
 from ..printable import printable
-from .arguments import EvalDataArguments
+from .arguments import EvalDataArguments, ResultArguments
 from .parsing import ScriptParser
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ __all__ = ["ANSWERS_NAME", "ServedArguments", "main"]
 
 ANSWERS_NAME = "served_answers.jsonl"
 """The file in `output_dir` that keeps the answers of an unfinished run."""
-REPORT_NAME = "report.html"
 _KEY_VARIABLE = "OPENAI_API_KEY"
 _INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
@@ -58,7 +57,7 @@ _SIMILAR_NAMES = {
 
 
 @dataclass(kw_only=True)
-class ServedArguments(EvalDataArguments):
+class ServedArguments(EvalDataArguments, ResultArguments):
     """Which server answers which questions, and how.
 
     Example:
@@ -117,7 +116,6 @@ class ServedArguments(EvalDataArguments):
     metric_interval: str = field(
         default="wilson", metadata={"help": "Intervals: wilson, bootstrap, or clustered (by chart)."}
     )
-    report: bool = field(default=False, metadata={"help": f"Write {REPORT_NAME} with all charts and answers too."})
     seed: int = field(
         default=42, metadata={"help": "Seed of the draw of max_eval_samples, as in the training scripts."}
     )
@@ -170,8 +168,8 @@ def _evaluate(script: ServedArguments) -> dict[str, float]:
     from ..evaluation.report import METRICS_NAME, PREDICTIONS_NAME, write_report
     from ..evaluation.scoring import score_rows
     from ..evaluation.served import ask_served_model
-    from ..reporting.html_report import write_report as write_html
     from .loading import load_split
+    from .pictures import write_answer_pictures
 
     _check(script)
     output = Path(script.output_dir)
@@ -204,9 +202,8 @@ def _evaluate(script: ServedArguments) -> dict[str, float]:
         print(format_table(metrics, prefix="eval_"))
     else:
         print(f"none of the {len(rows)} questions has an answer to compare with")
-    print(f"{PREDICTIONS_NAME}, {METRICS_NAME}: {output}")
-    if script.report:
-        print(f"report: {write_html(rows, output / REPORT_NAME, images=records)}")
+    written = [PREDICTIONS_NAME, METRICS_NAME, *(path.name for path in write_answer_pictures(script, output, records))]
+    print(f"{', '.join(written)}: {output}")
     return metrics
 
 

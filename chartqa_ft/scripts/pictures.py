@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,35 @@ def write_pictures(script: ResultArguments, trainer: ChartQATrainer, records: An
     Returns:
         The files written.
     """
-    folder = Path(trainer.args.output_dir)
-    predictions = folder / PREDICTIONS_NAME
-    answered = trainer.args.write_predictions and predictions.is_file()
     trained = trainer.state.global_step > 0 and any(training_series(trainer.state.log_history))
-    images = None if is_stream(records) else records
+    return _written(
+        script,
+        Path(trainer.args.output_dir),
+        None if is_stream(records) else records,
+        answered=trainer.args.write_predictions,
+        plot=trainer.plot if trained else None,
+    )
+
+
+def write_answer_pictures(script: ResultArguments, folder: Path, records: Any) -> list[Path]:
+    """Write `answers.png` and, with `--report`, `report.html` beside the `predictions.jsonl` of an evaluation.
+
+    Args:
+        script: Arguments of the script.
+        folder: The folder with the predictions.
+        records: The evaluated records, which have the charts.
+
+    Returns:
+        The files written.
+    """
+    return _written(script, folder, records, answered=True, plot=None)
+
+
+def _written(
+    script: ResultArguments, folder: Path, images: Any, *, answered: bool, plot: Callable[[], Path] | None
+) -> list[Path]:
+    predictions = folder / PREDICTIONS_NAME
+    answered = answered and predictions.is_file()
 
     def answers() -> Path:
         first = "mistakes" if script.answers_picture == "mistakes" else None
@@ -65,7 +90,7 @@ def write_pictures(script: ResultArguments, trainer: ChartQATrainer, records: An
 
     steps = {
         "answers.png": answers if answered and images is not None and script.answers_picture != "none" else None,
-        "curves.png": trainer.plot if trained else None,
+        "curves.png": plot,
         "report.html": report if answered and script.report else None,
     }
     written = []

@@ -87,15 +87,21 @@ def test_files_and_numbers_are_those_of_the_scorer(stub, evaluate, tmp_path, cap
         "temperature": 0.0,
     }
     assert recorded.items() <= written["arguments"].items()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "predictions.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "answers.png",
+        "metrics.json",
+        "predictions.jsonl",
+    ]
     out = capsys.readouterr().out
     assert f"my-model on test of {written['arguments']['dataset_name']}"[:20] in out
     assert re.search(r"^augmented +\d", out, flags=re.MULTILINE)
     assert {request.body["temperature"] for request in stub.requests} == {0.0}
 
 
-def test_a_report_is_written_with_charts(stub, evaluate, tmp_path):
-    evaluate(report=True, max_eval_samples=4)
+def test_a_report_is_written_with_charts(stub, evaluate, tmp_path, capsys):
+    evaluate(report=True, max_eval_samples=4, answers_picture="none")
+    assert f"predictions.jsonl, metrics.json, report.html: {tmp_path / 'out'}\n" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "answers.png").exists()
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "data:image/webp" in text or "UklGR" in text
     assert RECORDS["question"][0][:10] in text
@@ -186,7 +192,7 @@ def test_the_key_comes_from_the_environment_and_is_in_no_file_and_no_message(
     told = "".join(traceback.format_exception(caught.value))
     assert KEY not in said_by.out + said_by.err + caplog.text + told
     files = [path for path in (tmp_path / "out").iterdir() if path.is_file()]
-    assert len(files) == 3
+    assert {"predictions.jsonl", "metrics.json", ANSWERS_NAME} <= {path.name for path in files}
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
