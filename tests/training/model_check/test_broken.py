@@ -125,7 +125,7 @@ def mask_leaves_out_a_token_of_the_prompt(model, adapter, monkeypatch):
 
 
 # ------------------------------------------------------------------ 2. the prompts
-@breaks("trocr", "prompt_tokens", "training_logits")
+@breaks("trocr", "prompt_tokens", "training_logits", "batched_answers")
 def decoder_without_its_start_token(model, adapter, monkeypatch):
     adapter.start = []
 
