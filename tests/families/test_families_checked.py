@@ -28,5 +28,5 @@ def test_check_model_passes(name):
     # Not equal by chance: all of these have been computed in two ways.
     for line in ("training_logits", "gradients", "saving"):
         assert 0 < report[line].number <= report[line].bound
-    assert report["peft_gradients"].details["share_of_blocks_adapted"] == 1.0
+    assert report["peft_gradients"].details["share_of_blocks_adapted"] > 0.99  # all but position biases
     assert state_of(model) == before

@@ -34,7 +34,7 @@ def digest(tensor: torch.Tensor | None) -> str | None:
     """The digest of the bytes of a tensor."""
     if tensor is None:
         return None
-    return hashlib.sha256(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+    return hashlib.sha256(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def state_of(model: nn.Module) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def dictated_scores(
         >>> row = {"image": Image.new("RGB", (96, 96)), "question": "How much is red?"}
         >>> batch = adapter.encode([row], with_answers=False)
         >>> [tuple(scores.shape) for scores in dictated_scores(adapter, model, batch, [[7, 8, 2]])]
-        [(3, 388)]
+        [(3, 362)]
     """
     dictation = _Dictation(answers)
     longest = max(map(len, answers))

@@ -97,7 +97,7 @@ def in_full(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return the largest relative difference (L2) of rows that belong to each other.
+    """Return the largest relative difference (L2) of rows that belong to each other; infinity if shapes differ.
 
     The mean of each row is left out, since softmax does not see it, and so are places that are -inf in one of them.
 
@@ -106,9 +106,11 @@ def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
         expected: Same shape.
 
     Example:
-        >>> relative_difference(torch.tensor([[1.0, 2.0, 3.5]]), torch.tensor([[1.0, 2.0, 3.0]]))
-        0.3535533905932738
+        >>> round(relative_difference(torch.tensor([[1.0, 2.0, 3.5]]), torch.tensor([[1.0, 2.0, 3.0]])), 4)
+        0.3536
     """
+    if found.shape != expected.shape:
+        return math.inf
     found, expected = found.double(), expected.double()
     kept = ~(torch.isneginf(found) | torch.isneginf(expected))
     count = kept.sum(dim=-1, keepdim=True).clamp(min=1)

@@ -32,9 +32,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
         >>> model, _ = tiny_unichart("test", image_size=64, window_size=4)
         >>> with untouched(model):
         ...     _ = model.train().requires_grad_(False)
-        ...     model.config.use_cache = "changed"
-        >>> model.training, all(weight.requires_grad for weight in model.parameters()), model.config.use_cache
-        (False, True, True)
+        ...     model.config.pad_token_id = 99
+        >>> model.training, all(weight.requires_grad for weight in model.parameters()), model.config.pad_token_id
+        (False, True, 1)
     """
     weights = [(weight, weight.data, weight.requires_grad) for weight in model.parameters()]
     classes = [(module, module.__class__) for module in model.modules()]
