@@ -35,6 +35,15 @@ def _switch(text: str) -> dict:
     return {"help": text, "nargs": "?", "const": True}
 
 
+def _trackers(report_to: Any) -> Any:
+    """Return `report_to` as upstream reads it: `None` would be taken for a tracker, and a command line has no list."""
+    if report_to is None:
+        return "none"
+    if isinstance(report_to, str) and "," in report_to:
+        report_to = [name.strip() for name in report_to.split(",") if name.strip()]
+    return list(report_to) if isinstance(report_to, tuple) else report_to
+
+
 @dataclass
 class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     """The arguments of `Seq2SeqTrainingArguments`, and those for models that read charts.
@@ -274,9 +283,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
 
     def __post_init__(self) -> None:
         make_plain(self)
-        trackers: Any = self.report_to  # type: ignore[has-type]
-        if isinstance(trackers, str) and "," in trackers:  # a command line has no list for it
-            self.report_to = [name.strip() for name in trackers.split(",") if name.strip()]
+        self.report_to = _trackers(self.report_to)  # type: ignore[has-type]
         raise_all(refusals(self))
         if not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
             # Their only names before transformers 5.23.

@@ -118,7 +118,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         ... )
         >>> trainer = ChartQATrainer(model, args, train_dataset=records, processing_class=processor)
         >>> trainer.train().global_step  # doctest: +ELLIPSIS
-        a chart takes ...
+        18 questions on 2 charts to train on; 1 step ...
         1
         >>> trainer.save_model()
         >>> sorted(path.name for path in Path(args.output_dir).glob("*.safetensors"))

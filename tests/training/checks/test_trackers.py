@@ -40,6 +40,7 @@ def test_others_are_named_and_lists_of_a_command_line_are_read(monkeypatch):
     for name in ("wandb", "tensorboard"):
         monkeypatch.setattr(integration_utils, f"is_{name}_available", lambda: True)
     assert made("wandb, tensorboard").report_to == ["wandb", "tensorboard"]
-    assert made("none").report_to == []
+    assert made(("wandb", "tensorboard")).report_to == ["wandb", "tensorboard"]
+    assert made("none").report_to == made(None).report_to == []
     monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: ["wandb"])
     assert made("all").report_to == ["wandb"]
