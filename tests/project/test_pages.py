@@ -49,6 +49,7 @@ NOT_RUN = {
     "make demo": "tests/scripts/test_demo.py runs its script",
     "make test": "runs this very test",
     "ddp.yaml": "asks for eight GPUs; tests/scripts/test_accelerate_configs.py reads it",
+    "check_model.py": "tests/scripts/test_check_model.py runs its script",
     "--quantize 4": "bitsandbytes wants a CUDA GPU; tests/scripts/test_examples.py parses it",
 }
 RUN = {
@@ -262,9 +263,12 @@ def test_unichart_is_trained_scored_and_compared(world, client, folder):
     assert report(folder / "out")["eval_n"] == 6
     assert format_table(report(folder / "scores"), prefix="eval_") in said
 
-    run(client, folder, command("chartqa-ft report scores"))
     page = (folder / "scores" / "report.html").read_text(encoding="utf-8")
+    assert "data:image/" in page
     assert all(row["question"] in page for row in answers(folder / "scores"))
+    assert {"answers.png", "curves.png"} <= set(os.listdir(folder / "out"))
+    run(client, folder, command("chartqa-ft report scores"))
+    assert "data:image/" not in (folder / "scores" / "report.html").read_text(encoding="utf-8")
     run(client, folder, command("--output_dir before"))
     said = run(client, folder, command("chartqa-ft compare before scores"))
     assert re.search(r"^all .* 6$", said, flags=re.MULTILINE)
