@@ -9,9 +9,11 @@ import pytest
 from chartqa_ft import ChartQATrainingArguments
 from chartqa_ft.data import split_by_chart
 from chartqa_ft.data.splitting import split_by_chart_id
+from chartqa_ft.scripts import finetune_own_data
 from chartqa_ft.scripts.arguments import DataArguments, EvalDataArguments
 from chartqa_ft.scripts.held_out import read_split, split_by_file, write_split
 from chartqa_ft.scripts.loading import load_eval_records, load_records
+from chartqa_ft.scripts.next_steps import next_commands
 
 from ..support.common import drawn_charts
 
@@ -126,3 +128,15 @@ def test_a_revision_of_a_local_file_is_refused_in_the_words_of_the_command_line(
     script = EvalDataArguments(dataset_name="questions.parquet", dataset_revision="v1")
     with pytest.raises(ValueError, match="--dataset_revision is for data sets on the Hub"):
         load_eval_records(script)
+
+
+def test_the_proposed_evaluation_asks_about_the_held_out_charts_alone(tmp_path):
+    own = finetune_own_data.ScriptArguments(dataset_name="q.csv")
+    assert "--split_file" not in next_commands(own, tmp_path)["score"]
+    write_split(tmp_path / "split.json", ["a.png"])
+    assert f"--split_file {tmp_path}/split.json" in next_commands(own, tmp_path)["score"]
+    other = finetune_own_data.ScriptArguments(dataset_name="q.csv", eval_data="test.csv")
+    assert "--split_file" not in next_commands(other, tmp_path)["score"]
+    given = next_commands(DataArguments(dataset_name="q.csv", split_file="mine.json"), tmp_path)["score"]
+    assert "--split_file mine.json" in given
+    assert "--eval_split" not in given
