@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from .cells import shorten
+from .column_words import guess_columns
 
 _COMPARED = 1000  # how many names are searched for one that may be meant
 CANONICAL = ("image", "question", "answer", "source", "chart_id")
@@ -101,7 +102,7 @@ def find_columns(
         missing.append("image")
     if missing or question is None:
         free = [name for name in seen if name not in (question, *found.values())]
-        raise LayoutError(_missing_columns(missing, seen, free, where))
+        raise LayoutError(_missing_columns(missing, seen, free, where, column_map))
     return Columns(question=question, **found)
 
 
@@ -154,8 +155,13 @@ def _did_you_mean(name: str, candidates: Sequence[str]) -> str:
     return f" (did you mean {guess[0]!r}?)" if guess else ""
 
 
-def _missing_columns(missing: Sequence[str], seen: Sequence[str], free: Sequence[str], where: str) -> str:
-    """Return the message for missing columns; `free` are the columns of the source that are not used yet."""
+def _missing_columns(
+    missing: Sequence[str], seen: Sequence[str], free: Sequence[str], where: str, given: Mapping[str, str]
+) -> str:
+    """Return the message for missing columns.
+
+    `free` are the columns of the source that are not used yet, `given` is the column map that was passed.
+    """
     found = f"{where}: no column for {' and '.join(missing)}. Columns found: {listed(seen) or 'none'}. "
     delimiter = next((mark for mark in ";\t|" if any(mark in str(name) for name in seen)), None)
     if delimiter is not None:
@@ -163,8 +169,9 @@ def _missing_columns(missing: Sequence[str], seen: Sequence[str], free: Sequence
             f"A column name contains {delimiter!r}, which looks like an unsupported delimiter: save the table with "
             "commas between its columns (';' and tabs also work if the header uses nothing else)."
         )
-    guesses = {name: difflib.get_close_matches(name, free[:_COMPARED], n=1, cutoff=0.5) for name in missing}
-    example = ", ".join(f"{name!r}: {guess[0] if guess else '<your column>'!r}" for name, guess in guesses.items())
+    guesses = guess_columns(missing, free[:_COMPARED])
+    whole = {**given, **{name: guesses.get(name, "<your column>") for name in missing}}
+    example = ", ".join(f"{name!r}: {column!r}" for name, column in whole.items())
     message = f"{found}Pass a column_map, for example column_map={{{example}}}."
     if "answer" in missing:
         message += " If the split has no answers (a hidden test set), pass require_answers=False."

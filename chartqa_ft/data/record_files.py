@@ -135,12 +135,32 @@ def _record_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     )
 
 
+def names_splits(path: Path) -> bool:
+    """Return whether the files or folders of a source say to which split their records belong.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> files = [folder / "questions.csv", folder / "test_human.json"]
+        >>> [file.touch() for file in files] and [names_splits(file) for file in files]
+        [False, True]
+    """
+    top = path.parent if path.is_file() else path
+    return is_saved_dataset(path) or any(
+        _split_name(file.path, top) is not None for split in find_splits(path).values() for file in split.files
+    )
+
+
 def _split_of(file: Path, top: Path) -> str:
+    return _split_name(file, top) or "train"
+
+
+def _split_name(file: Path, top: Path) -> str | None:
     folders = [file.parent, *file.parent.parents]
     for folder in folders[: folders.index(top) + 1]:
         if folder.name.lower() in _SPLIT_NAMES:
             return folder.name.lower()
-    return next((word for word in _words(file) if word in _SPLIT_NAMES), "train")
+    return next((word for word in _words(file) if word in _SPLIT_NAMES), None)
 
 
 def _words(file: Path) -> list[str]:

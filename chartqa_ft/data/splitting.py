@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING
 
 from .chart_groups import chart_groups, content_key, stored_key
@@ -35,10 +36,46 @@ def split_by_chart(records: Dataset, held_out: float = 0.2, *, seed: int = 0) ->
         >>> len(set(train["chart_id"])), len(set(held_out["chart_id"]))
         (4, 1)
     """
-    from datasets import Image
-
     if isinstance(held_out, bool) or not isinstance(held_out, int | float) or not 0 < held_out < 1:
         raise ValueError(f"held_out must be a share between 0 and 1, not {held_out!r}")
+    content = _content_of_charts(records)
+    charts = list(dict.fromkeys(content))
+    if len(charts) < 2:
+        raise ValueError(f"{len(charts)} different chart(s): at least two are needed to hold one out")
+    number = min(max(1, round(held_out * len(charts))), len(charts) - 1)
+    return _split(records, content, {charts[i] for i in random.Random(seed).sample(range(len(charts)), number)})
+
+
+def split_by_chart_id(records: Dataset, held_out: Iterable[str]) -> tuple[Dataset, Dataset]:
+    """Split records into a training set and a held-out set of given charts, so that no chart is in both.
+
+    Args:
+        records: A dataset as `load_chartqa` returns it, with the columns `image` and `chart_id`.
+        held_out: The `chart_id` of each chart to hold out. Copies of such a chart that have other names are held out
+            too. Ids that no record has are ignored.
+
+    Returns:
+        `(train, held out)`; either may be empty.
+
+    Raises:
+        ValueError: A column is missing.
+
+    Example:
+        >>> from chartqa_ft import synthetic_chartqa
+        >>> records = synthetic_chartqa(3, seed=0)
+        >>> train, held_out = split_by_chart_id(records, [records["chart_id"][0]])
+        >>> set(held_out["chart_id"]) == {records["chart_id"][0]}, len(set(train["chart_id"]))
+        (True, 2)
+    """
+    content = _content_of_charts(records)
+    names = set(held_out)
+    return _split(records, content, {content[row] for row, name in enumerate(records["chart_id"]) if name in names})
+
+
+def _content_of_charts(records: Dataset) -> list[Hashable]:
+    """Return for every row what tells its chart from others, whatever its file is called."""
+    from datasets import Image
+
     if not hasattr(records, "select_columns") or not hasattr(records, "select"):
         raise TypeError(f"records must be a datasets.Dataset to be split by chart, not a {type(records).__name__}")
     groups = chart_groups(records)
@@ -47,15 +84,14 @@ def split_by_chart(records: Dataset, held_out: float = 0.2, *, seed: int = 0) ->
     stored = records.select_columns(["image"]).cast_column("image", Image(decode=False))
     first_row = {group: row for row, group in reversed(list(enumerate(groups)))}
     content = {group: content_key(stored_key(stored[row]["image"])) for group, row in first_row.items()}
-    charts = list(dict.fromkeys(content[group] for group in groups))
-    if len(charts) < 2:
-        raise ValueError(f"{len(charts)} different chart(s): at least two are needed to hold one out")
-    number = min(max(1, round(held_out * len(charts))), len(charts) - 1)
-    chosen = {charts[i] for i in random.Random(seed).sample(range(len(charts)), number)}
-    is_held_out = [content[group] in chosen for group in groups]
+    return [content[group] for group in groups]
+
+
+def _split(records: Dataset, content: list[Hashable], chosen: set[Hashable]) -> tuple[Dataset, Dataset]:
+    """Return the rows whose chart is not chosen, and those whose chart is."""
     return (
-        records.select([row for row, held in enumerate(is_held_out) if not held]),
-        records.select([row for row, held in enumerate(is_held_out) if held]),
+        records.select([row for row, chart in enumerate(content) if chart not in chosen]),
+        records.select([row for row, chart in enumerate(content) if chart in chosen]),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import read_json
 from ..printable import printable_errors
+from .card.from_folder import facts_of_folder
+from .card.render import CARD_NAME, write_card
 from .errors import Action, HubError, explained
 from .model_files import ARGUMENTS_PICKLE, check_files, files_of_checkpoint, files_of_model, is_stale
 from .public import hub_name
@@ -43,7 +46,8 @@ def push_checkpoint(
 
     Everything goes into one commit, so that nobody ever sees half a model. The same commit deletes what an earlier
     push left that would be taken for a part of this model. Large files that the Hub already stores are not sent again.
-    Local files are not changed.
+    Local files are not changed. If the folder has no `README.md`, a card is pushed that says what its files say about
+    the model, with the scores of `metrics.json`; a card of your own belongs into the folder.
 
     Args:
         folder: the folder that `save_pretrained` or the trainer has written; see `files_of_model` for the files that
@@ -89,7 +93,14 @@ def push_checkpoint(
     _warn_of_local_base(files)
     kept = folder if keep is None else keep
     action: Action = "propose" if create_pr else "push"
-    with explained(action, repo_id, keep=kept, revision=revision, token=token):
+    with (
+        tempfile.TemporaryDirectory() as written,
+        explained(action, repo_id, keep=kept, revision=revision, token=token),
+    ):
+        if CARD_NAME not in files:
+            facts = facts_of_folder(folder, repo_id, revision=revision, token=token)
+            files[CARD_NAME] = write_card(written, facts)
+            check_files({CARD_NAME: files[CARD_NAME]}, token=token)
         api = HfApi(token=token)
         repo_id = make_repository(api, repo_id, private, exist_ok)
         if revision is not None and revision != "main" and not revision.startswith("refs/"):

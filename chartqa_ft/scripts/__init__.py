@@ -1,4 +1,4 @@
-"""What the example scripts share: a command line or YAML file as dataclasses, set-up, loading and the final report."""
+"""Command lines: the training scripts, the subcommands of `chartqa-ft`, and what they share."""
 
 from importlib import import_module
 from typing import Any
@@ -23,7 +23,7 @@ _HOMES = {
     "load_records": "loading",
     "load_split": "loading",
     "naming": "loading",
-    "one_line_errors": "running",
+    "one_line_errors": "errors",
     "run_script": "running",
     "set_up_logging": "running",
     "train_and_score": "running",

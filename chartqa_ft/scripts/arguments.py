@@ -90,6 +90,10 @@ class ModelArguments(CheckpointArguments, ResultArguments):
         default=None,
         metadata={"help": "Beams of the final evaluation on the whole split. Unset: generation_num_beams."},
     )
+    baseline: bool = field(
+        default=False,
+        metadata={"help": "Score the model before the training too, and show the difference with its interval."},
+    )
     image_size: int | None = field(
         default=None,
         metadata={"help": "Side of the resized chart in pixels: Donut, UniChart, Nougat, Idefics3, SmolVLM."},
@@ -140,6 +144,13 @@ class DatasetArguments:
     )
     column_map: list[str] | None = field(
         default=None, metadata={"help": "Columns with other names, for example: image=file question=q answer=a"}
+    )
+    split_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Held-out charts, as finetune_own_data has written them to split.json. Questions on these charts "
+            "are scored, those on others are trained on."
+        },
     )
     on_error: str = field(default="raise", metadata={"help": "What to do with invalid records: raise or skip."})
 

@@ -7,6 +7,8 @@ from ..training.preflight.facts import measured_step, preflight
 from ..training.schedule import steps_of_run
 from ..training.trainer import ChartQATrainer
 from .arguments import check_choice
+from .errors import argument_names
+from .hints import for_command_line
 
 __all__ = ["LONG_SECONDS", "goes_on"]
 
@@ -45,12 +47,21 @@ def goes_on(trainer: ChartQATrainer, check: str = "auto", *, resumed: bool = Fal
     elif trainer.is_world_process_zero() and check == "auto" and not resumed:
         result = _checked_if_long(trainer)
     if result is not None:
-        print(result)
+        print(_in_words(result))
         trainer.was_shown = True
     trainer.accelerator.wait_for_everyone()
     if check == "True" and result is not None and not result.ok:
         raise SystemExit("error: the training would be refused, see above")
     return check != "True"
+
+
+def _in_words(result: CheckResult) -> str:
+    """Return the findings as text; errors and warnings name arguments as the command line does."""
+    lines = []
+    for finding in result.findings:
+        text = str(finding)  # facts may quote records, which stay as they are
+        lines.append(text if finding.level == "info" else for_command_line(text, argument_names()))
+    return "\n".join(f"{finding.level}: {line}" for finding, line in zip(result.findings, lines, strict=True))
 
 
 def _checked_if_long(trainer: ChartQATrainer) -> CheckResult | None:

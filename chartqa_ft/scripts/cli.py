@@ -1,57 +1,27 @@
-"""The command `chartqa-ft`: reports and comparisons of predictions, without loading a model.
+"""The command `chartqa-ft`: what can be done with charts and models beside training.
 
-chartqa-ft report out/predictions.jsonl --images "ChartQA Dataset/test/png"
-chartqa-ft compare before after --fail_below -0.5
-chartqa-ft export out --format vlmevalkit --output my-model_ChartQA_TEST.tsv
+chartqa-ft evaluate --model_name_or_path out --output_dir scores
+chartqa-ft compare before after
 """
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, NoReturn
 
-from ..metrics.correctness import VARIANTS
-from ..metrics.notation import DETECTED
 from ..printable import printable
-from .app import add_app_arguments, run_app
-from .compare import add_arguments as add_compare
-from .compare import names_of
-from .export import add_arguments as add_export
-from .runs import find_predictions_file, find_run
+from .subcommands import SUBCOMMANDS, Subcommand, SubcommandParser
 
-__all__ = ["command_parser", "find_predictions_file", "main"]
+__all__ = ["command_parser", "main"]
 
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that names the nearest known argument or command."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        known = _options(self)
-        words = [word.strip("'") for word in message.split()]
-        near = [
-            match for word in words for match in difflib.get_close_matches(word, known, 1, 0.7) if match not in words
-        ]
-        super().error(f"{message}; did you mean {near[0]}?" if near else message)
-
-
-def _options(parser: argparse.ArgumentParser) -> list[str]:
-    """Return the options of a parser, and its commands with theirs."""
-    known = [name for action in parser._actions for name in action.option_strings]
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, command in action.choices.items():
-                known += [name, *_options(command)]
-    return known
+_HELP = ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code.
+    """Run a subcommand and return its exit code. Its module is imported here, so that `--help` imports none.
 
     Args:
         arguments: The command line without the name of the program. `None`: that of this process.
@@ -59,70 +29,83 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 if `compare --fail_below` finds the second run worse than allowed; 2 if the input is invalid.
 
+    Raises:
+        SystemExit: The command line is invalid, or a subcommand ended with an error of its own.
+
     Example:
         >>> main(["report", "nowhere.jsonl"])
         2
     """
-    parser = command_parser()
-    given = parser.parse_args(arguments)
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    if not line or line[0] in _HELP:
+        print(_help())
+        return 0 if line else 2
+    command = _find(line.pop(0))
+    module = _module(command)
+    given = command_parser(command.name).parse_args(line) if hasattr(module, "add_arguments") else None
     try:
-        return int(given.run(given) or 0)
+        result = module.main(line) if given is None else given.run(given)
     except (OSError, ValueError, TypeError, ImportError) as error:
-        print(f"chartqa-ft {given.command}: {printable(error)}", file=sys.stderr)
+        print(f"chartqa-ft {command.name}: {printable(error)}", file=sys.stderr)
         return 2
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
 
-def command_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line.
+def command_parser(name: str) -> SubcommandParser:
+    """Return the parser of a subcommand whose module has `add_arguments`.
 
     Example:
-        >>> command_parser().parse_args(["compare", "before", "after"]).command
-        'compare'
+        >>> command_parser("compare").parse_args(["before", "after"]).changed
+        10
     """
-    parser = _Parser(
-        prog="chartqa-ft", description="Look at and compare the answers of models to questions on charts."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-
-    report = commands.add_parser("report", help="write predictions as one HTML file with charts and mistakes")
-    report.add_argument("predictions", help="A predictions.jsonl, its folder, or a model on the Hub.")
-    report.add_argument("--output", help="The file to write. Unset: report.html beside the predictions.")
-    report.add_argument("--images", help="Folder of the charts, named by chart id.")
-    report.add_argument("--other", help="A second run on the same questions, to compare with.")
-    report.add_argument("--tables", help="Folder of the tables of the charts as CSV files, named by chart id.")
-    report.add_argument("--names", nargs=2, metavar=("FIRST", "SECOND"), help="Names of the two runs.")
-    report.add_argument("--title", default="Answers to questions on charts", help="Title of the report.")
-    report.add_argument(
-        "--metric_variant",
-        choices=[*VARIANTS, DETECTED],
-        help="Variant of relaxed accuracy that scores all answers again. Unset: the verdicts in the predictions.",
-    )
-    report.set_defaults(run=_report)
-
-    add_compare(commands.add_parser("compare", help="test whether two runs on the same questions differ"))
-    add_export(commands.add_parser("export", help="write predictions in the format of lmms-eval or VLMEvalKit"))
-    app = commands.add_parser("app", help="ask a model questions on charts in the browser")
-    add_app_arguments(app)
-    app.set_defaults(run=run_app)
+    command = _find(name)
+    parser = SubcommandParser(command.name, f"{command.help[0].upper()}{command.help[1:]}.")
+    _module(command).add_arguments(parser)
     return parser
 
 
-def _report(given: argparse.Namespace) -> None:
-    from ..reporting.html_report import write_report
+def _find(name: str) -> Subcommand:
+    by_name = {command.name: command for command in SUBCOMMANDS}
+    if name in by_name:
+        return by_name[name]
+    near = get_close_matches(name.lstrip("-"), by_name, 1)
+    _stop(f"there is no command {name!r}" + (f"; did you mean {near[0]}?" if near else f": {', '.join(by_name)}"))
 
-    run = find_run(given.predictions)
-    other = None if given.other is None else find_run(given.other).predictions
-    path = write_report(
-        run.predictions,
-        given.output or ("report.html" if run.on_hub else run.predictions.with_name("report.html")),
-        images=given.images,
-        tables=given.tables,
-        other=other,
-        names=given.names or names_of(given.predictions, given.other or ""),
-        title=given.title,
-        variant=given.metric_variant,
+
+def _module(command: Subcommand) -> Any:
+    name = f"{__package__}.{command.module}"
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            _stop(f"this release has no chartqa-ft {command.name}")
+        if (error.name or "").partition(".")[0] == "chartqa_ft":
+            raise
+        _stop(f"chartqa-ft {command.name} needs the package {error.name}: pip install {error.name}")
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"chartqa-ft: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _help() -> str:
+    width = max(len(command.name) for command in SUBCOMMANDS)
+    rows = [f"  {command.name:<{width}}  {command.help}" for command in SUBCOMMANDS]
+    return "\n".join(
+        [
+            "usage: chartqa-ft COMMAND [ARGUMENTS]",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "chartqa-ft COMMAND --help shows the arguments of a command. To train:",
+            "",
+            "  accelerate launch -q -m chartqa_ft.scripts.finetune_unichart --help",
+            "  accelerate launch -q -m chartqa_ft.scripts.finetune_vlm_lora --help",
+            "  accelerate launch -q -m chartqa_ft.scripts.finetune_own_data --help",
+        ]
     )
-    print(f"report: {path}")
 
 
 if __name__ == "__main__":

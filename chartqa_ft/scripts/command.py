@@ -40,6 +40,8 @@ _DEEPSPEED = {
 _COMPUTING = {"ACCELERATE_MIXED_PRECISION": "mixed_precision", "ACCELERATE_DYNAMO_BACKEND": "dynamo_backend"}
 _OFF = ("", "none", "no")
 """Values that are the default of every option."""
+_MODULE = re.compile(rf"(?:^|/){__package__.replace('.', '/')}/(\w+)\.py$")
+"""The file of a script that was started as a module of the package (`python -m`)."""
 _SIMPLE = re.compile(r"[\w.,-]+", re.ASCII)
 """Values that are a name or a number, and thus no token or path."""
 
@@ -60,11 +62,16 @@ def command_line(arguments: Sequence[str] | None = None, environment: Mapping[st
         'python train.py --output_dir out'
         >>> command_line(["train.py"], {"WORLD_SIZE": "4", "RANK": "0"})
         'torchrun --nproc_per_node 4 train.py'
+        >>> command_line(["/env/site-packages/chartqa_ft/scripts/finetune_unichart.py", "--seed", "1"], {})
+        'python -m chartqa_ft.scripts.finetune_unichart --seed 1'
     """
     arguments = sys.argv if arguments is None else arguments
     if not arguments or arguments[0] in ("", "-c", "-m"):
         return None
-    return shlex.join([*launcher(os.environ if environment is None else environment), *public_arguments(arguments)])
+    started = _MODULE.search(arguments[0].replace("\\", "/"))
+    script = ["-m", f"{__package__}.{started[1]}"] if started else public_arguments(arguments[:1])
+    known = launcher(os.environ if environment is None else environment)
+    return shlex.join([*known, *script, *public_arguments(arguments[1:])])
 
 
 def launcher(environment: Mapping[str, str]) -> list[str]:

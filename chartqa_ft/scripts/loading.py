@@ -17,16 +17,19 @@ from transformers import set_seed
 
 from ..adapters import Adapter, adapter_for
 from ..data.load import load_chartqa
+from ..data.record_errors import RecordError
+from ..data.record_files import names_splits
 from ..data.splitting import stratified_subset
 from ..models.load import load_checkpoint
 from ..printable import printable_errors
 from ..training.arguments import ChartQATrainingArguments
-from .arguments import DataArguments, DatasetArguments, ModelArguments
+from .arguments import DataArguments, DatasetArguments, EvalDataArguments, ModelArguments
+from .held_out import split_by_file
 from .parsing import parse_mapping
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["load_model", "load_records", "load_split", "naming"]
+__all__ = ["load_eval_records", "load_model", "load_records", "load_single_split", "load_split", "naming"]
 
 
 @printable_errors()
@@ -54,15 +57,56 @@ def load_split(script: DatasetArguments, split: str, *, max_samples: int | None 
         >>> len(records)
         3
     """
-    records = load_chartqa(
-        script.dataset_name,
-        split=split,
-        image_dir=script.image_dir,
-        column_map=parse_mapping(script.column_map),
-        revision=script.dataset_revision,
-        on_error=script.on_error,
-    )
+    with _explained(script, script.dataset_name):
+        records = load_chartqa(script.dataset_name, split=split, revision=script.dataset_revision, **_reading(script))
     return stratified_subset(records, max_samples, seed=seed) if max_samples else records
+
+
+@printable_errors()
+def load_single_split(script: DatasetArguments, source: str, revision: str | None = None) -> Dataset:
+    """Return all records of a file, or of a data set with one split.
+
+    Args:
+        script: How to read it.
+        source: The file or data set.
+        revision: Branch, tag or commit of a data set on the Hub.
+
+    Raises:
+        ValueError: It has several splits; see `load_chartqa`, which raises errors of other types too.
+    """
+    with _explained(script, source):
+        loaded = load_chartqa(source, revision=revision, **_reading(script))
+    if len(loaded) > 1:
+        raise ValueError(f"{source} has several splits ({', '.join(loaded)}): use --dataset_name with a single file")
+    return next(iter(loaded.values()))
+
+
+def load_eval_records(script: EvalDataArguments, *, seed: int = 0) -> tuple[Dataset, str]:
+    """Return the records that an evaluation asks, and what they are called.
+
+    A file or folder whose names say nothing about splits is taken whole, whatever `eval_split` says, or the part of it
+    that `eval_split` selects ("test[:100]"). With `split_file`, only questions on its charts are asked.
+
+    Args:
+        script: Which data set to read, and how. `eval_split` becomes the name of the split that is read.
+        seed: Seed of the draw of `max_eval_samples`.
+
+    Raises:
+        ValueError: See `load_chartqa`, which raises errors of other types too.
+    """
+    source = Path(script.dataset_name).expanduser()
+    asked = f"{script.eval_split} of {script.dataset_name}"
+    if source.exists() and not names_splits(source):
+        bounds = script.eval_split.partition("[")[1:]
+        asked = f"{''.join(bounds)} of {script.dataset_name}" if bounds[0] else script.dataset_name
+        script.eval_split = f"train{''.join(bounds)}"  # as load_chartqa calls it
+    records = load_split(script, script.eval_split)
+    if script.split_file:
+        records = split_by_file(records, script.split_file, script.dataset_name, training=False)[1]
+        asked = f"the held-out charts of {asked}"
+    if script.max_eval_samples:
+        records = stratified_subset(records, script.max_eval_samples, seed=seed)
+    return records, asked
 
 
 def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple[Dataset, Dataset]:
@@ -70,6 +114,7 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
 
     Args:
         script: Which data set to read, and which splits.
+            With `split_file`, both come from `train_split`.
         args: `seed` decides which records `max_train_samples` and `max_eval_samples` draw. With `on_error="skip"` of
             `script`, `on_bad_text` becomes "skip" too.
 
@@ -93,9 +138,41 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
     if script.on_error == "skip":
         args.on_bad_text = "skip"
     with args.main_process_first(desc="loading data"):
-        train = load_split(script, script.train_split, max_samples=script.max_train_samples, seed=args.seed)
-        evaluation = load_split(script, script.eval_split, max_samples=script.max_eval_samples, seed=args.seed)
+        if script.split_file:
+            records = load_split(script, script.train_split)
+            train, evaluation = split_by_file(records, script.split_file, script.dataset_name)
+            most = script.max_train_samples, script.max_eval_samples
+            train, evaluation = (
+                stratified_subset(part, number, seed=args.seed) if number else part
+                for part, number in zip((train, evaluation), most, strict=True)
+            )
+        else:
+            train = load_split(script, script.train_split, max_samples=script.max_train_samples, seed=args.seed)
+            evaluation = load_split(script, script.eval_split, max_samples=script.max_eval_samples, seed=args.seed)
     return train, evaluation
+
+
+def _reading(script: DatasetArguments) -> dict[str, Any]:
+    """Return how `load_chartqa` has to read the data of a script."""
+    columns = parse_mapping(script.column_map)
+    return {"image_dir": script.image_dir, "column_map": columns, "on_error": script.on_error}
+
+
+@contextmanager
+def _explained(script: DatasetArguments, source: str) -> Iterator[None]:
+    """Number an invalid record as a spreadsheet does, and name arguments as on the command line."""
+    if script.dataset_revision is not None and Path(source).expanduser().exists():
+        raise ValueError(f"--dataset_revision is for data sets on the Hub, and {source} is a local path: leave it out")
+    try:
+        yield
+    except RecordError as error:
+        if not Path(source).is_file():
+            raise
+        row = f"row {error.index + 2}" if source.lower().endswith((".csv", ".tsv")) else f"record {error.index + 1}"
+        advice = "Fix it (see --image_dir for charts), or skip such rows with --on_error skip"
+        if script.on_error == "skip":
+            advice = "No record is left: see --image_dir for charts, and --column_map for columns"
+        raise ValueError(f"{source}, {row}: {error.reason}: {error.cause}. {advice}") from error
 
 
 @printable_errors()

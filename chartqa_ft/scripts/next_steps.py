@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from .held_out import SPLIT_NAME
+
 __all__ = ["next_commands"]
 
 _DATA = ("dataset_name", "dataset_revision", "image_dir", "column_map", "prompt")
@@ -36,7 +38,18 @@ out/scores
         if value is not None:
             words += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
     split = getattr(script, "eval_split", None)
-    if split is not None:
+    held_out = _held_out(script, folder)
+    if held_out is not None:
+        words += ["--split_file", str(held_out)]
+    elif split is not None:
         words += ["--eval_split", "test" if split in ("val", "validation") else split]
     words += ["--output_dir", str(folder / "scores")]
     return {"score": shlex.join(words), "report": shlex.join(["chartqa-ft", "report", str(folder)])}
+
+
+def _held_out(script: Any, folder: Path) -> Path | str | None:
+    """Return the file of the charts that the training held out."""
+    if getattr(script, "eval_data", None):
+        return None
+    drawn = hasattr(script, "held_out") and (folder / SPLIT_NAME).is_file()
+    return folder / SPLIT_NAME if drawn else getattr(script, "split_file", None)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 import sys
 from argparse import (
     SUPPRESS,
+    Action,
     ArgumentDefaultsHelpFormatter,
     ArgumentParser,
-    ArgumentTypeError,
     RawDescriptionHelpFormatter,
 )
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-
-from transformers import HfArgumentParser
-from transformers.hf_argparser import string_to_bool
 
 from ..files import parse_json
 from ..hub.public import known_tokens, redact
-from ..hub.yaml_text import read_yaml
 from ..printable import printable
+from .errors import one_line
+from .help_text import Groups, format_arguments, nearest
+from .hints import for_command_line
+from .old_names import replace_aliases
+from .process import tell_launcher
+from .static_arguments import training_arguments
+from .upstream_parser import HfArgumentParser
+from .yaml_arguments import read_arguments
 
 if TYPE_CHECKING:
     from ..training.arguments import ChartQATrainingArguments
@@ -38,13 +39,26 @@ class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
     """Help formatter that keeps the line breaks of the description and shows the default of every argument."""
 
 
-class ScriptParser(HfArgumentParser):
+class _HelpAll(Action):
+    """Print the help with all arguments."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, SUPPRESS, nargs=0, default=SUPPRESS, **settings)
+
+    def __call__(self, parser: Any, *parsed: Any) -> NoReturn:
+        print(parser.format_help(everything=True))
+        raise SystemExit(0)
+
+
+class ScriptParser(HfArgumentParser):  # type: ignore[valid-type, misc]
     """Parser for the dataclasses of a script. Invalid input ends the script with one line that shows no token.
 
     Args:
         dataclass_types: One dataclass, or several.
         aliases: `{old name: current name}`: names that are still accepted, with a warning, but not listed by `--help`.
             `"no_x"` as the current name means that the old argument is the opposite of the boolean argument `x`.
+        first: The arguments that `--help` shows, in groups; `--help_all` shows the others too. `None`: `--help` shows
+            all.
         **settings: For `argparse.ArgumentParser`.
 
     Example:
@@ -60,10 +74,18 @@ class ScriptParser(HfArgumentParser):
     """
 
     def __init__(
-        self, dataclass_types: Any = None, *, aliases: Mapping[str, str] | None = None, **settings: Any
+        self,
+        dataclass_types: Any = None,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        first: Groups | None = None,
+        **settings: Any,
     ) -> None:
         self.aliases = dict(aliases or {})
+        self.first = first
         super().__init__(dataclass_types, **{"formatter_class": HelpFormatter, "allow_abbrev": False, **settings})
+        if first is not None:
+            self.add_argument("--help_all", "--help-all", action=_HelpAll, help="List all arguments, and exit.")
 
     def add_argument(self, *names: Any, **settings: Any) -> Any:
         """Add an argument, as `argparse` does; the help of `--no_x` refers to `--x`."""
@@ -71,8 +93,26 @@ class ScriptParser(HfArgumentParser):
             settings |= {"help": f"Same as --{settings['dest']} False.", "default": SUPPRESS}
         return super().add_argument(*names, **settings)
 
+    def format_help(self, *, everything: bool = False) -> str:
+        """Return the help with the arguments that people use first, or with all of them."""
+        if self.first is None:
+            return super().format_help()
+        fields = {name for one in self.dataclass_types for name in one.__dataclass_fields__}
+        own = [*self.dataclass_types[0].__dataclass_fields__]
+        own += [f"no_{name}" for name in own]
+        rest = {"Other arguments of this script": own, "Other arguments of the training": self._names()[1:-1]}
+        last = "" if everything else f"\n--help_all lists all {len(fields)} arguments.\n"
+        arguments = format_arguments(self._actions, self.first, rest if everything else None)
+        return f"usage: {self.usage or self.prog}\n\n{(self.description or '').strip()}\n\n{arguments}\n{last}"
+
+    def _names(self) -> list[str]:
+        """Return the names of the arguments without their dashes, in the order in which they were added."""
+        return [action.option_strings[0].lstrip("-") for action in self._actions if action.option_strings]
+
     def error(self, message: str) -> NoReturn:
-        ArgumentParser.error(self, printable(redact(message, known_tokens()), lines=True))
+        message = printable(redact(message, known_tokens()), lines=True)
+        tell_launcher(f"error: {message}")
+        ArgumentParser.error(self, message)
 
     def parse(self, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
         """Return one instance of each dataclass.
@@ -110,29 +150,34 @@ class ScriptParser(HfArgumentParser):
 
     def instances(self, line: Sequence[str]) -> tuple[Any, ...]:
         """Return one instance of each dataclass for a command line that `read` returned."""
+        known = {option for action in self._actions for option in action.option_strings}
+        # Without values: the value of a misspelled --hub_token is a token. What holds a space is a value to argparse.
+        names = [part.partition("=")[0] for part in line if part.startswith("-") and " " not in part.partition("=")[0]]
+        unknown = [name for name in names if name.startswith("--") and name not in known and name != "--"]
+        if unknown:
+            self.error(f"unknown arguments: {', '.join(map(self._with_nearest, dict.fromkeys(unknown)))}")
         try:
-            *parsed, unknown = self.parse_args_into_dataclasses(
+            *parsed, rest = self.parse_args_into_dataclasses(
                 list(line), look_for_args_file=False, return_remaining_strings=True
             )
         except ValueError as error:
-            self.error(str(error))
-        if unknown:
-            # Without values: the value of a misspelled --hub_token is a token.
-            names = [part.partition("=")[0] for part in unknown if part.startswith("-")]
-            self.error(
-                f"unknown arguments: {', '.join(names)}" if names else f"{unknown[0]} is not the value of any argument"
-            )
+            self.error(for_command_line(str(error), {*self._names()}))
+        if rest:
+            names = [part.partition("=")[0] for part in rest if part.startswith("-")]
+            if not names:
+                self.error(f"{rest[0]} is not the value of any argument")
+            self.error(f"unknown arguments: {', '.join(map(self._with_nearest, names))}")
         return tuple(parsed)
+
+    def _with_nearest(self, name: str) -> str:
+        """Return an unknown argument with the known one that it probably means."""
+        near = nearest(name, set(self._names()))
+        return f"{name} (did you mean --{near}?)" if near else name
 
     def _read_yaml(self, file: str) -> list[str]:
         """Return the entries of a YAML file as a command line."""
         try:
-            values = read_yaml(file) or {}
-            if not isinstance(values, dict):
-                raise ValueError(
-                    f"{file} must contain lines like 'learning_rate: 1e-4', not a {type(values).__name__}"
-                )
-            return [part for name, value in values.items() for part in _as_arguments(file, name, value)]
+            return read_arguments(file)
         except OSError as error:
             self.error(f"{file} cannot be read: {one_line(error)}")
         except ValueError as error:
@@ -148,6 +193,7 @@ def parse(
     defaults: Mapping[str, Any] | None = None,
     defaults_with: Mapping[str, Mapping[Any, Mapping[str, Any]]] | None = None,
     aliases: Mapping[str, str] | None = None,
+    first: Groups | None = None,
 ) -> tuple[Script, ChartQATrainingArguments]:
     """Parse the command line of a training script into its own arguments and `ChartQATrainingArguments`.
 
@@ -160,6 +206,7 @@ def parse(
         defaults: Defaults that replace those of both dataclasses.
         defaults_with: `{argument: {value: defaults}}`: further defaults where a script's argument has this value.
         aliases: `{old name: current name}`; see `ScriptParser`.
+        first: The arguments that `--help` shows, in groups; see `ScriptParser`.
 
     Raises:
         SystemExit: The input is invalid (the message says why), or `--help` was given.
@@ -171,147 +218,41 @@ def parse(
         >>> script.max_train_samples, args.learning_rate
         (100, 0.0001)
     """
+
+    def parser_of(training: type) -> ScriptParser:
+        return ScriptParser(
+            (script_class, training), aliases=aliases, first=first, description=description, usage=usage
+        )
+
+    def instances(parser: ScriptParser, line: Sequence[str]) -> tuple[Any, ...]:
+        parser.set_defaults(**(defaults or {}))
+        for argument, by_value in (defaults_with or {}).items():
+            value = getattr(parser.parse_known_args(line)[0], argument)
+            parser.set_defaults(**by_value.get(value, {}))
+        return parser.instances(line)
+
+    # Help and mistakes of the command line come first, from the source: importing the training takes seconds.
+    quick = _quick_parser(parser_of)
+    line = quick.read(arguments) if quick else None
+    if quick is not None and line is not None:
+        instances(quick, line)
+
     from ..training.arguments import ChartQATrainingArguments
 
-    parser = ScriptParser(
-        (script_class, ChartQATrainingArguments), aliases=aliases, description=description, usage=usage
-    )
-    line = parser.read(arguments)
-    parser.set_defaults(**(defaults or {}))
-    for argument, by_value in (defaults_with or {}).items():
-        value = getattr(parser.parse_known_args(line)[0], argument)
-        parser.set_defaults(**by_value.get(value, {}))
-    script, args = parser.instances(line)
+    parser = parser_of(ChartQATrainingArguments)
+    script, args = instances(parser, parser.read(arguments) if line is None else line)
     return script, args
 
 
-# ------------------------------------------------------------------ old names
-def replace_aliases(
-    arguments: Sequence[str], aliases: Mapping[str, str], replaced: dict[str, str] | None = None
-) -> list[str]:
-    """Return a command line in which the current names of arguments replace the old ones.
-
-    Args:
-        arguments: The command line.
-        aliases: `{old name: current name}`; see `ScriptParser`.
-        replaced: Receives what was replaced, as `{"--old": "--new"}`.
-
-    Raises:
-        ValueError: The old and the current name are both given, with different values.
-
-    Example:
-        >>> aliases = {"variant": "metric_variant", "full": "no_lora"}
-        >>> replace_aliases(["--variant", "lenient", "--seed=1", "--full"], aliases)
-        ['--metric_variant', 'lenient', '--seed=1', '--lora=False']
-    """
-    options = _options(arguments)
-    given = {name: values for name, values, _ in options}
-    line: list[str] = []
-    for name, values, parts in options:
-        if name not in aliases:
-            line += parts
-            continue
-        current, is_opposite = aliases[name].removeprefix("no_"), aliases[name].startswith("no_")
-        shown = f"--{current}"
-        meant = [_opposite(*values[:1])] if is_opposite else values
-        if is_opposite:
-            shown += f" {meant[0]}"
-            line += [f"--{current}={meant[0]}", *(parts[1:] if "=" in parts[0] else parts[2:])]
-        else:
-            _, equals, value = parts[0].partition("=")
-            line += [f"--{current}{equals}{value}", *parts[1:]]
-        others = given.get(current, ["False"] if f"no_{current}" in given else None)
-        if others is not None and _plain(others, is_opposite) != _plain(meant, is_opposite):
-            raise ValueError(
-                f"--{name} and --{current} mean the same argument and have different values: leave out --{name}"
-            )
-        if replaced is not None:
-            replaced[f"--{name}"] = shown
-    return line
-
-
-def _options(arguments: Iterable[str]) -> list[tuple[str, list[str], list[str]]]:
-    """Split a command line into options: the name (with underscores; "" if there is none), the values, the parts."""
-    grouped: list[list[str]] = []
-    for part in arguments:
-        if part.startswith("--") or not grouped:
-            grouped.append([part])
-        else:
-            grouped[-1].append(part)
-    options = []
-    for parts in grouped:
-        option, equals, value = parts[0].partition("=")
-        name = option.removeprefix("--").replace("-", "_") if option.startswith("--") else ""
-        options.append((name, [value] * bool(equals) + parts[1:], parts))
-    return options
-
-
-def _opposite(value: str = "True") -> str:
-    """Return the opposite of a boolean in text. Other text is returned as it is, for the parser to reject."""
+def _quick_parser(parser_of: Callable[[type], ScriptParser]) -> ScriptParser | None:
+    """Return a parser with the fields of the training as its source has them; `None` if they cannot be read."""
     try:
-        return str(not string_to_bool(value))
-    except ArgumentTypeError:
-        return value
+        return parser_of(training_arguments())
+    except Exception as error:  # a release whose source or types have another form: the real class decides alone
+        logger.debug("The arguments of the training are not read from source: %s", error)
+        return None
 
 
-def _plain(values: list[str], is_flag: bool) -> list[str]:
-    """Return values in one spelling, so that they can be compared."""
-    return [_opposite(_opposite(*values[:1]))] if is_flag else values
-
-
-# ------------------------------------------------------------------ YAML
-_NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
-_PLAIN = (str, int, float, bool, date)  # YAML reads 2024-01-01, perhaps the name of a revision, as a date
-
-
-def _as_arguments(file: str, name: Any, value: Any) -> list[str]:
-    """Return an entry of a YAML file as on the command line, so that both mean the same (YAML reads 5e-5 as text).
-
-    Raises:
-        ValueError: The name cannot be that of an argument, or a value would be taken for an option or has no text.
-    """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"{file}: {name!r:.60} is not the name of an argument (without the dashes)")
-    if value is None:
-        return []
-    if isinstance(value, dict):
-        _check_values(value, f"{file}: {name}")
-        return [f"--{name}={json.dumps(value, default=str)}"]
-    if not isinstance(value, list):
-        _check_plain(value, f"{file}: {name}")
-        if value == "--":  # argparse drops it
-            raise ValueError(f"{file}: {name} is '--', which is not a value")
-        return [f"--{name}={value}"]
-    if not value:
-        raise ValueError(f"{file}: {name} is an empty list: give it an item, or leave the line out")
-    for item in value:
-        _check_plain(item, f"{file}: an item of {name}")
-        # argparse takes every word that begins so for an option, except a negative number.
-        if str(item).startswith("-") and not isinstance(item, (int, float)):
-            raise ValueError(f"{file}: an item of {name} begins with a dash, so that it would be taken for an option")
-    return [f"--{name}", *map(str, value)]
-
-
-def _check_plain(value: Any, where: str) -> None:
-    if not isinstance(value, _PLAIN):
-        raise ValueError(f"{where} must be a text, a number, a date or true or false, not a {type(value).__name__}")
-
-
-def _check_values(value: Any, where: str) -> None:
-    """Check that JSON has a form for a mapping and all that it holds."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, (str, int, float)):
-                raise ValueError(f"{where}: a key must be a text or a number, not a {type(key).__name__}")
-            _check_values(item, f"{where}.{key}")
-    elif isinstance(value, list):
-        for item in value:
-            _check_values(item, where)
-    elif value is not None:
-        _check_plain(value, where)
-
-
-# ------------------------------------------------------------------ values
 def parse_mapping(parts: Sequence[str] | None) -> dict[str, str] | None:
     """Return the mapping that an argument such as `--column_map` holds.
 
@@ -335,16 +276,3 @@ def parse_mapping(parts: Sequence[str] | None) -> dict[str, str] | None:
     if wrong:
         raise ValueError(f"column_map: {wrong[0]!r} is not a pair like image=file (our column, then the data's)")
     return dict(part.split("=", 1) for part in parts)
-
-
-def one_line(error: Exception) -> str:
-    r"""Return the message of an error in one line, or the name of its type where it has no message.
-
-    Example:
-        >>> one_line(ConnectionError("no network\n\n  try later"))
-        'no network try later'
-        >>> one_line(FileNotFoundError())
-        'FileNotFoundError'
-    """
-    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    return printable(text) or type(error).__name__

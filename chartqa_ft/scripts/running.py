@@ -18,20 +18,16 @@ Example:
 
 from __future__ import annotations
 
-import gc
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from huggingface_hub import CommitInfo
 from transformers.utils.logging import disable_progress_bar
 
 from ..data.hub_datasets import commit_of
-from ..evaluation.report import write_report
+from ..evaluation.report import PREDICTIONS_NAME, write_report
 from ..metrics.table import format_table
 from ..printable import printable
 from ..training.arguments import ChartQATrainingArguments
@@ -40,11 +36,13 @@ from ..training.summary import trainable_share
 from ..training.trackers import kept_open
 from ..training.trainer import ChartQATrainer
 from .arguments import ModelArguments
+from .baseline import BASELINE_NAME, check_baseline, difference, score_untrained
 from .checking import goes_on
 from .command import command_line
+from .errors import log_to_terminal, one_line_errors
 from .next_steps import next_commands
-from .parsing import one_line
 from .pictures import check_pictures, write_pictures
+from .process import run_script
 
 logger = logging.getLogger(__name__)
 
@@ -68,39 +66,12 @@ def set_up_logging(args: ChartQATrainingArguments) -> None:
         >>> logging.getLogger("chartqa_ft").level == logging.INFO
         True
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    log_to_terminal("%(asctime)s %(levelname)s %(name)s: %(message)s")
     level = logging.INFO if args.should_log else logging.WARNING
     logging.getLogger("chartqa_ft").setLevel(logging.DEBUG if args.log_level == "debug" else level)
     disable_progress_bar()  # for loading and saving, not for training
     # peft 0.21 calls transformers 5.23 by the old name, which users cannot change.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-
-
-@contextmanager
-def one_line_errors(*more: type[Exception]) -> Iterator[None]:
-    """End the script with `error: ...` in one line, without a traceback, for errors that its user can fix.
-
-    These are missing or damaged files, an unreachable Hub, arguments that do not fit each other or the model, and
-    packages that are not installed.
-
-    Args:
-        *more: Further types of such errors.
-
-    Raises:
-        SystemExit: One of these errors was raised.
-
-    Example:
-        >>> with one_line_errors():
-        ...     raise FileNotFoundError("there is no folder charts")
-        Traceback (most recent call last):
-        SystemExit: error: there is no folder charts
-    """
-    errors: tuple[type[Exception], ...] = (OSError, ValueError, ImportError, *more)
-    try:
-        yield
-    except errors as error:
-        logger.debug("Traceback of the error:", exc_info=True)
-        raise SystemExit(f"error: {one_line(error)}") from error
 
 
 def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:
@@ -132,7 +103,8 @@ def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:
 def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str | None = None) -> dict[str, float]:
     """Train, save and score the model, and write `predictions.jsonl`, `metrics.json`, and pictures of both.
 
-    The final evaluation takes the whole evaluation split, with `final_num_beams` beams. With `push_to_hub`, the model
+    The final evaluation takes the whole evaluation split, with `final_num_beams` beams. With `baseline`, the model is
+    scored in the same way before the training, and `baseline.jsonl` gets its answers. With `push_to_hub`, the model
     is pushed at the end. With `check="True"`, it only prints what would be trained (see `checking`).
 
     Args:
@@ -173,6 +145,12 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
     if not goes_on(trainer, getattr(script, "check", "auto"), resumed=resume is not None):
         return {}
     beams = script.final_num_beams or args.generation_num_beams or 1
+    compares = getattr(script, "baseline", False)
+    with one_line_errors():
+        if compares:
+            check_baseline(trainer)
+        trainer.check("train").raise_errors()  # train() raises the same ones with a traceback
+    untrained = score_untrained(trainer, beams) if compares else {}
     with kept_open(trainer):
         result = trainer.train(resume_from_checkpoint=resume or False)  # not that of the arguments again
         trainer.save_model(_internal_call=True)
@@ -182,9 +160,15 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         best = trainer.state.best_model_checkpoint
         answers = f"final-step-{trainer.weights_step}.jsonl" if args.write_predictions else None
         name = None if best is None else Path(best).name
-        numbers = {**result.metrics, **metrics, "best_checkpoint": name, "num_processes": args.world_size}
+        numbers = {**result.metrics, **untrained, **metrics, "best_checkpoint": name, "num_processes": args.world_size}
+        table = format_table(metrics, prefix="eval_")
         write_report(args.output_dir, script, numbers, answers)
-        print(format_table(metrics, prefix="eval_"))
+        if untrained:
+            files = Path(args.output_dir, BASELINE_NAME), Path(args.output_dir, PREDICTIONS_NAME)
+            changed, rows = difference(*files, variant=args.metric_variant)
+            write_report(args.output_dir, script, numbers | changed, None)
+            table += f"\n\nbefore and after the training, in percent:\n{rows}"
+        print(table)
         print(f"model, predictions.jsonl, metrics.json: {args.output_dir}; best checkpoint: {best}")
         pictures = write_pictures(script, trainer, trainer.eval_dataset)
         if pictures:
@@ -197,21 +181,6 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         if isinstance(commit, CommitInfo):
             print(f"pushed: {printable(commit.pr_url or commit.commit_url)}")
     return metrics
-
-
-def run_script(main: Callable[[], Any]) -> None:
-    """Run the `main` function of a script, then destroy the process group.
-
-    Threads of the process group that are still alive at exit would abort the process, so everything that refers to it,
-    such as a trainer with its model, is freed too.
-
-    Example:
-        >>> run_script(lambda: print("trained"))
-        trained
-    """
-    main()
-    PartialState().destroy_process_group()
-    gc.collect()  # a trainer is in a cycle with its callbacks; its DistributedDataParallel keeps the threads alive
 
 
 def card_facts(script: ModelArguments, records: Any = None) -> dict[str, Any]:
@@ -230,11 +199,12 @@ def card_facts(script: ModelArguments, records: Any = None) -> dict[str, Any]:
     """
     name, revision = (getattr(script, key, None) for key in ("dataset_name", "dataset_revision"))
     from_hub = name is not None and not Path(name).exists()
+    held_out = getattr(script, "split_file", None)
     data = {
         "dataset": name,
         "dataset_revision": (commit_of(records) if from_hub else None) or revision,
         "train_split": getattr(script, "train_split", None),
-        "eval_split": getattr(script, "eval_split", None),
+        "eval_split": f"the charts of {Path(held_out).name}" if held_out else getattr(script, "eval_split", None),
         "command": command_line(),
     }
     return {name: value for name, value in data.items() if value is not None}

@@ -97,6 +97,5 @@ def _in_folder(folder: Path, name: str) -> Path:
             f"there is no {PREDICTIONS_NAME} in {name}: name one of the files in {folder / 'predictions'} ({shown})"
         )
     raise FileNotFoundError(
-        f"there is no {PREDICTIONS_NAME} in {name}: evaluate with write_predictions=True, or by "
-        "examples/evaluate_checkpoint.py"
+        f"there is no {PREDICTIONS_NAME} in {name}: evaluate with write_predictions=True, or by chartqa-ft evaluate"
     )

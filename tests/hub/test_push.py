@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from chartqa_ft.hub import CardFacts, CardSample
+from chartqa_ft.hub import CardFacts, CardSample, read_card
 from chartqa_ft.hub.card.render import write_card
 from chartqa_ft.hub.errors import HubError
 from chartqa_ft.hub.model_files import files_of_checkpoint
@@ -70,6 +70,20 @@ def test_one_commit_for_each_push_and_nothing_stale(world, tmp_path):
     world.push(adapter, name)
     assert world.files(name) == expected(adapter)
     assert len(hub.commits(name)) == 5
+
+
+def test_a_folder_without_a_card_gets_one(lfs, tmp_path):
+    folder = save(tmp_path / "model")
+    (folder / "README.md").unlink()
+    (folder / "metrics.json").write_text('{"eval_relaxed_accuracy": 0.25, "eval_n": 8, "train_loss": 1.0}')
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    lfs.push(folder, "alice/cardless")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    pushed = lfs.files("alice/cardless")
+    card = pushed.pop("README.md").decode()
+    assert pushed == expected(folder)
+    assert read_card(card) == {"relaxed_accuracy": 0.25, "n": 8, "relaxed_accuracy_confidence": 0.95}
+    assert "alice/cardless" in card
 
 
 def test_what_others_left_there(lfs, tmp_path):

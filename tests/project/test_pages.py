@@ -5,6 +5,7 @@ The hub has tiny models and drawn charts under the real names.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import configparser
 import csv
@@ -25,7 +26,10 @@ from accelerate.commands.launch import launch_command_parser
 from datasets import Dataset, Image
 
 from chartqa_ft import ChartQATrainingArguments, format_table
+from chartqa_ft.scripts.app import add_app_arguments
+from chartqa_ft.scripts.check_model import CheckModelArguments
 from chartqa_ft.scripts.cli import command_parser
+from chartqa_ft.scripts.evaluate_served import ServedArguments
 
 from ..hub_client import Client
 from ..hub_server import HubServer, environment
@@ -229,13 +233,19 @@ def test_every_argument_in_the_text_is_one_of_a_script():
     modules = [example(path) for path in (FINETUNE, LORA, OWN)]
     classes = [ChartQATrainingArguments, example(EVALUATE).EvaluationArguments]
     classes += [module.ScriptArguments for module in modules]
-    known = {"help", *(field.name for one in classes for field in dataclasses.fields(one))}
+    classes += [CheckModelArguments, ServedArguments]
+    known = {"help", "help_all", *(field.name for one in classes for field in dataclasses.fields(one))}
     known |= set(vars(launch_command_parser().parse_args(["script.py"])))
     for line in every([COMMANDS, *map(spans, READ)]):
         if line.startswith("chartqa-ft "):
-            known |= set(vars(command_parser().parse_args(shlex.split(line)[1:])))
-    known |= set(vars(command_parser().parse_args(["report", "a"])))
-    known |= set(vars(command_parser().parse_args(["compare", "a", "b"])))
+            name, *rest = shlex.split(line)[1:]
+            if name in ("compare", "export", "push", "report"):  # the others take arguments of the classes above
+                known |= set(vars(command_parser(name).parse_args(rest)))
+    app = argparse.ArgumentParser()
+    add_app_arguments(app)
+    known |= set(vars(app.parse_args(["model"])))
+    known |= set(vars(command_parser("report").parse_args(["a"])))
+    known |= set(vars(command_parser("compare").parse_args(["a", "b"])))
     named = {name for span in spans(TEXT) if "--" in span for name in re.findall(r"(?<!\S)--(\w+)(?![\w-])", span)}
     assert len(named) > 10
     assert named <= known, named - known

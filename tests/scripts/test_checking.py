@@ -69,7 +69,7 @@ def test_a_refused_training_ends_with_an_error(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         goes_on(run, "True")
     assert stopped.value.code == "error: the training would be refused, see above"
-    assert "error: warmup_steps=5 does not end within the 1 steps of the run" in capsys.readouterr().out
+    assert "error: --warmup_steps 5 does not end within the 1 steps of the run" in capsys.readouterr().out
 
 
 STEP = MeasuredStep(

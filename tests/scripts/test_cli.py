@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import subprocess
 import sys
 
 import pytest
 
 from chartqa_ft.metrics.predictions import write_predictions
+from chartqa_ft.scripts import cli
 from chartqa_ft.scripts.cli import main
+from chartqa_ft.scripts.subcommands import SUBCOMMANDS
 
 
 def rows(*predictions, **values):
@@ -81,13 +85,25 @@ def test_invalid_input_ends_with_one_line(runs, capsys, line, message):
 
 @pytest.mark.parametrize(
     ("line", "near"),
-    [(["comprae", "a", "b"], "compare"), (["report", "a", "--image", "x"], "--images"), (["compare", "a"], None)],
+    [
+        (["comprae", "a", "b"], "compare"),
+        (["evalaute"], "evaluate"),
+        (["report", "a", "--image", "x"], "--images"),
+        (["push", "a", "b", "--privat"], "--private"),
+        (["demo", "--step", "3"], "--steps"),
+        (["evaluate", "--num_beam", "1"], "--generation_num_beams"),
+        (["check", "finetune_own_data", "--epochs", "1"], "--num_train_epochs"),
+        (["compare", "a"], None),
+        (["nonsense"], None),
+    ],
 )
 def test_an_unknown_argument_is_told_with_the_nearest_one(capsys, line, near):
     with pytest.raises(SystemExit) as caught:
         main(line)
     assert caught.value.code == 2
-    assert (f"did you mean {near}?" in capsys.readouterr().err) is (near is not None)
+    error = capsys.readouterr().err
+    assert (f"did you mean {near}?" in error) is (near is not None)
+    assert len(error.splitlines()) <= 3
 
 
 def test_texts_of_predictions_are_escaped(runs, capsys):
@@ -97,11 +113,64 @@ def test_texts_of_predictions_are_escaped(runs, capsys):
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_it_starts_without_torch():
-    code = "import sys; from chartqa_ft.scripts.cli import main; assert 'torch' not in sys.modules; main(['--help'])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+QUICK_ANSWERS = [
+    (["--help"], 0, "check"),
+    (["compare", "--help"], 0, "--fail_below"),
+    (["report", "--help"], 0, "--images"),
+    (["push", "--help"], 0, "--private"),
+    (["demo", "--help"], 0, "--held_out_charts"),
+    (["evaluate", "--help"], 0, "--split_file"),
+    (["check", "--help"], 0, "finetune_own_data"),
+    (["check", "finetune_vlm_lora", "--help"], 0, "--lora_r"),
+    (["check", "--learning_rate", "fast"], 2, "invalid float value: 'fast'"),
+    (["evaluate", "--nonsense"], 2, "--nonsense"),
+    (["compare", "nowhere", "there"], 2, "there is no nowhere"),
+    (["compare", "before", "after"], 0, "2 questions changed"),
+    ([], 2, "commands:"),
+]
+
+
+def test_answers_come_without_heavy_imports(runs):
+    """What needs no model is answered before torch, transformers or datasets are imported."""
+    program = f"""
+import contextlib, io, json, sys
+from chartqa_ft.scripts.cli import main
+for line, code, shown in {QUICK_ANSWERS!r}:
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        try:
+            ended = main(line)
+        except SystemExit as stopped:
+            ended = stopped.code or 0
+    assert ended == code, (line, ended, text.getvalue())
+    assert shown in text.getvalue(), (line, text.getvalue())
+    heavy = [name for name in ("torch", "transformers", "datasets", "peft", "accelerate") if name in sys.modules]
+    assert not heavy, (line, heavy)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    assert "compare" in found.stdout
+
+
+def test_every_subcommand_has_its_module():
+    """`app` and `check MODEL` name modules that other extras bring."""
+    missing = {one.name for one in SUBCOMMANDS if importlib.util.find_spec(f"chartqa_ft.scripts.{one.module}") is None}
+    assert missing <= {"app"}
+    assert len({one.name for one in SUBCOMMANDS}) == len(SUBCOMMANDS)
+    for one in SUBCOMMANDS:
+        if one.name not in missing:
+            module = importlib.import_module(f"chartqa_ft.scripts.{one.module}")
+            assert callable(getattr(module, "main", None) or module.add_arguments), one.name
+
+
+def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch, capsys):
+    def missing(name):
+        raise ModuleNotFoundError("No module named 'gradio'", name="gradio")
+
+    monkeypatch.setattr(cli, "import_module", missing)
+    with pytest.raises(SystemExit) as caught:
+        main(["app", "model"])
+    assert caught.value.code == 2
+    assert "chartqa-ft app needs the package gradio: pip install gradio" in capsys.readouterr().err
 
 
 def test_report_takes_tables_and_a_variant(runs):

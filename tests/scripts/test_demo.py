@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import runpy
 
 from chartqa_ft import answer_questions, load_checkpoint, read_predictions, synthetic_chartqa
+from chartqa_ft.scripts.demo_training import HELD_OUT_SEED, majority_answers, table
 
 from ..support.common import ROOT
 from ..support.prepared import run_prepared
-
-DEMO = runpy.run_path(str(ROOT / "examples" / "demo.py"))
 
 
 def test_demo_runs_and_shows_what_it_promises(tmp_path):
@@ -28,7 +26,7 @@ def test_demo_runs_and_shows_what_it_promises(tmp_path):
     assert result.stdout.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
     assert f"{len(rows)} questions on 30 charts" in (tmp_path / "report.html").read_text(encoding="utf-8")
     model, processor, _ = load_checkpoint(tmp_path / "model")
-    held_out = synthetic_chartqa(30, seed=DEMO["HELD_OUT_SEED"]).select(range(12))
+    held_out = synthetic_chartqa(30, seed=HELD_OUT_SEED).select(range(12))
     images, questions = list(held_out["image"]), list(held_out["question"])
     answers = answer_questions(model, processor, images, questions, max_new_tokens=8, progress=False)
     assert answers == [row["prediction"] for row in rows[:12]]
@@ -36,7 +34,7 @@ def test_demo_runs_and_shows_what_it_promises(tmp_path):
 
 def test_baseline_is_the_most_frequent_answer_of_the_kind():
     train = synthetic_chartqa(40, seed=0)
-    answers = DEMO["majority_answers"](train, train)
+    answers = majority_answers(train, train)
     for chart in ("bar", "line", "pie"):
         for kind in ("value", "count", "extreme", "comparison", "difference"):
             mine = [
@@ -48,7 +46,7 @@ def test_baseline_is_the_most_frequent_answer_of_the_kind():
 
 def test_table_of_perfect_answers_is_a_hundred_everywhere():
     held_out = synthetic_chartqa(20, seed=1)
-    text, accuracy = DEMO["table"](held_out, list(held_out["answer"]), ["?"] * len(held_out))
+    text, accuracy = table(held_out, list(held_out["answer"]), ["?"] * len(held_out))
     rows = [line for line in text.splitlines()[1:] if not line.startswith("-")]
     assert accuracy == 1.0
     assert len(rows) == 11

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import re
 import shlex
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from chartqa_ft import ChartQATrainingArguments
 
 from ..support.common import drawn_charts
 from ..support.launching import (
@@ -31,26 +36,51 @@ OLD_NAMES = {
 }
 
 
+def docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False)
+
+
+def help_of(module: ModuleType, capsys, *line: str, **settings) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        module.main([*line], **settings)
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_help_lists_every_argument_with_its_default_and_no_old_name(path, capsys):
     module = example(path)
-    with pytest.raises(SystemExit) as stopped:
-        module.main(["--help"])
-    assert stopped.value.code == 0
-    text = capsys.readouterr().out
-    assert module.__doc__.strip() in text
+    text = help_of(module, capsys, "--help_all", description=docstring(path))
+    assert docstring(path).strip() in text
     fields = arguments_of(module).__dataclass_fields__
     names = list(fields)
     if path != EVALUATE:
-        names += ["generation_num_beams", "eval_subset", "random_padding", "learning_rate", "resume_from_checkpoint"]
-    listed = set(re.findall(r"^  --(\w+)", text, flags=re.MULTILINE))
-    assert set(names) <= listed
+        names += [field.name for field in dataclasses.fields(ChartQATrainingArguments)]
+    listed = re.findall(r"^  --(\w+)", text, flags=re.MULTILINE)
+    assert set(names) <= set(listed)
+    assert len(listed) == len(set(listed))
     assert all(argument.metadata["help"] for argument in fields.values())
     assert f"(default: {fields['dataset_name'].default})" in " ".join(text.split())
     old = getattr(module, "OLD_NAMES", {})
     assert set(old) == OLD_NAMES[path]
-    assert not set(old) & listed
-    assert {name.removeprefix("no_") for name in old.values()} <= listed
+    assert not set(old) & set(listed)
+    assert {name.removeprefix("no_") for name in old.values()} <= set(listed)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_help_shows_what_people_use_first_in_groups(path, capsys):
+    module = example(path)
+    text = help_of(module, capsys, "--help")
+    listed = re.findall(r"^  --(\w+)", text, flags=re.MULTILINE)
+    assert 15 <= len(listed) <= 35
+    assert listed == [name for names in module.FIRST.values() for name in names]
+    assert re.findall(r"^(\w.*):$", text, flags=re.MULTILINE)[-len(module.FIRST) :] == list(module.FIRST)
+    everything = help_of(module, capsys, "--help_all")
+    count = len(set(re.findall(r"^  --(?!no_)(\w+)", everything, flags=re.MULTILINE)))
+    assert f"--help_all lists all {count} arguments." in text
+    for name, value in getattr(module, "DEFAULTS", {}).items():
+        if name in listed:
+            assert re.search(rf"--{name} .*?\(default: {re.escape(str(value))}\)", " ".join(text.split())), name
 
 
 def arguments_of(module: ModuleType) -> type:
@@ -62,9 +92,9 @@ def arguments_of(module: ModuleType) -> type:
 def test_the_commands_that_users_paste_are_ones_that_a_script_takes(path, least, place, tmp_path, monkeypatch, caplog):
     module = example(path)
     taken = []
-    last = "ChartQATrainingArguments" if path == EVALUATE else "set_up_logging"
-    monkeypatch.setattr(module, last, lambda *args, **settings: taken.append(settings or args) or sys.exit())
-    text = module.__doc__ if place == "docstring" else "\n".join(TEXTS.values())
+    last = "evaluate" if path == EVALUATE else "train"
+    monkeypatch.setattr(module, last, lambda *args: taken.append(args) or sys.exit())
+    text = docstring(path) if place == "docstring" else "\n".join(TEXTS.values())
     script = f"examples/{path.name}"
     lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
     lines = [line for line in lines if line.startswith(("accelerate launch", "python ")) and script in line]

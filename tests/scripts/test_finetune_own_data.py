@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+
+from chartqa_ft import ChartQATrainingArguments
 
 from ..support.common import drawn_charts
 from ..support.launching import (
@@ -61,7 +66,7 @@ COLUMNS = ["--column_map", "image=file", "question=q"]
 def test_own_charts_are_learned_and_others_score(tmp_path):
     data, pictures = write_own_data(tmp_path / "own")
     settings = own_settings(tmp_path, data, pictures, save_tiny(tmp_path / "tiny"))
-    launched = run_prepared([OWN, *as_command_line(settings), *COLUMNS, "--report"], timeout=300)
+    launched = run_prepared([OWN, *as_command_line(settings), *COLUMNS, "--report", "--baseline"], timeout=300)
     output = tmp_path / "out"
     assert complaints(launched.stdout + launched.stderr) == []
     rows, metrics = answers(output), report(output)
@@ -85,6 +90,11 @@ def test_own_charts_are_learned_and_others_score(tmp_path):
     assert "to look at: " in launched.stdout
     assert (output / "model.safetensors").is_file()
     assert metrics["arguments"]["column_map"] == ["image=file", "question=q"]
+    split = json.loads((output / "split.json").read_text())["held_out_charts"]
+    assert {name.removesuffix(".png") for name in split} == scored
+    before = metrics["baseline_relaxed_accuracy"]
+    assert metrics["difference_relaxed_accuracy"] == pytest.approx(metrics["eval_relaxed_accuracy"] - before)
+    assert re.search(r"^questions +before +after +difference +95 % interval", launched.stdout, re.MULTILINE)
 
 
 def test_own_charts_with_lora_and_questions_of_their_own_to_score(tmp_path):
@@ -123,3 +133,43 @@ def test_a_bad_row_is_named_as_the_spreadsheet_numbers_it(tmp_path, caplog):
     assert f"Dropped 2 of {len(drawn_charts()) + 2} records" in caplog.text
     with pytest.raises(SystemExit, match=r"error: .*no column for question and image"):
         module.main(as_command_line(settings))
+
+
+def test_a_german_table_is_read_with_the_line_that_the_error_proposes(tmp_path):
+    data, pictures = write_own_data(tmp_path / "own")
+    header, rows = data.read_text(encoding="utf-8").split("\n", 1)
+    assert header == "file,q,answer,source"
+    data.write_text(f"Bilddatei,Meine Frage,Antwort,source\n{rows}", encoding="utf-8")
+    module = example(OWN)
+    settings = own_settings(tmp_path, data, pictures, tmp_path / "no_model")
+    with pytest.raises(SystemExit) as stopped:
+        module.main(as_command_line(settings))
+    line = shlex.split(str(stopped.value.code).partition(" Pass ")[2])
+    assert line == ["--column_map", "question=Meine Frage", "answer=Antwort", "image=Bilddatei"]
+    with pytest.raises(SystemExit, match="there is no folder"):
+        module.main([*as_command_line(settings), *line])
+
+
+def test_held_out_charts_are_a_file_that_holds_them_out_again(tmp_path):
+    data, pictures = write_own_data(tmp_path / "own")
+    module = example(OWN)
+
+    def load(output: str, **changes: Any):
+        args = ChartQATrainingArguments(output_dir=str(tmp_path / output), use_cpu=True)
+        columns = {"dataset_name": str(data), "image_dir": str(pictures), "column_map": COLUMNS[1:]}
+        script = module.ScriptArguments(**columns, **changes)
+        train, held_out = module.load(script, args)
+        return train["question"], held_out["question"], module.data_facts(script)["eval_split"]
+
+    first = load("first", held_out=0.4, split_seed=7)
+    split = tmp_path / "first" / "split.json"
+    assert len(json.loads(split.read_text())["held_out_charts"]) == 3
+    assert load("second", held_out=0.4)[:2] != first[:2]
+    again = load("third", split_file=str(split))
+    assert again[:2] == first[:2]
+    assert again[2] == "the charts of split.json, held out"
+    assert (tmp_path / "third" / "split.json").read_text() == split.read_text()
+    load("check", check="True")
+    assert not (tmp_path / "check" / "split.json").exists()
+    with pytest.raises(ValueError, match="leave out one of them"):
+        module.ScriptArguments(eval_data="a.csv", split_file="split.json")

@@ -106,7 +106,9 @@ def test_yaml_means_what_the_command_line_means(tmp_path):
     [
         ("no_such_argument: 1", "no_such_argument"),
         ("learning_rate: fast", "learning_rate"),
-        ("eval_subset: -1", "eval_subset must be a number of questions"),
+        ("eval_subset: -1", "--eval_subset must be a number of questions"),
+        ("generation_max_length: 20", "--generation_max_length 20 counts the prompt"),
+        ("max_length: 1.5", "invalid int value: '1.5'"),
     ],
 )
 def test_wrong_entries_are_named(tmp_path, capsys, line, message):
@@ -199,7 +201,7 @@ def test_unknown_names_are_not_completed(capsys):
     """`--max_eval` is no short form of --max_eval_samples, in no script."""
     with pytest.raises(SystemExit):
         ScriptParser(DataArguments).parse(["--max_eval", "3"])
-    assert "unknown arguments: --max_eval" in capsys.readouterr().err
+    assert "unknown arguments: --max_eval (did you mean --max_eval_samples?)" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         ScriptParser(DataArguments).parse(["--train_split", "a", "b"])
     assert "b is not the value of any argument" in capsys.readouterr().err

@@ -1,0 +1,153 @@
+"""Fine-tune a chart model on your own charts: a folder of images and a CSV with one question and answer per row.
+
+    accelerate launch -q -m chartqa_ft.scripts.finetune_own_data --dataset_name questions.csv --image_dir charts \\
+        --output_dir out --baseline
+
+A fifth of the charts is held out to score the model; no chart is used for both training and scoring. The output
+folder contains the model, `predictions.jsonl`, `metrics.json`, `curves.png`, `answers.png` with some answers, and
+`split.json`, the held-out charts, for `--split_file` of later commands.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .arguments import DatasetArguments, ModelArguments
+from .help_text import EVALUATION, HUB, MODEL, TRAINING
+from .parsing import parse
+from .process import run_script, usage
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..training.arguments import ChartQATrainingArguments
+
+logger = logging.getLogger("chartqa_ft.finetune")
+OLD_NAMES = {"data": "dataset_name"}
+DEFAULTS = {
+    "output_dir": "out",
+    "num_train_epochs": 10,
+    "warmup_steps": 0.1,
+    "generation_num_beams": 1,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 2,
+    "load_best_model_at_end": True,
+    "logging_steps": 10,
+}
+FIRST = {
+    "Model": (*MODEL, "lora"),
+    "Data": ("dataset_name", "image_dir", "column_map", "on_error", "eval_data", "held_out", "split_file"),
+    "Training": TRAINING,
+    "Evaluation": EVALUATION,
+    "Hub and logs": HUB,
+}
+
+
+@dataclass
+class ScriptArguments(DatasetArguments, ModelArguments):
+    """Which model to train, on which file of questions."""
+
+    dataset_name: str = field(
+        default="questions.csv",
+        metadata={"help": "CSV, JSON, JSONL or Parquet file with questions, or a data set on the Hub."},
+    )
+    eval_data: str | None = field(
+        default=None, metadata={"help": "Questions to score the model on, in the same format as dataset_name."}
+    )
+    held_out: float = field(
+        default=0.2, metadata={"help": "Share of the charts to score on if eval_data and split_file are unset."}
+    )
+    split_seed: int = field(default=0, metadata={"help": "Seed of the draw of these charts."})
+    lora: bool = field(default=False, metadata={"help": "Train LoRA weights; the default learning rate is then 1e-4."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eval_data and self.split_file:
+            raise ValueError("--eval_data and --split_file both say what to score the model on: leave out one of them")
+
+
+def load(script: ScriptArguments, args: ChartQATrainingArguments) -> tuple[Dataset, Dataset]:
+    """Return the records to train on and the records to score, and write `split.json` if a split was drawn.
+
+    Args:
+        script: Which file of questions, and how to hold charts out.
+        args: `output_dir` gets `split.json`, from the main process.
+
+    Raises:
+        ValueError: See `load_chartqa`, which raises errors of other types too.
+    """
+    from ..data import split_by_chart
+    from .held_out import SPLIT_NAME, split_by_file, write_split
+    from .loading import load_single_split
+
+    with args.main_process_first(desc="loading data"):
+        records = load_single_split(script, script.dataset_name, script.dataset_revision)
+        if script.eval_data:
+            return records, load_single_split(script, script.eval_data)
+        if script.split_file:
+            train, evaluation = split_by_file(records, script.split_file, script.dataset_name)
+        else:
+            train, evaluation = split_by_chart(records, script.held_out, seed=script.split_seed)
+        if args.should_save and script.check != "True":
+            path = Path(args.output_dir) / SPLIT_NAME
+            write_split(path, evaluation["chart_id"])
+            logger.info("held-out charts, for --split_file of later commands: %s", path)
+    return train, evaluation
+
+
+def data_facts(script: ScriptArguments) -> dict[str, str]:
+    """Return what the model card says about the data: file names without their folders, or a name on the Hub."""
+    data = Path(script.dataset_name)
+    scored = f"{script.held_out:.0%} of its charts, held out (split_seed {script.split_seed})"
+    if script.split_file:
+        scored = f"the charts of {Path(script.split_file).name}, held out"
+    return {
+        "dataset": data.name if data.suffix else script.dataset_name,
+        "eval_split": Path(script.eval_data).name if script.eval_data else scored,
+    }
+
+
+def main(
+    arguments: list[str] | None = None, *, description: str | None = __doc__, program: str | None = None
+) -> dict[str, float]:
+    """Parse a command line (`None`: that of this process), then train and score a model; return its metrics."""
+    return train(
+        *parse(
+            arguments,
+            ScriptArguments,
+            description=description,
+            usage=usage("finetune_own_data", program),
+            defaults=DEFAULTS,
+            defaults_with={"lora": {True: {"learning_rate": 1e-4}}},
+            aliases=OLD_NAMES,
+            first=FIRST,
+        )
+    )
+
+
+def train(script: ScriptArguments, args: ChartQATrainingArguments) -> dict[str, float]:
+    """Train and score a model as the arguments say, and return its metrics."""
+    from ..models.lora import default_lora_config
+    from ..training.trainer import ChartQATrainer
+    from .loading import load_model
+    from .running import checkpoint_to_resume, one_line_errors, set_up_logging, train_and_score
+
+    set_up_logging(args)
+    resume = checkpoint_to_resume(args)
+    with one_line_errors():
+        records, evaluation = load(script, args)
+        model, processor, adapter = load_model(script, args, frozen=script.lora)
+        peft_config = None
+        if script.lora and not hasattr(model, "peft_config"):  # LoRA weights of a checkpoint are trained further
+            peft_config = default_lora_config(model, revision=script.model_revision)
+        trainer = ChartQATrainer(model, args, records, evaluation, processor, adapter, peft_config)
+    trainer.card_facts |= data_facts(script)
+    return train_and_score(trainer, script, resume)
+
+
+if __name__ == "__main__":
+    run_script(main)

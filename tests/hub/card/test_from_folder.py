@@ -1,0 +1,85 @@
+"""The card of a folder says what its files say, and no more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chartqa_ft.hub.card.from_folder import facts_of_folder
+from chartqa_ft.hub.card.metadata import read_card
+from chartqa_ft.hub.card.render import render_card
+
+SCORES = {"eval_relaxed_accuracy": 0.5, "eval_n": 40, "eval_relaxed_accuracy_human": 0.25, "eval_n_human": 20}
+SCRIPT = {
+    "model_name_or_path": "alice/base",
+    "dataset_name": "alice/charts",
+    "train_split": "train",
+    "eval_split": "val",
+    "final_num_beams": 4,
+    "generation_num_beams": 1,
+    "metric_variant": "lenient",
+}
+
+
+def written(folder: Path, **files) -> Path:
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_licence(monkeypatch):
+    """The card of the base model, which is on the Hub."""
+    asked = []
+    monkeypatch.setattr(
+        "chartqa_ft.hub.card.from_folder.base_licence",
+        lambda *args, **settings: asked.append(args) or {"licence": "mit"},
+    )
+    return asked
+
+
+def test_a_trained_model(tmp_path, no_licence):
+    folder = written(
+        tmp_path,
+        config={"model_type": "vision-encoder-decoder"},
+        chartqa_config={"adapter": "decoder-prompt", "prompt": "<chartqa> {question} <s_answer>", "compat": True},
+        metrics={"arguments": SCRIPT, "train_loss": 0.5, **SCORES},
+    )
+    facts = facts_of_folder(folder, "alice/mine", revision="v2", token="t")
+    assert (facts.kind, facts.base_model, facts.licence, facts.revision) == ("full", "alice/base", "mit", "v2")
+    assert (facts.dataset, facts.train_split, facts.eval_split) == ("alice/charts", "train", "val")
+    assert (facts.metric_variant, facts.decoding, facts.compat) == ("lenient", {"num_beams": 4}, True)
+    assert no_licence == [("alice/base", "t")]
+    card = render_card(facts)
+    scores = {"relaxed_accuracy": 0.5, "n": 40, "relaxed_accuracy_human": 0.25, "n_human": 20}
+    assert read_card(card) == {**scores, "relaxed_accuracy_confidence": 0.95}
+    assert "<chartqa> {question} <s_answer>" in card
+
+
+def test_peft_weights_name_their_base(tmp_path):
+    peft = {"base_model_name_or_path": "bob/vlm", "revision": "abc", "peft_type": "LORA", "r": 4}
+    facts = facts_of_folder(written(tmp_path, adapter_config=peft), "alice/mine")
+    assert (facts.kind, facts.base_model, facts.base_revision) == ("lora", "bob/vlm", "abc")
+    assert read_card(render_card(facts)) == {}
+
+
+def test_an_evaluation_of_the_folder_is_no_training(tmp_path):
+    """Its model_name_or_path is the folder itself."""
+    folder = written(tmp_path, config={}, metrics={"arguments": SCRIPT, **SCORES})
+    facts = facts_of_folder(folder, "alice/mine")
+    assert (facts.base_model, facts.train_split, facts.eval_split) == (None, None, "val")
+    assert read_card(render_card(facts))["relaxed_accuracy"] == 0.5
+
+
+def test_damaged_files_are_named(tmp_path):
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(ValueError, match=r"metrics.json is damaged"):
+        facts_of_folder(tmp_path, "alice/mine")
+
+
+def test_an_empty_folder_has_a_card_without_claims(tmp_path):
+    facts = facts_of_folder(tmp_path, "alice/mine")
+    assert (facts.base_model, dict(facts.metrics), facts.dataset) == (None, {}, None)
+    assert read_card(render_card(facts)) == {}
