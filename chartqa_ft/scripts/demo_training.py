@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -111,9 +112,10 @@ def run(output_dir: str, *, steps: int, charts: int, held_out_charts: int) -> fl
     rows_per_step = round(DEMO_CHARTS_PER_STEP * len(train) / charts)
     print(f"{len(train):,} questions; a model with {model.num_parameters() / 1e6:.1f} million parameters, untrained")
     warmup_steps = min(DEMO_TRAINING["warmup_steps"], steps // 10)
+    settings: dict[str, Any] = {**DEMO_TRAINING, "max_steps": steps, "warmup_steps": warmup_steps}
     args = ChartQATrainingArguments(
         output_dir=str(output),
-        **{**DEMO_TRAINING, "max_steps": steps, "warmup_steps": warmup_steps},
+        **settings,
         per_device_train_batch_size=rows_per_step,
         per_device_eval_batch_size=250,
         generation_num_beams=1,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .arguments import DataArguments, ModelArguments
 from .help_text import DATA, EVALUATION, HUB, MODEL, TRAINING
@@ -114,7 +114,9 @@ def train(script: ScriptArguments, args: ChartQATrainingArguments) -> dict[str, 
         peft_config = None
         if script.lora and not hasattr(model, "peft_config"):  # LoRA weights of a checkpoint are trained further
             names = script.lora_target_modules
-            targets = {"target_modules": names[0] if names == ["all-linear"] else names} if names else {}
+            targets: dict[str, Any] = (
+                {"target_modules": names[0] if names == ["all-linear"] else names} if names else {}
+            )
             peft_config = default_lora_config(
                 model,
                 vision=script.lora_vision,

@@ -75,7 +75,7 @@ def write_answer_pictures(script: ResultArguments, folder: Path, records: Any) -
 
 
 def _written(
-    script: ResultArguments, folder: Path, images: Any, *, answered: bool, plot: Callable[[], Path] | None
+    script: ResultArguments, folder: Path, images: Any, *, answered: bool, plot: Callable[[], Path | None] | None
 ) -> list[Path]:
     predictions = folder / PREDICTIONS_NAME
     answered = answered and predictions.is_file()
