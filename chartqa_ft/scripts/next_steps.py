@@ -34,6 +34,9 @@ out/scores
     values = {name: getattr(script, name, None) for name in _DATA}
     if getattr(script, "eval_data", None):  # a file of its own
         values["dataset_name"] = script.eval_data
+    elif hasattr(script, "split_file"):
+        drawn = folder / SPLIT_NAME  # the held-out charts of this training
+        values["split_file"] = script.split_file or (str(drawn) if drawn.is_file() else None)
     for name, value in values.items():
         if value is not None:
             words += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]

@@ -33,7 +33,7 @@ from ..printable import printable
 from ..training.arguments import ChartQATrainingArguments
 from ..training.running_loss import last_checkpoint
 from ..training.summary import trainable_share
-from ..training.trackers import kept_open
+from ..training.trackers import kept_open, without_trackers
 from ..training.trainer import ChartQATrainer
 from .arguments import ModelArguments
 from .baseline import BASELINE_NAME, check_baseline, difference, score_untrained
@@ -150,7 +150,8 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         if compares:
             check_baseline(trainer)
         trainer.check("train").raise_errors()  # train() raises the same ones with a traceback
-    untrained = score_untrained(trainer, beams) if compares else {}
+    with without_trackers(trainer):
+        untrained = score_untrained(trainer, beams) if compares else {}
     with kept_open(trainer):
         result = trainer.train(resume_from_checkpoint=resume or False)  # not that of the arguments again
         trainer.save_model(_internal_call=True)

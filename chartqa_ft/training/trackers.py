@@ -12,7 +12,7 @@ from transformers.integrations import integration_utils
 
 from ..hub.public import public_arguments
 
-__all__ = ["KeptOpen", "kept_open", "public_command_line", "trackers_of"]
+__all__ = ["KeptOpen", "kept_open", "public_command_line", "trackers_of", "without_trackers"]
 
 _EVENTS = tuple(name for name in dir(TrainerCallback) if name.startswith("on_") and name != "on_train_end")
 
@@ -109,5 +109,22 @@ def kept_open(trainer: Any) -> Iterator[None]:
     finally:
         keeper.close()
         trainer.remove_callback(keeper)
+        for tracker in trackers:
+            trainer.add_callback(tracker)
+
+
+@contextmanager
+def without_trackers(trainer: Any) -> Iterator[None]:
+    """Leave the trackers of a trainer out within the block, such as for an evaluation before the training.
+
+    A tracker that is told of it begins a run of its own before it is told of the training: TensorBoard then writes to
+    `runs` in the working folder, and stays there.
+    """
+    trackers = trackers_of(trainer.callback_handler.callbacks)
+    for tracker in trackers:
+        trainer.remove_callback(tracker)
+    try:
+        yield
+    finally:
         for tracker in trackers:
             trainer.add_callback(tracker)

@@ -12,7 +12,7 @@ from transformers.trainer_callback import CallbackHandler
 
 from chartqa_ft.training import sample_logging
 from chartqa_ft.training.sample_logging import LogSamples
-from chartqa_ft.training.trackers import KeptOpen, kept_open, public_command_line, trackers_of
+from chartqa_ft.training.trackers import KeptOpen, kept_open, public_command_line, trackers_of, without_trackers
 
 
 @pytest.fixture
@@ -90,6 +90,15 @@ def test_a_process_that_is_about_to_end_and_an_error_close_them(kind):
     with pytest.raises(RuntimeError):
         fail_within(run)  # before the training ended
     assert never.events == []
+
+
+def test_an_evaluation_before_the_training_begins_no_run(kind):
+    tracker, printer = kind(), PrinterCallback()
+    run = trainer_with(tracker, printer)
+    with without_trackers(run):
+        run.callback_handler.on_log(None, SimpleNamespace(is_local_process_zero=False), TrainerControl(), logs={})
+    assert tracker.events == []
+    assert run.callback_handler.callbacks == [printer, tracker]
 
 
 def test_without_trackers_nothing_changes():

@@ -1,0 +1,41 @@
+"""The commands that are printed at the end of a training score its model on charts that it was not trained on."""
+
+from __future__ import annotations
+
+import shlex
+from types import SimpleNamespace
+
+from chartqa_ft.scripts import DataArguments
+from chartqa_ft.scripts.next_steps import next_commands
+
+
+def words(script, folder):
+    return shlex.split(next_commands(script, folder)["score"])
+
+
+def after(name, line):
+    return line[line.index(name) + 1]
+
+
+def test_the_test_split_follows_the_validation_split_and_others_stay(tmp_path):
+    line = words(DataArguments(dataset_name="a b", column_map=["image=file", "question=q"]), tmp_path / "my out")
+    assert line[:2] == ["chartqa-ft", "evaluate"]
+    assert after("--dataset_name", line) == "a b"
+    assert line[line.index("--column_map") :][:3] == ["--column_map", "image=file", "question=q"]
+    assert after("--eval_split", line) == "test"
+    assert after("--output_dir", line) == str(tmp_path / "my out" / "scores")
+    assert after("--eval_split", words(DataArguments(eval_split="train[-8:]"), "out")) == "train[-8:]"
+    assert next_commands(DataArguments(), "my out")["report"] == "chartqa-ft report 'my out'"
+
+
+def test_own_data_is_scored_on_the_charts_that_were_held_out(tmp_path):
+    own = SimpleNamespace(dataset_name="mine.csv", eval_data=None, split_file=None)
+    assert "--split_file" not in words(own, tmp_path)
+    (tmp_path / "split.json").write_text("[]")
+    assert after("--split_file", words(own, tmp_path)) == str(tmp_path / "split.json")
+    own.split_file = "other.json"
+    assert after("--split_file", words(own, tmp_path)) == "other.json"
+    own.eval_data = "scoring.csv"
+    line = words(own, tmp_path)
+    assert after("--dataset_name", line) == "scoring.csv"
+    assert "--split_file" not in line
