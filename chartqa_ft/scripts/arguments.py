@@ -72,7 +72,7 @@ def check_choice(value: str | bool) -> str:
 
 
 @dataclass
-class ModelArguments(CheckpointArguments, ResultArguments):
+class ModelArguments(ResultArguments, CheckpointArguments):
     """Which model to train, the size of its inputs, and how to score it at the end.
 
     Example:
