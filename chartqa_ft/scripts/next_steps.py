@@ -18,7 +18,8 @@ def next_commands(script: Any, output_dir: str | Path) -> dict[str, str]:
     """Return what to do with the model of a training, as commands by their purpose.
 
     Args:
-        script: Arguments of the training script. If it scored the validation split, the test split is scored next.
+        script: Arguments of the training script. If it scored the validation split, the test split is scored next. If
+            it wrote a report, none is proposed.
         output_dir: Folder of the model.
 
     Example:
@@ -34,9 +35,6 @@ out/scores
     values = {name: getattr(script, name, None) for name in _DATA}
     if getattr(script, "eval_data", None):  # a file of its own
         values["dataset_name"] = script.eval_data
-    elif hasattr(script, "split_file"):
-        drawn = folder / SPLIT_NAME  # the held-out charts of this training
-        values["split_file"] = script.split_file or (str(drawn) if drawn.is_file() else None)
     for name, value in values.items():
         if value is not None:
             words += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
@@ -47,12 +45,15 @@ out/scores
     elif split is not None:
         words += ["--eval_split", "test" if split in ("val", "validation") else split]
     words += ["--output_dir", str(folder / "scores")]
-    return {"score": shlex.join(words), "report": shlex.join(["chartqa-ft", "report", str(folder)])}
+    commands = {"score": shlex.join(words)}
+    if not getattr(script, "report", False):
+        commands["report"] = shlex.join(["chartqa-ft", "report", str(folder)])
+    return commands
 
 
 def _held_out(script: Any, folder: Path) -> Path | str | None:
-    """Return the file of the charts that the training held out."""
-    if getattr(script, "eval_data", None):
+    """Return the file of the charts that the training held out: the one it was given, else the one it wrote."""
+    if getattr(script, "eval_data", None) or not hasattr(script, "split_file"):
         return None
-    drawn = hasattr(script, "held_out") and (folder / SPLIT_NAME).is_file()
-    return folder / SPLIT_NAME if drawn else getattr(script, "split_file", None)
+    drawn = folder / SPLIT_NAME
+    return script.split_file or (drawn if drawn.is_file() else None)

@@ -26,6 +26,7 @@ def test_the_test_split_follows_the_validation_split_and_others_stay(tmp_path):
     assert after("--output_dir", line) == str(tmp_path / "my out" / "scores")
     assert after("--eval_split", words(DataArguments(eval_split="train[-8:]"), "out")) == "train[-8:]"
     assert next_commands(DataArguments(), "my out")["report"] == "chartqa-ft report 'my out'"
+    assert list(next_commands(SimpleNamespace(report=True), "out")) == ["score"]
 
 
 def test_own_data_is_scored_on_the_charts_that_were_held_out(tmp_path):
@@ -35,6 +36,7 @@ def test_own_data_is_scored_on_the_charts_that_were_held_out(tmp_path):
     assert after("--split_file", words(own, tmp_path)) == str(tmp_path / "split.json")
     own.split_file = "other.json"
     assert after("--split_file", words(own, tmp_path)) == "other.json"
+    assert words(own, tmp_path).count("--split_file") == 1
     own.eval_data = "scoring.csv"
     line = words(own, tmp_path)
     assert after("--dataset_name", line) == "scoring.csv"
