@@ -126,7 +126,7 @@ def test_drawn_charts_on_one_process_and_two_then_evaluated(tmp_path):
     recorded = report(scores)["arguments"]
     assert (recorded["eval_split"], recorded["generation_num_beams"]) == ("val", 2)
     assert report(one)["arguments"]["dataset_name"] == Path(data).name
-    assert sorted(path.name for path in scores.iterdir()) == ["metrics.json", "predictions.jsonl"]
+    assert sorted(path.name for path in scores.iterdir()) == ["answers.png", "metrics.json", "predictions.jsonl"]
 
 
 def test_real_charts(tmp_path, shared):
