@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ..files import open_regular, parse_json
+from ..files import as_json, open_regular, parse_json
 from ..metrics.predictions import LONGEST_LINE
 from ..resources import naming_a_full_disk
 
@@ -59,7 +59,7 @@ class AnswersFile:
         """Row number -> `text` and `cut` of the answer."""
         self._file = self._opened()
         try:
-            self._read(json.loads(json.dumps(settings)))
+            self._read(as_json(settings))
         except BaseException:
             self._file.close()
             raise

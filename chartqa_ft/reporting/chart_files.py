@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ..files import read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +94,8 @@ class ChartTables:
 def _read_table(path: Path) -> list[list[str]]:
     """Return the rows of a CSV file; none, with a warning, if it is no table."""
     try:
-        if path.stat().st_size > LARGEST_TABLE:
-            raise ValueError(f"it has more than {LARGEST_TABLE:,} bytes")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [row for row in csv.reader(file) if row]
+        text = read_regular(path, LARGEST_TABLE).decode("utf-8-sig")
+        return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (OSError, ValueError, csv.Error) as error:
         logger.warning("the table %s is left out: %s", path, error)
         return []

@@ -205,9 +205,9 @@ def test_arguments_that_do_not_fit_are_named(tmp_path, charts, capsys):
     base = as_command_line({"model_name_or_path": model, "dataset_name": charts, "output_dir": tmp_path / "out"})
     base += ["--use_cpu"]
     for line, message in (
-        (["--max_patches", "64"], "max_patches=64 does not apply to llava"),
+        (["--max_patches", "64"], "--max_patches 64 does not apply to llava"),
         (["--lora_target_modules", "no_such_layer"], "no_such_layer"),
-        (["--random_padding"], "random_padding=True needs a processor that pads charts"),
+        (["--random_padding"], "--random_padding True needs a processor that pads charts"),
         (["--model_name_or_path", "nobody/nothing"], "nobody/nothing was not loaded: "),
         (["--column_map", "image"], "column_map: 'image' is not a pair like image=file"),
     ):

@@ -10,7 +10,7 @@ import peft
 import pytest
 import torch
 
-from chartqa_ft import RecordError, default_lora_config, load_chartqa, stratified_subset
+from chartqa_ft import default_lora_config, load_chartqa, stratified_subset
 from chartqa_ft.scripts import DataArguments, DatasetArguments, ModelArguments, parse
 from chartqa_ft.scripts.loading import load_model, load_records, load_split, naming
 
@@ -115,8 +115,8 @@ def test_columns_images_and_bad_records_are_read_as_the_arguments_say(tmp_path):
         "image_dir": str(tmp_path / "charts"),
         "column_map": ["image=file", "question=q"],
     }
-    with pytest.raises(RecordError, match="nowhere"):
+    with pytest.raises(ValueError, match=r"questions.csv, row 3: no image file: 'nowhere.png' .* --on_error skip"):
         load_split(DatasetArguments(**settings), "train")
     assert list(load_split(DatasetArguments(**settings, on_error="skip"), "train")["question"]) == ["Why?"]
-    with pytest.raises(ValueError, match="revision='v1' is for datasets on the Hub"):
+    with pytest.raises(ValueError, match="--dataset_revision is for data sets on the Hub"):
         load_split(DatasetArguments(**settings, dataset_revision="v1"), "train")

@@ -46,7 +46,9 @@ def test_arguments_show_no_token(kind, tmp_path):
 # ---------------------------------------------------------------- command line and YAML
 def test_a_misspelt_argument_is_named_without_its_value(capsys):
     line = ["--output_dir", "out", "--hub_tokn", OPAQUE, f"--hub_tkn={OPAQUE}", "--use_cpu"]
-    assert refused(capsys, *line) == "unknown arguments: --hub_tokn, --hub_tkn"
+    assert refused(capsys, *line) == (
+        "unknown arguments: --hub_tokn (did you mean --hub_token?), --hub_tkn (did you mean --hub_token?)"
+    )
 
 
 def test_values_in_a_wrong_place_are_no_tokens(capsys, monkeypatch):
@@ -80,4 +82,4 @@ def test_a_file_that_is_no_yaml_is_told_by_its_place(capsys, tmp_path, text, pla
 def test_a_misspelt_argument_in_yaml_is_named_without_its_value(capsys, tmp_path):
     file = Path(tmp_path) / "run.yaml"
     file.write_text(f"output_dir: out\nhub_tokn: {OPAQUE}\nuse_cpu: true\n")
-    assert refused(capsys, str(file)) == "unknown arguments: --hub_tokn"
+    assert refused(capsys, str(file)) == "unknown arguments: --hub_tokn (did you mean --hub_token?)"
