@@ -25,9 +25,10 @@ def summary(trainer: Any, *, checked: bool = False) -> list[str]:
     args = trainer.args
     each = questions_per_chart(trainer.train_dataset)
     lines = [] if checked else [describe_run(trainer), chart_cost(trainer.adapter, trainer.train_dataset)]
-    share = trainable_share(trainer.model)
-    lines.append(share if each is None else f"{each:.3g} questions per chart; {share}")
-    return [*lines, _results(args)]
+    facts = [] if each is None else [f"{each:.3g} questions per chart"]
+    if trainer.model is not None:  # between two trials of a search there is none
+        facts.append(trainable_share(trainer.model))
+    return [*lines, *(["; ".join(facts)] if facts else []), _results(args)]
 
 
 def questions_per_chart(records: Any) -> float | None:
