@@ -13,24 +13,32 @@ from .export import export_predictions
 from .extraction import EXTRACTORS
 from .intervals import mcnemar_exact, newcombe_paired_interval, paired_comparison, wilson_interval
 from .predictions import read_predictions
+from .programs import ProgramError, run_program
+from .rewards import as_grpo_dataset, format_reward, length_reward, relaxed_accuracy_reward
 from .table import format_table
 
 __all__ = [
     "ALIASES",
     "EXTRACTORS",
     "VARIANTS",
+    "ProgramError",
     "RelaxedAccuracy",
     "anls",
+    "as_grpo_dataset",
     "compare_predictions",
     "export_predictions",
+    "format_reward",
     "format_table",
+    "length_reward",
     "mcnemar_exact",
     "newcombe_paired_interval",
     "paired_comparison",
     "per_example_correctness",
     "read_predictions",
     "relaxed_accuracy",
+    "relaxed_accuracy_reward",
     "relaxed_correctness",
+    "run_program",
     "wilson_interval",
 ]
 

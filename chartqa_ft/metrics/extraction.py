@@ -6,12 +6,17 @@ scored; its name is stored with the score.
 
 A text without the marker is scored unchanged, so that a bare `20` counts as well. `share_extracted` among the metrics
 says in how many answers the marker was found.
+
+`program` is of another kind: the text is a small Python program that computes the answer (program of thought). It is
+interpreted, never executed (see `programs/`). A program that fails counts as wrong.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+
+from .programs import program_answer
 
 Extractor = Callable[[str], "str | None"]
 
@@ -132,6 +137,7 @@ EXTRACTORS: dict[str, Extractor] = {
     "answer_tag": answer_tag,
     "after_think": after_think,
     "auto": auto,
+    "program": program_answer,
 }
 
 
