@@ -110,7 +110,7 @@ def format_reward(
     rewards = []
     for text in _texts(completions):
         (answer,), found = extracted([text], extract)
-        rewards.append(float(bool(found and answer.strip() and not answer.startswith(FAILED))))
+        rewards.append(float(bool(found and answer.strip() and answer != FAILED)))
     return rewards
 
 

@@ -11,8 +11,8 @@ from .interpreter import Interpreter
 from .limits import MAX_PROGRAM, Limits, ProgramError
 from .operations import to_text
 
-FAILED = "<ProgramError"
-"""What the answer of a program that fails begins with. It is no right answer under any variant of the metric."""
+FAILED = "<ProgramError>"
+"""The answer of a program that fails. It has no part of the program in it, so that no program can make it right."""
 ANSWERS = ("Answer", "answer", "ans")
 """Variables that hold the answer of a program that prints nothing."""
 
@@ -126,18 +126,18 @@ def _spelled(limits: Limits, value: Any) -> str:
 def program_answer(text: str) -> str | None:
     """Return the answer that the program in a text computes; None if there is no program.
 
-    A program that fails gives `<ProgramError: ...>`, with the reason, which is wrong for every label.
+    A program that fails gives `<ProgramError>`, which counts as wrong; `run_program` tells the reason.
 
     Example:
         >>> program_answer("```python\\nprint(12 + 8)\\n```"), program_answer("20")
         ('20', None)
         >>> program_answer("print(12 / 0)")
-        '<ProgramError: line 1: ZeroDivisionError: division by zero>'
+        '<ProgramError>'
     """
     program = find_program(text)
     if program is None:
         return None
     try:
         return run_program(program)
-    except ProgramError as error:
-        return f"{FAILED}: {error}>"
+    except ProgramError:
+        return FAILED

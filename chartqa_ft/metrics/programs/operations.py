@@ -68,7 +68,7 @@ def binary(limits: Limits, kind: type[ast.operator], left: Any, right: Any, *, i
 def _check_power(base: float, exponent: float) -> None:
     whole = isinstance(base, int) and isinstance(exponent, int)
     # 2 ** 10 has 11 bits, and a base of n bits to the power of e has at least (n - 1) * e.
-    if whole and exponent > 0 and (base.bit_length() - 1) * exponent > MAX_BITS:  # type: ignore[union-attr]
+    if whole and exponent > 0 and (base.bit_length() - 1) * exponent > MAX_BITS:  # type: ignore[attr-defined]
         raise ProgramError(f"an integer would have more than {MAX_BITS} bits")
 
 
