@@ -11,6 +11,7 @@ _HOMES = {
     "EvalDataArguments": "arguments",
     "ModelArguments": "arguments",
     "ResultArguments": "arguments",
+    "ScoringArguments": "arguments",
     "command_line": "command",
     "HelpFormatter": "parsing",
     "ScriptParser": "parsing",

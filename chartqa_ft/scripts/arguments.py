@@ -55,6 +55,40 @@ class ResultArguments:
             raise ValueError(f"--answers_picture must be mistakes, sample or none, got {self.answers_picture!r}")
 
 
+@dataclass
+class ScoringArguments(ResultArguments):
+    """How the answer in a generated text is found, and what to write for people.
+
+    Example:
+        >>> ScoringArguments(run_programs=True).metric_extract
+        'program'
+    """
+
+    metric_extract: str | None = field(
+        default=None,
+        metadata={
+            "help": "Step that finds the final answer in a generated text, such as answer_line, boxed or after_think."
+        },
+    )
+    run_programs: bool = field(
+        default=False,
+        metadata={
+            "help": "Score what generated programs compute (--metric_extract program). They are interpreted within "
+            "limits, not executed."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.run_programs:
+            if self.metric_extract not in (None, "program"):
+                raise ValueError(
+                    f"--run_programs and --metric_extract {self.metric_extract} are two ways to find the answer: "
+                    "leave out one of them"
+                )
+            self.metric_extract = "program"
+
+
 def check_choice(value: str | bool) -> str:
     """Return the argument `--check` in one spelling: "True", "False" or "auto".
 

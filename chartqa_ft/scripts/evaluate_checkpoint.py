@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from .arguments import CheckpointArguments, EvalDataArguments, ResultArguments
+from .arguments import CheckpointArguments, EvalDataArguments, ScoringArguments
 from .help_text import MODEL
 from .parsing import ScriptParser
 from .process import run_script, usage
@@ -31,7 +31,7 @@ OLD_NAMES = {
 FIRST = {
     "Model": (*MODEL, "model_revision"),
     "Data": ("dataset_name", "eval_split", "split_file", "image_dir", "column_map", "on_error", "max_eval_samples"),
-    "Scores": ("output_dir", "metric_variant", "metric_extract", "metric_interval", "report"),
+    "Scores": ("output_dir", "metric_variant", "metric_extract", "run_programs", "metric_interval", "report"),
     "Answers": (
         "generation_num_beams",
         "generation_max_new_tokens",
@@ -43,7 +43,7 @@ FIRST = {
 
 
 @dataclass(kw_only=True)
-class EvaluationArguments(EvalDataArguments, CheckpointArguments, ResultArguments):
+class EvaluationArguments(EvalDataArguments, CheckpointArguments, ScoringArguments):
     """Which checkpoint answers which questions, and how."""
 
     model_name_or_path: str = field(metadata={"help": "A checkpoint folder or a model on the Hub."})
@@ -56,12 +56,6 @@ class EvaluationArguments(EvalDataArguments, CheckpointArguments, ResultArgument
     generation_max_new_tokens: int = field(default=128, metadata={"help": "Maximum length of an answer in tokens."})
     metric_variant: str = field(
         default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see examples/evaluation.md."}
-    )
-    metric_extract: str | None = field(
-        default=None,
-        metadata={
-            "help": "Step that finds the final answer in a generated text, such as answer_line, boxed or after_think."
-        },
     )
     metric_interval: str = field(
         default="wilson", metadata={"help": "Intervals: wilson, bootstrap, or clustered (by chart)."}

@@ -34,7 +34,7 @@ from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
 from ..metrics.table import format_table
 from ..printable import printable
-from .arguments import EvalDataArguments, ResultArguments
+from .arguments import EvalDataArguments, ScoringArguments
 from .parsing import ScriptParser
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ _SIMILAR_NAMES = {
 
 
 @dataclass(kw_only=True)
-class ServedArguments(EvalDataArguments, ResultArguments):
+class ServedArguments(EvalDataArguments, ScoringArguments):
     """Which server answers which questions, and how.
 
     Example:
@@ -106,12 +106,6 @@ class ServedArguments(EvalDataArguments, ResultArguments):
     )
     metric_variant: str = field(
         default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see the README."}
-    )
-    metric_extract: str | None = field(
-        default=None,
-        metadata={
-            "help": "Step that finds the final answer in a generated text, such as answer_line, boxed or after_think."
-        },
     )
     metric_interval: str = field(
         default="wilson", metadata={"help": "Intervals: wilson, bootstrap, or clustered (by chart)."}

@@ -38,3 +38,13 @@ def test_no_argument_is_in_two_groups():
         for one in (arguments.ModelArguments, arguments.DataArguments)
     )
     assert not model & data
+
+
+def test_programs_run_only_if_asked_for() -> None:
+    assert arguments.ScoringArguments().metric_extract is None
+    assert arguments.ScoringArguments(metric_extract="boxed").metric_extract == "boxed"
+    assert arguments.ScoringArguments(run_programs=True, metric_extract="program").metric_extract == "program"
+    with pytest.raises(ValueError, match=r"--run_programs and --metric_extract boxed.*leave out one of them"):
+        arguments.ScoringArguments(run_programs=True, metric_extract="boxed")
+    with pytest.raises(ValueError, match="--answers_picture"):
+        arguments.ScoringArguments(answers_picture="all")  # type: ignore[arg-type]

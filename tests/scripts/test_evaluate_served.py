@@ -145,6 +145,17 @@ def test_a_number_of_questions_and_an_extraction(stub, evaluate, tmp_path):
     assert rows[0]["prediction"] == f"I think.\nAnswer: {rows[0]['extracted']}"
 
 
+def test_programs_are_scored_by_what_they_compute_if_asked_for(stub, evaluate, tmp_path):
+    stub.answer = lambda body: f"values = [{right_answers(body)!r}, 5]\nprint(values[0])"
+    metrics = evaluate(max_eval_samples=6, run_programs=True)
+    rows = read_predictions(tmp_path / "out" / "predictions.jsonl")
+    assert metrics["eval_share_extracted"] == 1.0
+    assert [row["prediction"] for row in rows] == [
+        f"values = [{row['extracted']!r}, 5]\nprint(values[0])" for row in rows
+    ]
+    assert '"program"' in (tmp_path / "out" / "metrics.json").read_text()
+
+
 # ------------------------------------------------------------------ prompts
 @pytest.mark.parametrize(
     ("settings", "prompt"),

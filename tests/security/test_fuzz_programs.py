@@ -23,8 +23,8 @@ SNIPPETS = [
 STATEMENTS = [
     "x = {}", "y = {}", "x, y = {}", "x[0] = {}", "y['a'] = {}", "x += {}", "x *= {}", "x **= {}", "x[0] += {}",
     "for x in {}: y = [y, x]", "while {}: x = [x]", "while {}: x += x",
-    "if {}: x = y", "print({})", "Answer = {}",
-    "{}",     "for i in range(99): x = [x, x]", "for i in range(99): y = (y, {})", "del {}", "import {}", "def f(): {}",
+    "if {}: x = y", "print({})", "Answer = {}", "{}",
+    "for i in range(99): x = [x, x]", "for i in range(99): y = (y, {})", "del {}", "import {}", "def f(): {}",
     "try: {}\nfinally: pass", "return {}", "assert {}", "x: int = {}",
     "for x in {}: break", "continue", "pass",
 ]  # fmt: skip
