@@ -14,12 +14,18 @@ from .extraction import EXTRACTORS
 from .intervals import mcnemar_exact, newcombe_paired_interval, paired_comparison, wilson_interval
 from .predictions import read_predictions
 from .table import format_table
+from .tables import FORMATS as TABLE_FORMATS
+from .tables import VARIANTS as TABLE_VARIANTS
+from .tables import Table, parse_table, per_example_table_scores, read_table_csv, table_scores, write_table
 
 __all__ = [
     "ALIASES",
     "EXTRACTORS",
+    "TABLE_FORMATS",
+    "TABLE_VARIANTS",
     "VARIANTS",
     "RelaxedAccuracy",
+    "Table",
     "anls",
     "compare_predictions",
     "export_predictions",
@@ -27,11 +33,16 @@ __all__ = [
     "mcnemar_exact",
     "newcombe_paired_interval",
     "paired_comparison",
+    "parse_table",
     "per_example_correctness",
+    "per_example_table_scores",
     "read_predictions",
+    "read_table_csv",
     "relaxed_accuracy",
     "relaxed_correctness",
+    "table_scores",
     "wilson_interval",
+    "write_table",
 ]
 
 
