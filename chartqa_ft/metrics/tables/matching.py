@@ -40,8 +40,8 @@ def compare_tables(target: Table, prediction: Table) -> TableScores:
 
     RMS after Liu et al. 2023 (DePlot, arXiv:2212.10505, section 3): the values of both tables are matched by their
     labels, and each pair gives the similarity of its labels times that of its values; precision is the sum divided by
-    the values of the prediction, recall by those of the target. RNSS matches all numbers, wherever they are: 1 minus
-    the sum of relative distances, divided by the larger count.
+    the values of the prediction, recall by those of the target. RNSS matches all numbers, wherever they are: the
+    sum of 1 minus the relative distance of each pair, divided by the larger count.
 
     Args:
         target: the right table.
@@ -156,7 +156,8 @@ def _distances(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 def _number_set_similarity(target: list[Point], prediction: list[Point]) -> float | None:
     """Return the similarity of the numbers among the values, or None if neither table has any.
 
-    Labels are not counted: years would make any two charts of the same years similar.
+    Labels are not counted: years would make any two charts of the same years similar. A number that the other
+    table lacks is wrong.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -164,4 +165,4 @@ def _number_set_similarity(target: list[Point], prediction: list[Point]) -> floa
     if not numbers or not others:
         return 0.0 if numbers or others else None
     distance = relative_distances(numbers, others)
-    return float(1 - distance[linear_sum_assignment(distance)].sum() / max(distance.shape))
+    return float((1 - distance[linear_sum_assignment(distance)]).sum() / max(distance.shape))

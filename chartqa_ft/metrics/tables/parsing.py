@@ -16,7 +16,7 @@ LONGEST_TEXT = 1 << 20
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _QUOTED = re.compile(r'"[^"]*"')
-_FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
+_FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 _TOKEN = re.compile(r"\\[\\|&<]|&&&|<0x0A>|\||&|\r\n|\r|\n", re.IGNORECASE)
 
 
@@ -25,8 +25,8 @@ def parse_table(text: str, format: str | None = None) -> Table:
 
     Without a format, the separators are found in the text: rows are divided by `<0x0A>`, `&&&` or line breaks,
     whichever occur, and by ` & ` only if none of them does. A text without `|` is read as CSV with commas, semicolons
-    or tabs. Outer bars and the line of dashes of a Markdown table, and a code fence around a table, are dropped. A
-    backslash before `|`, `&`, `<` or a backslash makes it part of the cell.
+    or tabs. Outer bars and the line of dashes of a Markdown table are dropped, and so are a code fence around a table
+    and lines of prose above and below it. A backslash before `|`, `&`, `<` or a backslash makes it part of the cell.
 
     A first row of two cells of which the first is `TITLE` or `title` is the title. `Title` is taken for one only if
     the next row does not have two cells: otherwise it names a column.
@@ -57,13 +57,16 @@ def parse_table(text: str, format: str | None = None) -> Table:
         raise TooLargeError(f"a table of {len(text):,} characters is longer than {LONGEST_TEXT:,}")
     if format is not None:
         format_name(format)
-    fenced = _FENCE.fullmatch(text) if format is None or format in ("markdown", "csv") else None
+    fenced = _FENCE.search(text) if format is None else None
     text = fenced[1] if fenced else text
     chosen = format or find_format(text)
     if chosen == "csv":
         rows = _csv_rows(text)
+        rows = _without_prose(rows) if format is None else rows
     else:
         rows = _split_rows(text.strip(" \t\r\n"), chosen)
+        if format is None and chosen == "lines":
+            rows = _without_prose(rows)
         if chosen == "markdown" or format is None:
             rows = _without_markdown(rows, always=format == "markdown")
         rows = [[unescape(cell.strip()) for cell in row] for row in rows]
@@ -116,6 +119,12 @@ def _split_rows(text: str, format: str) -> list[list[str]]:
     return _joined(rows) if format == "unichart" else rows
 
 
+def _without_prose(rows: list[list[str]]) -> list[list[str]]:
+    """Drop rows of one cell above and below a table of several columns: what a chat model says about it."""
+    wide = [i for i, row in enumerate(rows) if len(row) > 1]
+    return rows[wide[0] : wide[-1] + 1] if len(wide) > 1 else rows
+
+
 def _stands_alone(text: str, at: int) -> bool:
     """Tell whether there is white space on both sides of a character, or an end of the text: `R&D` is one word."""
     return (at == 0 or text[at - 1].isspace()) and (at + 1 == len(text) or text[at + 1].isspace())
@@ -164,11 +173,14 @@ def _are_dashes(row: list[str]) -> bool:
 
 
 def _delimiter(text: str) -> str | None:
-    """Return the delimiter of a text in CSV: the one that its first line has most of."""
-    line = _NEWLINE.split(_QUOTED.sub("", text.strip("\r\n")), maxsplit=1)[0]
-    counts = {delimiter: line.count(delimiter) for delimiter in ",;\t"}
-    best = max(counts, key=lambda delimiter: counts[delimiter])
-    return best if counts[best] else None
+    """Return the delimiter of a text in CSV: the one that its first line has most of, or else its second one."""
+    lines = [line for line in _NEWLINE.split(_QUOTED.sub("", text)) if line.strip()]
+    for line in lines[:2]:
+        counts = {delimiter: line.count(delimiter) for delimiter in ",;\t"}
+        best = max(counts, key=lambda delimiter: counts[delimiter])
+        if counts[best]:
+            return best
+    return None
 
 
 def _csv_rows(text: str) -> list[list[str]]:

@@ -25,7 +25,7 @@ _ROWS = ("row_precision", "row_recall", "row_f1")
 
 
 def table_scores(
-    *, predictions: Iterable[object], references: Iterable[object], variant: str = "default"
+    predictions: Iterable[object], references: Iterable[object], *, variant: str = "default"
 ) -> dict[str, float | int]:
     """Return the mean relative mapping similarity (RMS) and relative number set similarity (RNSS) of tables.
 
@@ -38,12 +38,13 @@ def table_scores(
             - `"default"`: tables are parsed first, so that a separator earns and costs nothing. The title is ignored.
               Numbers may have thousands separators, currency and percent signs (see `read_number`); `83%` equals 83
               and 0.83. `nan`, `n/a`, dashes and empty cells are missing values, and no data points. 0 equals 0. RNSS
-              takes numbers from the cells, not from labels such as years; where neither table has any, it is the RMS
-              F1. An empty prediction scores 0, and equal tables score 1.0, whatever is in them. Labels are compared as
-              in DePlot, without regard to case.
+              takes numbers from the cells, not from labels such as years, and numbers that one side lacks count as
+              wrong; where neither table has any, it is the RMS F1. An empty prediction scores 0, and equal tables
+              score 1.0, whatever is in them. Labels are compared as in DePlot, without regard to case.
             - `"deplot"`: `deplot/metrics.py` of google-research/google-research. Texts are divided at line breaks and
               ` | ` and not parsed otherwise: two texts without ` | ` score 1.0. A first line `title | ...` is a data
-              point. Numbers such as `1,234` are texts. An empty prediction has the precision 1.
+              point. Numbers such as `1,234` are texts. An empty prediction has the precision 1. RNSS counts years, but
+              neither percentages nor numbers that one side lacks.
             - `"deplot_2023"`: the copy of 2023, whose F1 *is the recall*. Numbers published with it are recalls.
             - `"tinychart"`: TinyChart's copy, in which texts that differ in half of their characters are not similar.
 
@@ -75,7 +76,7 @@ def table_scores(
 
 
 def per_example_table_scores(
-    *, predictions: Iterable[object], references: Iterable[object], variant: str = "default"
+    predictions: Iterable[object], references: Iterable[object], *, variant: str = "default"
 ) -> list[dict[str, float]]:
     """Return the scores of each table, in order.
 
