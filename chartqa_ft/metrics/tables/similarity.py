@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _WORD = 64
 _PAIRS_AT_ONCE = 1 << 13
-_MOST_WORK = 1 << 30
+_MOST_WORK = 1 << 28
 """Characters of one list times characters of the other up to which texts of more than 64 characters are compared."""
 
 
@@ -30,8 +30,8 @@ def similarities(a: Sequence[str], b: Sequence[str], *, threshold: float = 0.5, 
     Returns:
         Floats of shape (len(a), len(b)).
 
-        So that no call takes longer than seconds, texts of more than 64 characters are only tested for equality if
-        the characters of the long texts on both sides, multiplied, are more than 2**30.
+        So that the time is bounded, texts of more than 64 characters are only tested for equality if
+        the characters of the long texts on both sides, multiplied, are more than 2**28.
 
     Example:
         >>> similarities(["2019", "Total"], ["2018"]).tolist()

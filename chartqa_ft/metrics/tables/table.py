@@ -15,7 +15,7 @@ class TooLargeError(ValueError):
     """A table is too large to be built, parsed or scored."""
 
 
-_MISSING = frozenset({"", "nan", "n/a", "n.a.", "na", "none", "null", "-", "\u2013", "\u2014", "<na>"})
+_MISSING = frozenset({"", "nan", "n/a", "n.a.", "na", "none", "null", "-", "\u2212", "\u2013", "\u2014", "<na>"})
 
 
 @dataclass(frozen=True)
