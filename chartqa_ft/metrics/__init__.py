@@ -16,13 +16,19 @@ from .predictions import read_predictions
 from .programs import ProgramError, run_program
 from .rewards import as_grpo_dataset, format_reward, length_reward, relaxed_accuracy_reward
 from .table import format_table
+from .tables import FORMATS as TABLE_FORMATS
+from .tables import VARIANTS as TABLE_VARIANTS
+from .tables import Table, parse_table, per_example_table_scores, read_table_csv, table_scores, write_table
 
 __all__ = [
     "ALIASES",
     "EXTRACTORS",
+    "TABLE_FORMATS",
+    "TABLE_VARIANTS",
     "VARIANTS",
     "ProgramError",
     "RelaxedAccuracy",
+    "Table",
     "anls",
     "as_grpo_dataset",
     "compare_predictions",
@@ -33,13 +39,18 @@ __all__ = [
     "mcnemar_exact",
     "newcombe_paired_interval",
     "paired_comparison",
+    "parse_table",
     "per_example_correctness",
+    "per_example_table_scores",
     "read_predictions",
+    "read_table_csv",
     "relaxed_accuracy",
     "relaxed_accuracy_reward",
     "relaxed_correctness",
     "run_program",
+    "table_scores",
     "wilson_interval",
+    "write_table",
 ]
 
 
