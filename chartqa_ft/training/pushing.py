@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, HfApi
@@ -193,19 +192,26 @@ class HubPusher:
             logger.warning(_FAILED, error)
             return
         with_states = strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS)
-        push = partial(
-            push_checkpoint,
-            staged,
-            repo_id,
-            token=self.args.hub_token,
-            private=self.args.hub_private_repo,
-            revision=self.args.hub_revision,
-            commit_message=f"Training in progress, step {step}",
-            checkpoint=staged if with_states else None,
-            path_in_repo="last-checkpoint" if strategy == HubStrategy.CHECKPOINT else checkpoint.name,
-            keep=checkpoint,
-        )
-        self._in_background(push).add_done_callback(lambda _: self._remove(staged))
+
+        def send() -> CommitInfo:
+            try:
+                return push_checkpoint(
+                    staged,
+                    repo_id,
+                    token=self.args.hub_token,
+                    private=self.args.hub_private_repo,
+                    revision=self.args.hub_revision,
+                    commit_message=f"Training in progress, step {step}",
+                    checkpoint=staged if with_states else None,
+                    path_in_repo="last-checkpoint" if strategy == HubStrategy.CHECKPOINT else checkpoint.name,
+                    keep=checkpoint,
+                )
+            finally:
+                # Not a callback of the future: whoever waits for the push may stage the next one before a callback
+                # runs, and would lose the folder it has just made.
+                self._remove(staged)
+
+        self._in_background(send)
 
     def finish(self) -> None:
         """Wait for the last push in the background, report its failure, and remove what such pushes have staged."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from chartqa_ft.hub.errors import HubError
 from chartqa_ft.hub.public import find_token
+from chartqa_ft.training.pushing import HubPusher
 
 from ..hub_server import environment
 from ..project.test_hub_server import World
-from ..support.common import drawn_charts, launcher
+from ..support.common import arguments, drawn_charts, launcher
 from ..support.hub_charts import as_m4
 from ..support.launching import EVALUATE, FINETUNE, TIMEOUT, as_command_line
 from ..support.push_world import (
@@ -111,6 +116,43 @@ def test_a_failing_push_does_not_stop_the_training(world, folder):
     assert titles(world, name) == ["Training in progress, step 2"]
     assert set(pushed(world, name)) == expected("unichart", "full") - {"metrics.json"}
     assert (folder / "checkpoint-2" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("error", [None, HubError("refused")])
+def test_a_push_ends_after_its_folder_is_gone(tmp_path, monkeypatch, error):
+    """Otherwise a push that waits for it loses the folder in which it puts its files."""
+
+    class Slow(HubPusher):
+        def _remove(self, staged):
+            time.sleep(0.2)
+            super()._remove(staged)
+
+    sent = []
+
+    def push_checkpoint(staged, repo_id, **_):
+        sent.append(staged.name)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr("chartqa_ft.training.pushing.push_checkpoint", push_checkpoint)
+    pusher = Slow(arguments(tmp_path, hub_strategy="every_save", hub_always_push=True))
+    found = []
+    for step in (1, 2, 3):
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        (checkpoint / "config.json").write_text("{}")
+        save_file({"weight": torch.zeros(1)}, checkpoint / "model.safetensors")
+        pusher.saved(checkpoint)
+        pusher.push_saved(
+            lambda *_, **__: None,
+            repo_id="alice/model",
+            step=step,
+            begin=lambda: found.append(pusher.staging.exists()),
+        )
+    pusher.finish()
+    assert found == [False, False, False]
+    assert sent == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
+    assert not pusher.staging.exists()
 
 
 @pytest.mark.parametrize("better", [1, 2])
