@@ -137,9 +137,13 @@ def test_logits_only_at_answer_positions():
     full = model(**inputs).logits
     with answer_logits_only(model, mask):
         selected = model(**inputs).logits
-    assert selected.shape == (int(mask.sum()), full.shape[-1])
-    torch.testing.assert_close(selected, full[mask])
+    assert selected.shape == (1, int(mask.sum()), full.shape[-1])
+    torch.testing.assert_close(selected[0], full[mask])
     assert model(**inputs).logits.shape == full.shape
+    # As a model that puts the positions of the chart before those of the text.
+    wrong = r"logits for \(8, \d+\) positions of a batch of 8 x \d+ tokens .* cannot be trained"
+    with answer_logits_only(model, mask[:, 3:]), pytest.raises(ValueError, match=wrong):
+        model(**inputs)
 
 
 def test_token_losses_and_row_sums_are_exact():
