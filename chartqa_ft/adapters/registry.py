@@ -84,8 +84,8 @@ def adapter_for(
         prompt: Template of the prompt with the field `{question}`. `None` uses the prompt that the model was trained
             with by `ChartQATrainer`, else the published ChartQA prompt of the family.
         saved: Adapter settings that were saved with a checkpoint. `None` uses those in the config of the model.
-        **settings: Further arguments of the adapter, such as `max_length`, `on_long_answer` and, for Pix2Struct,
-            `font_path`. They take precedence over saved ones.
+        **settings: Further arguments of the adapter, such as `max_length`, `on_long_answer`, for chat families
+            `system_prompt`, and for Pix2Struct `font_path`. They take precedence over saved ones.
 
     Raises:
         TypeError: `model` or `processor` is something else, or an argument has another type than that documented.
@@ -104,6 +104,13 @@ def adapter_for(
     settings = {**{name: kept[name] for name in adapter.setting_names if name in kept}, **settings}
     if prompt is not None:
         settings["prompt"] = prompt
+    if settings.get("system_prompt") is None:
+        settings.pop("system_prompt", None)
+    elif "system_prompt" not in adapter.setting_names:
+        raise ValueError(
+            f"{base_model(model).config.model_type!r} models have no chat template, and so no system message: put the "
+            "text of system_prompt into prompt="
+        )
     return adapter(model, processor, **settings)
 
 
