@@ -87,7 +87,8 @@ class Causal(ChatSide, Adapter):
         self.image_ids = as_list(getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None))
         self.packs_questions = bool(self.image_ids) and can_pack(config, self.forward_names, self.limit)
         self.eager = attention_of(config) == "eager"
-        self.image_token: str = getattr(self.processor, "image_token", None) or ""
+        image_token = getattr(self.processor, "image_token", None) or ""
+        self.image_token: str = getattr(image_token, "content", image_token)  # BLIP-2 has an AddedToken
         self.control_tokens |= {self.image_token} - {""}
         self.skipped_ids |= set(self.tokenizer.all_special_ids)
         self.chat_template = getattr(self.processor, "chat_template", None) or getattr(

@@ -13,6 +13,7 @@ from .causal import Causal
 from .decoder_prompt import DecoderPrompt
 from .encoder_prompt import EncoderPrompt
 from .kosmos2 import Kosmos2
+from .own_layouts import Blip2, GotOcr2, Kosmos2_5, T5Gemma2
 from .paligemma import PaliGemma
 from .pix2struct import Pix2Struct
 from .wrappers import base_model
@@ -26,6 +27,10 @@ _REGISTRY: dict[str, type[Adapter]] = {
     "pix2struct": Pix2Struct,
     "paligemma": PaliGemma,
     "kosmos-2": Kosmos2,
+    "kosmos-2.5": Kosmos2_5,
+    "blip-2": Blip2,
+    "got_ocr2": GotOcr2,
+    "t5gemma2": T5Gemma2,
 }
 
 AdapterClass = TypeVar("AdapterClass", bound=type[Adapter])
@@ -62,6 +67,8 @@ def adapter_class(model: nn.Module) -> type[Adapter]:
     """
     config = base_model(model).config
     registered = _REGISTRY.get(config.model_type)
+    if registered is Blip2 and config.is_encoder_decoder:  # with T5 as its language model
+        registered = None
     return registered or (EncoderPrompt if getattr(config, "is_encoder_decoder", False) else Causal)
 
 

@@ -10,7 +10,10 @@ from transformers.utils import chat_template_utils
 
 from chartqa_ft import load_checkpoint
 from chartqa_ft.adapters import adapter_for, base_model
+from chartqa_ft.adapters.prompts import THINK_ANSWER_PROMPT
 from chartqa_ft.adapters.registry import SETTINGS_KEY
+from chartqa_ft.adapters.vocabulary import grow_vocabulary
+from chartqa_ft.metrics.extraction import extracted
 from chartqa_ft.models.chartqa_config import read_settings, save_settings
 from chartqa_ft.training.preparing import prepare_model
 from chartqa_ft.training.resuming import resume_prompt
@@ -162,6 +165,19 @@ def test_a_system_message_stands_before_the_question_and_is_saved(name, template
     assert prompt_of(loaded) == prompt_of(adapter)
     *_, loaded = load_checkpoint(tmp_path, system_prompt="Think.")
     assert prompt_of(loaded) == prompt_of(adapter).replace("Be brief.", "Think.")
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "internvl", "idefics3"])
+def test_answers_with_their_reasoning_are_learned_whole_and_scored_by_what_is_in_the_tag(name):
+    model, processor = build(name)
+    processor.tokenizer.add_tokens(["<think>", "</think>"])
+    grow_vocabulary(model, processor)
+    adapter = adapter_for(model, processor, prompt="{question}", system_prompt=THINK_ANSWER_PROMPT)
+    assert THINK_ANSWER_PROMPT in prompt_of(adapter)
+    answer = "<think>The red bar ends at 7.</think> <answer>7</answer>"
+    (said,) = adapter.decode(adapter.encode([{**records(1)[0], "answer": answer}])["labels"])
+    assert said == answer
+    assert extracted([said], "auto") == (["7"], 1)
 
 
 @pytest.mark.parametrize("name", ["unichart", "pix2struct", "florence2", "paligemma", "kosmos2"])

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+import transformers
 
+from ..support import model_table
 from ..support.common import ROOT
-from ..support.families import FAMILIES
+from ..support.family_cases import ALL, KINDS, chosen
 from ..support.family_table import BEGIN, COLUMNS, END, FAILED, NOT_RUN, PASSED, outcomes, table, write_table
 
 CASE = '<testcase classname="tests.families.test_families" name="{}">{}</testcase>'
@@ -75,5 +77,38 @@ def test_every_column_stands_for_tests_of_all_families():
 def test_the_page_lists_every_family_as_passed():
     text = (ROOT / "examples" / "own_family.md").read_text(encoding="utf-8")
     made = text.partition(BEGIN)[2].partition(END)[0].strip()
-    everything = {(test, family): True for test in itertools.chain(*COLUMNS.values()) for family in FAMILIES}
+    everything = {(test, family): True for test in itertools.chain(*COLUMNS.values()) for family in KINDS}
     assert made == table(everything)
+
+
+def test_make_test_has_the_first_families_and_a_few_more_and_make_families_has_all():
+    quick, everything = chosen("quick"), chosen("all")
+    assert len(quick) < len(everything)
+    assert [name for name in everything if name in quick] == quick
+    assert set(everything) <= set(KINDS)
+    assert chosen("llava,gemma3") == ["llava", "gemma3"]
+    assert set(ALL) <= set(KINDS)
+
+
+def test_the_page_of_models_says_of_each_whether_it_was_tried():
+    tests = list(itertools.chain(*COLUMNS.values()))
+    good = [(f"{test}[llava]", "") for test in tests] + [(f"{test}[blip2-3]", "") for test in tests]
+    bad = [("test_update_equality[gemma3]", "<failure/>")]
+    text = model_table.page(xml(*good, *bad), ["blip-2", "gemma3", "gemma3n", "llava", "unheard-of"])
+    assert text.split("| --- | --- |\n")[1].splitlines() == [
+        "| `blip-2` | works |",
+        "| `gemma3` | fails: test_update_equality |",
+        "| `gemma3n` | not tried: its vision tower needs timm |",
+        "| `llava` | works |",
+        "| `unheard-of` | not tried |",
+    ]
+
+
+def test_the_page_of_models_names_every_model_of_transformers():
+    text = (ROOT / "chartqa_ft" / "adapters" / "FAMILIES.md").read_text(encoding="utf-8")
+    named = dict(re.findall(r"^\| `(.+?)` \| (.+) \|$", text, re.MULTILINE))
+    if f"transformers {transformers.__version__};" in text:
+        assert set(named) == set(model_table.MODELS)
+    tried = {model_table.OTHER_TYPES.get(family, family) for family in KINDS}
+    assert {name for name, state in named.items() if state == model_table.WORKS} == tried
+    assert set(model_table.REASONS) <= set(named) - tried

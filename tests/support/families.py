@@ -40,11 +40,19 @@ def family(kind: str) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
     return register
 
 
+def _builder(name: str) -> Callable[[], Built]:
+    if name in FAMILIES:
+        return FAMILIES[name]
+    from .more_families import MORE  # which is made of parts of this module
+
+    return MORE[name].build
+
+
 @cache
 def _built(name: str) -> Built:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, processor = FAMILIES[name]()
+        model, processor = _builder(name)()
         _spread_weights(model)
     return model.eval(), processor
 

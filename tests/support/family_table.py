@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.support.families import FAMILIES, KINDS
+from tests.support.family_cases import KINDS
 
 BEGIN, END = "<!-- family table -->", "<!-- end of family table -->"
 COLUMNS = {
@@ -39,7 +39,7 @@ def outcomes(results: str) -> dict[tuple[str, str], bool]:
         if match is None:
             continue
         # The other parameters of a case stand before or behind the family's name.
-        families = [family for family in FAMILIES if re.search(rf"(^|-){family}($|-)", match[2])]
+        families = [family for family in KINDS if re.search(rf"(^|-){family}($|-)", match[2])]
         passed = all(case.find(tag) is None for tag in ("failure", "error", "skipped"))
         for family in families:
             found[match[1], family] = found.get((match[1], family), True) and passed
@@ -47,14 +47,14 @@ def outcomes(results: str) -> dict[tuple[str, str], bool]:
 
 
 def table(found: Mapping[tuple[str, str], bool]) -> str:
-    """The table as Markdown, one row per family of `FAMILIES`."""
+    """The table as Markdown, one row per family."""
 
     def mark(tests: list[str], family: str) -> str:
         results = [found.get((test, family)) for test in tests]
         return FAILED if False in results else NOT_RUN if None in results else PASSED
 
     head = ["family", "kind", *COLUMNS]
-    rows = [[f"`{f}`", KINDS[f], *(mark(tests, f) for tests in COLUMNS.values())] for f in FAMILIES]
+    rows = [[f"`{f}`", KINDS[f], *(mark(tests, f) for tests in COLUMNS.values())] for f in KINDS]
     lines = [head, ["---", "---", *([":-:"] * len(COLUMNS))], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
