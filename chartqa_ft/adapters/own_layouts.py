@@ -72,6 +72,9 @@ class GotOcr2(Blip2):
 class T5Gemma2(EncoderPrompt):
     """T5Gemma 2: an encoder that reads the chart in the place of its token and the question after it."""
 
+    def answer_prefix(self) -> list[int]:
+        return []  # the tokenizer's BOS is the start token of the decoder already
+
     def prompt_batch(self, examples: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> Mapping[str, Any]:
         chart = self.processor.boi_token
         return self.processor(

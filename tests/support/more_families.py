@@ -552,8 +552,10 @@ def gemma4() -> Built:
 # ---------------------------------------------------------------------------------------------------- documents
 @more(
     "<|start_of_role|>user:<chart>{prompt}<|end_of_text|>\n<|start_of_role|>assistant:|{answer}<|end_of_text|>",
-    r"<fake_token_around_image>.*<fake_token_around_image>",
+    r"<fake_token_around_image>.*<global-img>(<image>)+<fake_token_around_image>"
+    r"|<fake_token_around_image><row_1_col_1>(<image>)+\n",
     needs="GraniteDoclingConfig",
+    steps=100,
 )
 def granite_docling() -> Built:
     tiles = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
