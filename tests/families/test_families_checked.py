@@ -8,7 +8,7 @@ import torch
 from chartqa_ft import check_model
 from chartqa_ft.training.model_check.report import TITLES
 
-from ..support.families import records
+from ..support.families import FAMILIES, records
 from ..support.family_cases import ALL, ready
 from ..support.model_state import frozen_garbage, state_of
 
@@ -28,5 +28,6 @@ def test_check_model_passes(name):
     # Not equal by chance: all of these have been computed in two ways.
     for line in ("training_logits", "gradients", "saving"):
         assert 0 < report[line].number <= report[line].bound
-    assert report["peft_gradients"].details["share_of_blocks_adapted"] > 0.99  # all but position biases
+    adapted = report["peft_gradients"].details["share_of_blocks_adapted"]
+    assert adapted > (0.99 if name in FAMILIES else 0.2)  # not position biases, nor experts and convolutions of others
     assert state_of(model) == before

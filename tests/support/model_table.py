@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from tests.support.family_cases import KINDS
 from tests.support.family_table import COLUMNS, outcomes
+from tests.support.more_families import MORE
 
 OTHER_TYPES = {
     **dict.fromkeys(("unichart", "nougat", "trocr"), "vision-encoder-decoder"),
@@ -54,10 +55,13 @@ def table(found: Mapping[tuple[str, str], bool], types: Iterable[str]) -> str:
         OTHER_TYPES.get(family, family): [test for test in tests if found.get((test, family)) is False]
         for family in KINDS
     }
+    lacking = {OTHER_TYPES.get(family, family): more.lacks for family, more in MORE.items()}
     lines = ["| `config.model_type` | tiny model |", "| --- | --- |"]
     for name in sorted(types):
         if name in passed:
             state = WORKS
+        elif lacking.get(name):
+            state = f"in part: {lacking[name]}"
         elif tried.get(name):
             state = f"fails: {', '.join(tried[name])}"
         else:
@@ -71,9 +75,9 @@ def page(results: str, types: Iterable[str] = MODELS) -> str:
     return f"""# Models of `AutoModelForImageTextToText`
 
 Written by `make families` with transformers {transformers.__version__}; do not edit it. "works" means that a tiny
-model with the real classes of the family passes the six tests of the README's table of families. A model that was not
-tried gets the adapter that `adapter_for` selects by its config: `EncoderPrompt` for an encoder-decoder, else `Causal`,
-which needs a chat template.
+model with the real classes of the family passes the tests of the table in `examples/own_family.md`. A model that was
+not tried gets the adapter that `adapter_for` selects by its config: `EncoderPrompt` for an encoder-decoder, else
+`Causal`, which needs a chat template.
 
 {table(outcomes(results), types)}
 """
