@@ -28,6 +28,6 @@ def test_check_model_passes(name):
     # Not equal by chance: all of these have been computed in two ways.
     for line in ("training_logits", "gradients", "saving"):
         assert 0 < report[line].number <= report[line].bound
-    adapted = report["peft_gradients"].details["share_of_blocks_adapted"]
-    assert adapted > (0.99 if name in FAMILIES else 0.2)  # not position biases, nor experts and convolutions of others
+    least = 0.99 if name in FAMILIES else 0.05  # position biases, experts and convolutions are not adapted
+    assert report["peft_gradients"].details["share_of_blocks_adapted"] > least
     assert state_of(model) == before

@@ -107,6 +107,7 @@ def test_the_page_of_models_says_of_each_whether_it_was_tried():
 def test_the_page_of_models_names_every_model_of_transformers():
     text = (ROOT / "chartqa_ft" / "adapters" / "FAMILIES.md").read_text(encoding="utf-8")
     named = dict(re.findall(r"^\| `(.+?)` \| (.+) \|$", text, re.MULTILINE))
+    del named["config.model_type"]  # the heading
     if f"transformers {transformers.__version__};" in text:
         assert set(named) == set(model_table.MODELS)
     tried = {model_table.OTHER_TYPES.get(family, family) for family in KINDS}
