@@ -40,17 +40,13 @@ def test_printed_lines_run_and_answer_in_a_batch_as_alone(name, registry):
     assert adapter.generate(model, adapter.encode(rows), max_new_tokens=4).equal(torch.cat(alone))
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [("kosmos2", "logits of shape|makes no difference|Error"), ("paligemma", "are not those|Error")],
-)
-def test_a_family_that_needs_more_than_a_layout_gets_no_lines(name, reason):
-    model, processor = bare(name)
+def test_a_family_that_needs_more_than_a_layout_gets_no_lines():
+    model, processor = bare("kosmos2")
     with pytest.raises(
-        ValueError, match=rf"prompt_batch calls .* was tried and does not work \(.*({reason})"
-    ) as error:
+        ValueError, match=r"prompt_batch calls .* was tried and does not work \(RuntimeError"
+    ) as raised:
         adapter_for(model, processor)
-    assert "@register_adapter" not in str(error.value)
+    assert "@register_adapter" not in str(raised.value)
 
 
 class Ignores(torch.nn.Module):
