@@ -28,6 +28,9 @@ _TOKEN_NAMES = {
     *("cross_attention_mask", "image_embeds_position_mask"),
 }
 
+_BATCH_INDICES = {"image_token_pooling"}
+"""Tensors whose values are indices into the patches of the whole batch (Molmo2), of which no part can be taken."""
+
 
 class Causal(ChatSide, Adapter):
     """LLaVA, Qwen-VL, SmolVLM and any other model whose answer continues the token sequence of the prompt.
@@ -342,6 +345,8 @@ class Causal(ChatSide, Adapter):
         if not self.pads_prompts or len(rooms.unique()) == 1:
             return [(everything, batch)]
         others = set(batch) - {*self.per_token(batch, batch["attention_mask"]), "labels", "chart_index", "rows"}
+        if others & _BATCH_INDICES:
+            return [(everything, batch)]
         images = self.image_mask(batch)
         entries = {key: image_entries(batch[key], images) for key in others if torch.is_tensor(batch[key])}
         if entries.keys() < others or None in entries.values():

@@ -333,3 +333,13 @@ def test_integer_tensors_of_a_chart_stay_whole_at_any_length_of_the_prompt(lengt
     batch = adapter.encode([row])
     assert (batch["labels"] == -100).sum() == length
     assert torch.equal(batch["patch_places"], places)
+
+
+def test_rows_with_unequal_room_are_not_split_if_a_tensor_indexes_the_whole_batch():
+    model, processor = build("llava")
+    adapter = adapter_for(model, processor)
+    batch = adapter.encode(records(2), with_answers=False)
+    adapter.positions = int(batch["attention_mask"].sum(dim=1).max()) + 3
+    assert [rows.tolist() for rows, _ in adapter.split_by_room(batch, 8)] == [[1], [0]]
+    batch["image_token_pooling"] = torch.arange(int(adapter.image_mask(batch).sum()))[:, None]
+    assert [rows.tolist() for rows, _ in adapter.split_by_room(batch, 8)] == [[0, 1]]

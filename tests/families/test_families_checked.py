@@ -9,13 +9,15 @@ from chartqa_ft import check_model
 from chartqa_ft.training.model_check.report import TITLES
 
 from ..support.families import FAMILIES, records
-from ..support.family_cases import ALL, ready
+from ..support.family_cases import ALL, CHOSEN, ready
 from ..support.model_state import frozen_garbage, state_of
 
 torch.set_num_threads(1)
+FEW = ("unichart", "pix2struct", "florence2", "llava", "qwen2_5_vl")
+"""The families of `make test`, whose other tests run the trainer of the others; `make families` checks all."""
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", FEW if CHOSEN == "quick" else ALL)
 def test_check_model_passes(name):
     model, adapter = ready(name)
     before = state_of(model)

@@ -79,7 +79,7 @@ def test_lora_trains_saves_and_loads(name, tmp_path):
 @pytest.mark.parametrize("name", ALL)
 def test_lora_gradient_checkpointing_gives_equal_gradients(name, tmp_path):
     base = saved_base(name, tmp_path / "base")
-    vectors = []
+    vectors, counts = [], []
     for recompute in (False, True):
         capture = Gradients()
         run = lora_run(
@@ -104,8 +104,10 @@ def test_lora_gradient_checkpointing_gives_equal_gradients(name, tmp_path):
             block.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         run.train()
         vectors.append(capture.vector)
-        # With it, the layers of every block are computed again in the backward pass.
-        assert len(calls) == 2 * len(blocks) * (1 + recompute)
+        assert len(calls) >= 2 * len(blocks)
+        counts.append(len(calls))
+    # With it, the layers of every block are computed again in the backward pass.
+    assert counts[1] == 2 * counts[0]
     assert relative_l2(*vectors) <= 1e-6
 
 

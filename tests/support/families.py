@@ -43,7 +43,7 @@ def family(kind: str) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
 def _builder(name: str) -> Callable[[], Built]:
     if name in FAMILIES:
         return FAMILIES[name]
-    from .more_families import MORE  # which is made of parts of this module
+    from .torchvision_families import MORE  # whose builders are made of parts of this module
 
     return MORE[name].build
 

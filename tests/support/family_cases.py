@@ -18,23 +18,33 @@ from chartqa_ft.training.trainer import ChartQATrainer
 from .common import trainer
 from .families import FAMILIES, build
 from .families import KINDS as FIRST_KINDS
-from .more_families import MORE
+from .torchvision_families import MORE
 
-KINDS = {**FIRST_KINDS, **{name: more.kind for name, more in MORE.items() if not more.lacks}}
+KINDS = {**FIRST_KINDS, **{name: more.kind for name, more in MORE.items()}}
+QUICK = ("unichart", "pix2struct", "florence2", "llava", "kosmos2", "qwen2_5_vl", "paligemma", "gemma3", "internvl")
+"""Of the first fifteen families those that `make test` tries: each needs something that the others do not."""
 
 
 def chosen(which: str) -> list[str]:
-    """The families of a test run: "quick" of `make test`, "all" of `make families`, or names between commas.
+    """The families of a test run.
 
-    Those whose classes the installed transformers lacks are left out of the first two.
+    Those whose classes the installed transformers lacks are left out, unless they are named.
+
+    Args:
+        which: "quick" (`make test`), "all" (`make families`), "torchvision" (`make families-torchvision`: those whose
+            processors need it), or names between commas.
     """
-    if which not in ("quick", "all"):
+    if which not in ("quick", "all", "torchvision"):
         return which.split(",")
-    added = [name for name in KINDS if name in MORE and hasattr(transformers, MORE[name].needs or "AutoModel")]
-    return [*FAMILIES, *(name for name in added if which == "all" or MORE[name].quick)]
+    added = {name: more for name, more in MORE.items() if hasattr(transformers, more.needs or "AutoModel")}
+    if which == "torchvision":
+        return [name for name, more in added.items() if more.torchvision]
+    first = [name for name in FAMILIES if which == "all" or name in QUICK]
+    return [*first, *(name for name, more in added.items() if not more.torchvision and (which == "all" or more.quick))]
 
 
-ALL = chosen(os.environ.get("CHARTQA_FAMILIES", "quick"))
+CHOSEN = os.environ.get("CHARTQA_FAMILIES", "quick")
+ALL = chosen(CHOSEN)
 PROMPTS = {"trocr": "{question} Answer:"}
 """Of families that have no prompt of their own; the others are asked in theirs."""
 

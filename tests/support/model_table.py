@@ -12,9 +12,7 @@ from pathlib import Path
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MODELS
 
-from tests.support.family_cases import KINDS
-from tests.support.family_table import COLUMNS, outcomes
-from tests.support.more_families import MORE
+from tests.support.family_table import COLUMNS, members, outcomes
 
 OTHER_TYPES = {
     **dict.fromkeys(("unichart", "nougat", "trocr"), "vision-encoder-decoder"),
@@ -24,17 +22,12 @@ OTHER_TYPES = {
 }
 """Family -> its `config.model_type`, where that is another word."""
 WORKS = "works"
-TORCHVISION = "its image processor needs torchvision, which the tests run without"
+SEE_TORCHVISION = "needs torchvision: see the table of `make families-torchvision` in `examples/own_family.md`"
 REASONS = {
-    "cohere2_vision": TORCHVISION,
     "evolla": "reads proteins, not images",
-    "gemma3n": "its vision tower needs timm",
+    "gemma3n": "its vision tower needs timm, which needs torchvision",
     "instructblipvideo": "reads videos",
-    "lfm2_vl": TORCHVISION,
-    "llama4": TORCHVISION,
     "llava_next_video": "reads videos",
-    "mistral3": TORCHVISION,
-    "molmo2": TORCHVISION,
     "pi0": "writes the actions of a robot, not text",
     "shieldgemma2": "classifies images",
     "video_llava": "reads videos",
@@ -50,20 +43,16 @@ def table(found: Mapping[tuple[str, str], bool], types: Iterable[str]) -> str:
         types: the model types.
     """
     tests = [test for names in COLUMNS.values() for test in names]
-    passed = {OTHER_TYPES.get(family, family) for family in KINDS if all(found.get((test, family)) for test in tests)}
-    tried = {
-        OTHER_TYPES.get(family, family): [test for test in tests if found.get((test, family)) is False]
-        for family in KINDS
-    }
-    lacking = {OTHER_TYPES.get(family, family): more.lacks for family, more in MORE.items()}
     lines = ["| `config.model_type` | tiny model |", "| --- | --- |"]
     for name in sorted(types):
-        if name in passed:
+        families = [family for family in members() if OTHER_TYPES.get(family, family) == name]
+        failed = sorted({t for t in tests if False in [found.get((t, family)) for family in families]})
+        if failed:
+            state = f"fails: {', '.join(failed)}"
+        elif families and all(found.get((test, family)) for test in tests for family in families):
             state = WORKS
-        elif lacking.get(name):
-            state = f"in part: {lacking[name]}"
-        elif tried.get(name):
-            state = f"fails: {', '.join(tried[name])}"
+        elif name in members("torchvision"):
+            state = SEE_TORCHVISION
         else:
             state = f"not tried: {REASONS[name]}" if name in REASONS else "not tried"
         lines.append(f"| `{name}` | {state} |")

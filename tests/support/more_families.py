@@ -1,6 +1,6 @@
 """Tiny models of further families, each by what differs from those in `families.py`.
 
-They run in `make families`, some of them in `make test` too (`QUICK`). To add one, write a builder under `@more(...)`
+They run in `make families`, some of them in `make test` too (`quick`). To add one, write a builder under `@more(...)`
 with what a row of its batch says, as in `WRITTEN` of `tests/families/test_families.py`.
 """
 
@@ -49,8 +49,8 @@ class More(NamedTuple):
     """The text that the processor takes, with the field `{prompt}`, for a family without a chat template."""
     arguments: Mapping[str, Any] = MappingProxyType({})
     """Further arguments of the processor."""
-    lacks: str = ""
-    """What keeps a family out of the tests of all families, whose adapter other tests try."""
+    torchvision: bool = False
+    """Whether its processor needs torchvision, so that it is tested by `make families-torchvision` alone."""
     steps: int = 40
     """Optimizer steps in which it learns four charts by heart."""
 
@@ -311,7 +311,7 @@ def vipllava() -> Built:
 @more(
     IM_CHAT.replace("{chart}", "<chart>\n"),
     r"(<image>)+",
-    lacks="equal answers in a batch and alone; the other tests have not been run",
+    steps=100,
 )
 def llava_onevision() -> Built:
     tokenizer = im_tokenizer("<image>", "<video>")
@@ -440,7 +440,7 @@ def deepseek_vl() -> Built:
 @more(
     IM_CHAT.replace("{chart}", "<fim_prefix><chart><fim_suffix>"),
     r"(<\|img\|>)+",
-    lacks="equal answers in a batch and alone; the other tests have not been run",
+    steps=70,
 )
 def aria() -> Built:
     tokenizer = im_tokenizer(named={"image_token": "<|img|>"})
@@ -460,7 +460,6 @@ def aria() -> Built:
 @more(
     "<s>USER: <chart>{prompt} ASSISTANT: |{answer}</s>",
     r"<\|image\|>",
-    lacks="its LoRA weights are saved with the embeddings",
 )
 def mllama() -> Built:
     tokenizer = llama_tokenizer("<|image|>", "<|python_tag|>", adds_bos=False)
@@ -486,7 +485,7 @@ def mllama() -> Built:
         "high_freq_factor": 4.0,
         "low_freq_factor": 1.0,
     }
-    text["rope_parameters"] = {**rope, "original_max_position_embeddings": POSITIONS}
+    text["rope_parameters"] = {**rope, "original_max_position_embeddings": POSITIONS // 8}
     config = tf.MllamaConfig(vision_config=vision, text_config=text, image_token_index=id_of(tokenizer, "<|image|>"))
     image_processor = tf.MllamaImageProcessorPil(size=SQUARE, max_image_tiles=4)
     processor = tf.MllamaProcessor(image_processor, tokenizer, chat_template=chat("<|image|>", **VICUNA_PARTS))
@@ -749,7 +748,6 @@ def pp_chart2table() -> Built:
     r"<start_of_image>(<image_soft_token>)+<end_of_image>",
     "encoder-prompt",
     layout="<start_of_image> {prompt}",
-    lacks="all tests but that of LoRA with activation checkpointing pass",
 )
 def t5gemma2() -> Built:
     named = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}

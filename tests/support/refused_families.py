@@ -1,0 +1,113 @@
+"""Tiny models of `AutoModelForImageTextToText` that this library refuses, each with the reason that its error gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import transformers as tf
+
+from .families import PATCH, POSITIONS, SIDE, SQUARE, VISION, WIDTH, Built, llama_sizes, token_ids, tokenizer_of
+from .more_families import built, id_of, llama_tokenizer
+
+REFUSED: dict[str, tuple[Callable[[], Built], str]] = {}
+"""`config.model_type` -> (builder, what its error says)."""
+
+
+def refused(reason: str) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
+    """Register a builder under its function's name."""
+
+    def register(builder: Callable[[], Built]) -> Callable[[], Built]:
+        REFUSED[builder.__name__] = builder, reason
+        return builder
+
+    return register
+
+
+BERT = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 2 * WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": POSITIONS,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+
+@refused("the positions of the chart stand before the tokens")
+def git() -> Built:
+    tokenizer = tokenizer_of("[PAD]", "[CLS]", "[SEP]", "<unk>", bos="[CLS]", eos="[SEP]", pad="[PAD]")
+    config = tf.GitConfig(vision_config=VISION, vocab_size=len(tokenizer), **BERT, **token_ids(tokenizer))
+    processor = tf.GitProcessor(tf.CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SQUARE), tokenizer)
+    return built(tf.GitForCausalLM(config), processor)
+
+
+@refused("its logits")
+def blip() -> Built:
+    tokenizer = tokenizer_of("[PAD]", "[CLS]", "[SEP]", "<unk>", bos="[CLS]", eos="[SEP]", pad="[PAD]")
+    text = {**BERT, "vocab_size": len(tokenizer), "encoder_hidden_size": WIDTH, "projection_dim": WIDTH}
+    config = tf.BlipConfig(text_config={**text, **token_ids(tokenizer)}, vision_config=VISION)
+    processor = tf.BlipProcessor(tf.BlipImageProcessorPil(size=SQUARE), tokenizer)
+    return built(tf.BlipForConditionalGeneration(config), processor)
+
+
+@refused("its Q-Former reads the question")
+def instructblip() -> Built:
+    first = ("</s>", "<pad>", "<unk>")
+    tokenizer = tokenizer_of(*first, bos="</s>", eos="</s>", pad="<pad>", adds_bos=True)
+    reader = tokenizer_of(*first, bos="</s>", eos="</s>", pad="<pad>", adds_bos=True)
+    processor = tf.InstructBlipProcessor(tf.BlipImageProcessorPil(size=SQUARE), tokenizer, reader, num_query_tokens=4)
+    text = tf.OPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        ffn_dim=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=POSITIONS,
+        word_embed_proj_dim=WIDTH,
+        dropout=0.0,
+        **token_ids(tokenizer),
+    )
+    config = tf.InstructBlipConfig(
+        vision_config=VISION,
+        qformer_config={**BERT, "vocab_size": len(reader), "encoder_hidden_size": WIDTH},
+        text_config=text.to_dict(),
+        num_query_tokens=4,
+        image_token_index=id_of(tokenizer, "<image>"),
+    )
+    return built(tf.InstructBlipForConditionalGeneration(config), processor)
+
+
+@refused("image")
+def fuyu() -> Built:
+    tokenizer = llama_tokenizer("|SPEAKER|", "|NEWLINE|", "<0x04>", "<0x00>", "<0x01>", "<0x02>", "<0x03>")
+    text = {**llama_sizes(tokenizer), "model_type": "persimmon"}
+    config = tf.FuyuConfig(
+        text_config=text, image_size=SIDE, patch_size=PATCH, image_token_id=id_of(tokenizer, "|SPEAKER|")
+    )
+    image_processor = tf.FuyuImageProcessorPil(size=SQUARE, patch_size={"height": PATCH, "width": PATCH})
+    return built(tf.FuyuForCausalLM(config), tf.FuyuProcessor(image_processor, tokenizer))
+
+
+@refused("logits")
+def chameleon() -> Built:
+    tokenizer = llama_tokenizer(named={"image_token": "<image>", "boi_token": "<racm3:break>", "eoi_token": "<eoss>"})
+    codes = [f"IMGIMG{chr(65 + index)}Z" for index in range(8)]
+    tokenizer.add_tokens(codes)
+    vocabulary = tokenizer.get_vocab()
+    config = tf.ChameleonConfig(
+        **llama_sizes(tokenizer),
+        vocabulary_map=vocabulary,
+        vq_config={
+            "embed_dim": 16,
+            "num_embeddings": 8,
+            "latent_channels": 16,
+            "resolution": SIDE,
+            "base_channels": 32,
+            "channel_multiplier": [1, 1],
+            "num_res_blocks": 1,
+        },
+    )
+    image_processor = tf.ChameleonImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SQUARE)
+    processor = tf.ChameleonProcessor(image_processor, tokenizer, image_seq_length=(SIDE // 2) ** 2)
+    return built(tf.ChameleonForConditionalGeneration(config), processor)
