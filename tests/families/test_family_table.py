@@ -108,12 +108,18 @@ def test_make_test_has_the_first_families_and_a_few_more_and_make_families_has_a
 def test_the_page_of_models_says_of_each_whether_it_was_tried():
     tests = list(itertools.chain(*COLUMNS.values()))
     good = [(f"{test}[llava]", "") for test in tests] + [(f"{test}[blip2-3]", "") for test in tests]
-    bad = [("test_update_equality[gemma3]", "<failure/>")]
-    text = model_table.page(xml(*good, *bad), ["blip-2", "gemma3", "gemma3n", "llava", "mistral3", "unheard-of"])
+    good.append((f"{model_table.REFUSAL}[git]", ""))
+    bad = [("test_update_equality[gemma3]", "<failure/>"), (f"{model_table.REFUSAL}[blip]", "<failure/>")]
+    text = model_table.page(
+        xml(*good, *bad), ["blip", "blip-2", "gemma3", "gemma3n", "git", "llama4", "llava", "mistral3", "unheard-of"]
+    )
     assert text.split("| --- | --- |\n")[1].splitlines() == [
+        "| `blip` | not tried |",
         "| `blip-2` | works |",
         "| `gemma3` | fails: test_update_equality |",
         "| `gemma3n` | not tried: its vision tower needs timm, which needs torchvision |",
+        "| `git` | refused: its logits hold the positions of the chart before those of the tokens |",
+        "| `llama4` | fails: the forward pass of transformers 5.24 raises AttributeError (image_outputs) |",
         "| `llava` | works |",
         f"| `mistral3` | {model_table.SEE_TORCHVISION} |",
         "| `unheard-of` | not tried |",

@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.support.family_cases import KINDS, MORE
+from tests.support.refused_families import REFUSED
 
 MARKERS = {
     "": ("<!-- family table -->", "<!-- end of family table -->"),
@@ -45,7 +46,7 @@ def outcomes(results: str) -> dict[tuple[str, str], bool]:
         if match is None:
             continue
         # The other parameters of a case stand before or behind the family's name.
-        families = [family for family in KINDS if re.search(rf"(^|-){family}($|-)", match[2])]
+        families = [family for family in (*KINDS, *REFUSED) if re.search(rf"(^|-){family}($|-)", match[2])]
         passed = all(case.find(tag) is None for tag in ("failure", "error", "skipped"))
         for family in families:
             found[match[1], family] = found.get((match[1], family), True) and passed

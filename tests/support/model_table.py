@@ -13,6 +13,7 @@ import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MODELS
 
 from tests.support.family_table import COLUMNS, members, outcomes
+from tests.support.refused_families import REFUSED
 
 OTHER_TYPES = {
     **dict.fromkeys(("unichart", "nougat", "trocr"), "vision-encoder-decoder"),
@@ -33,6 +34,9 @@ REASONS = {
     "video_llava": "reads videos",
 }
 """Model type -> why it was not tried."""
+FAILS = {"llama4": "the forward pass of transformers 5.24 raises AttributeError (image_outputs)"}
+"""Model type -> why it fails upstream already."""
+REFUSAL = "test_a_model_that_does_not_work_is_refused_with_the_reason"
 
 
 def table(found: Mapping[tuple[str, str], bool], types: Iterable[str]) -> str:
@@ -53,6 +57,10 @@ def table(found: Mapping[tuple[str, str], bool], types: Iterable[str]) -> str:
             state = WORKS
         elif name in members("torchvision"):
             state = SEE_TORCHVISION
+        elif name in FAILS:
+            state = f"fails: {FAILS[name]}"
+        elif found.get((REFUSAL, name)):
+            state = f"refused: {REFUSED[name].reason}"
         else:
             state = f"not tried: {REASONS[name]}" if name in REASONS else "not tried"
         lines.append(f"| `{name}` | {state} |")

@@ -1,26 +1,47 @@
-"""Tiny models of `AutoModelForImageTextToText` that this library refuses, each with the reason that its error gives."""
+"""Tiny models of `AutoModelForImageTextToText` that are refused, each with the reason that its error gives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import torch
 import transformers as tf
 
 from .families import PATCH, POSITIONS, SIDE, SQUARE, VISION, WIDTH, Built, llama_sizes, token_ids, tokenizer_of
 from .more_families import built, id_of, llama_tokenizer
 
-REFUSED: dict[str, tuple[Callable[[], Built], str]] = {}
-"""`config.model_type` -> (builder, what its error says)."""
+
+class Refused(NamedTuple):
+    """A model that this library does not support."""
+
+    build: Callable[[], Built]
+    reason: str
+    """Why, for the table of all models."""
+    says: str
+    """Regular expression of what the error says that was tried."""
 
 
-def refused(reason: str) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
-    """Register a builder under its function's name."""
+REFUSED: dict[str, Refused] = {}
+"""By `config.model_type`."""
+
+
+def refused(reason: str, says: str) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
+    """Register a builder under its function's name; see `Refused` for the arguments."""
 
     def register(builder: Callable[[], Built]) -> Callable[[], Built]:
-        REFUSED[builder.__name__] = builder, reason
+        REFUSED[builder.__name__] = Refused(builder, reason, says)
         return builder
 
     return register
+
+
+def build_refused(name: str) -> Built:
+    """A tiny model in evaluation mode, always with the same weights, and its processor."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, processor = REFUSED[name].build()
+    return model.eval(), processor
 
 
 BERT = {
@@ -34,7 +55,7 @@ BERT = {
 }
 
 
-@refused("the positions of the chart stand before the tokens")
+@refused("its logits hold the positions of the chart before those of the tokens", "returns logits of shape")
 def git() -> Built:
     tokenizer = tokenizer_of("[PAD]", "[CLS]", "[SEP]", "<unk>", bos="[CLS]", eos="[SEP]", pad="[PAD]")
     config = tf.GitConfig(vision_config=VISION, vocab_size=len(tokenizer), **BERT, **token_ids(tokenizer))
@@ -42,7 +63,7 @@ def git() -> Built:
     return built(tf.GitForCausalLM(config), processor)
 
 
-@refused("its logits")
+@refused("its `generate` leaves out the last token of the prompt", "are generated together are not those")
 def blip() -> Built:
     tokenizer = tokenizer_of("[PAD]", "[CLS]", "[SEP]", "<unk>", bos="[CLS]", eos="[SEP]", pad="[PAD]")
     text = {**BERT, "vocab_size": len(tokenizer), "encoder_hidden_size": WIDTH, "projection_dim": WIDTH}
@@ -51,7 +72,7 @@ def blip() -> Built:
     return built(tf.BlipForConditionalGeneration(config), processor)
 
 
-@refused("its Q-Former reads the question")
+@refused("its processor puts the places of the chart into the text by itself", "does not work")
 def instructblip() -> Built:
     first = ("</s>", "<pad>", "<unk>")
     tokenizer = tokenizer_of(*first, bos="</s>", eos="</s>", pad="<pad>", adds_bos=True)
@@ -78,7 +99,7 @@ def instructblip() -> Built:
     return built(tf.InstructBlipForConditionalGeneration(config), processor)
 
 
-@refused("image")
+@refused("its processor puts the places of the chart into the text by itself", "the processor takes no image")
 def fuyu() -> Built:
     tokenizer = llama_tokenizer("|SPEAKER|", "|NEWLINE|", "<0x04>", "<0x00>", "<0x01>", "<0x02>", "<0x03>")
     text = {**llama_sizes(tokenizer), "model_type": "persimmon"}
@@ -89,7 +110,7 @@ def fuyu() -> Built:
     return built(tf.FuyuForCausalLM(config), tf.FuyuProcessor(image_processor, tokenizer))
 
 
-@refused("logits")
+@refused("it has no chat template; the error prints an adapter that was tried and works", "raw_layout")
 def chameleon() -> Built:
     tokenizer = llama_tokenizer(named={"image_token": "<image>", "boi_token": "<racm3:break>", "eoi_token": "<eoss>"})
     codes = [f"IMGIMG{chr(65 + index)}Z" for index in range(8)]

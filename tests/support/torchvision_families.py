@@ -158,35 +158,3 @@ def molmo2() -> Built:
     template = chat("<|image|>", **IM_TEMPLATE, end="<|im_end|>\n")
     processor = image_only(tf.Molmo2Processor)(image_processor, None, tokenizer, chat_template=template)
     return built(tf.Molmo2ForConditionalGeneration(config), processor)
-
-
-@more(IM_CHAT.replace("{chart}", "<chart>"), r"<\|image_start\|>.*<\|image_end\|>", torchvision=True)
-def llama4() -> Built:
-    parts = ("<|image_start|>", "<|image_end|>", "<|patch|>", "<|tile_x_separator|>", "<|tile_y_separator|>")
-    tokenizer = im_tokenizer("<|image|>", *parts)
-    vision = {
-        **VISION,
-        "intermediate_size": 4 * WIDTH,  # what the pixel shuffle gives to the projector
-        "vision_output_dim": WIDTH,
-        "projector_input_dim": WIDTH,
-        "projector_output_dim": WIDTH,
-    }
-    text = {
-        **llama_sizes(tokenizer),
-        "head_dim": 16,
-        "intermediate_size_mlp": 2 * WIDTH,
-        "num_local_experts": 4,
-        "interleave_moe_layer_step": 2,
-        "no_rope_layers": [1, 0],
-    }
-    config = tf.Llama4Config(
-        vision_config=vision,
-        text_config=text,
-        boi_token_index=id_of(tokenizer, "<|image_start|>"),
-        eoi_token_index=id_of(tokenizer, "<|image_end|>"),
-        image_token_index=id_of(tokenizer, "<|patch|>"),
-    )
-    template = chat("<|image|>", **IM_TEMPLATE, end="<|im_end|>\n")
-    image_processor = tf.Llama4ImageProcessor(size=SQUARE, max_patches=3)
-    processor = tf.Llama4Processor(image_processor, tokenizer, patch_size=PATCH, chat_template=template)
-    return built(tf.Llama4ForConditionalGeneration(config), processor)
