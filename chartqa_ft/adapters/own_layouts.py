@@ -16,7 +16,8 @@ from .wrappers import base_model
 
 
 class Blip2(Causal):
-    """BLIP-2 with a decoder-only language model. The processor puts the places of the chart before BOS."""
+    """BLIP-2 and InstructBLIP with a decoder-only language model. The processor puts the places of the chart before
+    BOS."""
 
     raw_layout = "{prompt}"
     processor_arguments: Mapping[str, Any] = MappingProxyType({})

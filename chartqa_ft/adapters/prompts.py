@@ -50,6 +50,9 @@ PROMPTS: dict[str, str] = {
     ),
     # No ChartQA prompt was published. This is the one for questions (Li et al. 2023, arXiv:2301.12597, section 4.1).
     "blip-2": "Question: {question} Answer:",
+    # No ChartQA prompt was published. This is the one for the short answers of GQA (Dai et al. 2023,
+    # arXiv:2305.06500, Appendix E).
+    "instructblip": "Question: {question} Short answer:",
     # The question alone: these read charts and documents by fixed tasks, and no prompt for questions was published.
     "got_ocr2": "{question}",
     "pp_chart2table": "{question}",

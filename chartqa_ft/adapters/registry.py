@@ -29,6 +29,7 @@ _REGISTRY: dict[str, type[Adapter]] = {
     "kosmos-2": Kosmos2,
     "kosmos-2.5": Kosmos2_5,
     "blip-2": Blip2,
+    "instructblip": Blip2,
     "got_ocr2": GotOcr2,
     "t5gemma2": T5Gemma2,
 }

@@ -659,10 +659,7 @@ def kosmos2_5() -> Built:
     return built(tf.Kosmos2_5ForConditionalGeneration(config), processor)
 
 
-@more("<chart></s>" + OWN, r"(<image>)+", layout="{prompt}")
-def blip2() -> Built:
-    tokenizer = tokenizer_of("</s>", "<pad>", "<unk>", bos="</s>", eos="</s>", pad="<pad>", adds_bos=True)
-    processor = tf.Blip2Processor(tf.BlipImageProcessorPil(size=SQUARE), tokenizer, num_query_tokens=4)
+def _blip(name: str, tokenizer: Any, processor: Any, **qformer: Any) -> Built:
     text = tf.OPTConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
@@ -676,14 +673,34 @@ def blip2() -> Built:
     )
     sizes = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 2 * WIDTH}
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config = tf.Blip2Config(
+    config = getattr(tf, f"{name}Config")(
         vision_config={**VISION},
-        qformer_config={**sizes, **dropout, "encoder_hidden_size": WIDTH},
+        qformer_config={**sizes, **dropout, **qformer, "encoder_hidden_size": WIDTH},
         text_config=text.to_dict(),
         num_query_tokens=4,
         image_token_index=id_of(tokenizer, "<image>"),
     )
-    return built(tf.Blip2ForConditionalGeneration(config), processor)
+    return built(getattr(tf, f"{name}ForConditionalGeneration")(config), processor)
+
+
+def _blip_tokenizer() -> Any:
+    return tokenizer_of("</s>", "<pad>", "<unk>", bos="</s>", eos="</s>", pad="<pad>", adds_bos=True)
+
+
+@more("<chart></s>" + OWN, r"(<image>)+", layout="{prompt}")
+def blip2() -> Built:
+    tokenizer = _blip_tokenizer()
+    processor = tf.Blip2Processor(tf.BlipImageProcessorPil(size=SQUARE), tokenizer, num_query_tokens=4)
+    return _blip("Blip2", tokenizer, processor)
+
+
+@more("<chart></s>" + OWN, r"(<image>)+", layout="{prompt}")
+def instructblip() -> Built:
+    tokenizer, reader = _blip_tokenizer(), _blip_tokenizer()
+    image_processor = tf.BlipImageProcessorPil(size=SQUARE)
+    processor = tf.InstructBlipProcessor(image_processor, tokenizer, reader, num_query_tokens=4)
+    positions = {"max_position_embeddings": POSITIONS, "vocab_size": len(reader)}
+    return _blip("InstructBlip", tokenizer, processor, **positions)
 
 
 def _got(name: str, tokenizer: Any, processor: Any) -> Built:

@@ -72,33 +72,6 @@ def blip() -> Built:
     return built(tf.BlipForConditionalGeneration(config), processor)
 
 
-@refused("its processor puts the places of the chart into the text by itself", "does not work")
-def instructblip() -> Built:
-    first = ("</s>", "<pad>", "<unk>")
-    tokenizer = tokenizer_of(*first, bos="</s>", eos="</s>", pad="<pad>", adds_bos=True)
-    reader = tokenizer_of(*first, bos="</s>", eos="</s>", pad="<pad>", adds_bos=True)
-    processor = tf.InstructBlipProcessor(tf.BlipImageProcessorPil(size=SQUARE), tokenizer, reader, num_query_tokens=4)
-    text = tf.OPTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        ffn_dim=2 * WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=POSITIONS,
-        word_embed_proj_dim=WIDTH,
-        dropout=0.0,
-        **token_ids(tokenizer),
-    )
-    config = tf.InstructBlipConfig(
-        vision_config=VISION,
-        qformer_config={**BERT, "vocab_size": len(reader), "encoder_hidden_size": WIDTH},
-        text_config=text.to_dict(),
-        num_query_tokens=4,
-        image_token_index=id_of(tokenizer, "<image>"),
-    )
-    return built(tf.InstructBlipForConditionalGeneration(config), processor)
-
-
 @refused("its processor puts the places of the chart into the text by itself", "the processor takes no image")
 def fuyu() -> Built:
     tokenizer = llama_tokenizer("|SPEAKER|", "|NEWLINE|", "<0x04>", "<0x00>", "<0x01>", "<0x02>", "<0x03>")
@@ -113,6 +86,7 @@ def fuyu() -> Built:
 @refused("it has no chat template; the error prints an adapter that was tried and works", "raw_layout")
 def chameleon() -> Built:
     tokenizer = llama_tokenizer(named={"image_token": "<image>", "boi_token": "<racm3:break>", "eoi_token": "<eoss>"})
+    tokenizer.add_special_tokens({"sep_token": "<reserved08706>"})
     codes = [f"IMGIMG{chr(65 + index)}Z" for index in range(8)]
     tokenizer.add_tokens(codes)
     vocabulary = tokenizer.get_vocab()

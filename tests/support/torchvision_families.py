@@ -118,6 +118,7 @@ def lfm2_vl() -> Built:
 @more(
     "<|im_end|>" + IM_CHAT.replace("{chart}", "<chart>"),
     r"<low_res_im_start>.*?<im_end><im_start>.*?<im_end>",
+    needs="Molmo2Config",
     torchvision=True,
 )
 def molmo2() -> Built:
