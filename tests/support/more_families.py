@@ -694,7 +694,7 @@ def blip2() -> Built:
     return _blip("Blip2", tokenizer, processor)
 
 
-@more("<chart></s>" + OWN, r"(<image>)+", layout="{prompt}")
+@more("<chart></s>" + OWN, r"(<image>)+", layout="{prompt}", steps=100)
 def instructblip() -> Built:
     tokenizer, reader = _blip_tokenizer(), _blip_tokenizer()
     image_processor = tf.BlipImageProcessorPil(size=SQUARE)
