@@ -21,7 +21,7 @@ from .families import KINDS as FIRST_KINDS
 from .torchvision_families import MORE
 
 KINDS = {**FIRST_KINDS, **{name: more.kind for name, more in MORE.items()}}
-QUICK = ("unichart", "pix2struct", "florence2", "llava", "kosmos2", "qwen2_5_vl", "paligemma", "gemma3", "internvl")
+QUICK = ("unichart", "pix2struct", "florence2", "llava", "kosmos2", "qwen2_5_vl", "paligemma", "gemma3")
 """Of the first fifteen families those that `make test` tries: each needs something that the others do not."""
 
 

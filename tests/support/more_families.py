@@ -440,7 +440,7 @@ def deepseek_vl() -> Built:
 @more(
     IM_CHAT.replace("{chart}", "<fim_prefix><chart><fim_suffix>"),
     r"(<\|img\|>)+",
-    steps=70,
+    steps=100,
 )
 def aria() -> Built:
     tokenizer = im_tokenizer(named={"image_token": "<|img|>"})
