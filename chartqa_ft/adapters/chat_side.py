@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -28,7 +28,7 @@ class ChatSide(TextSide):
     model_type: str
     chat_template: Any
     """Chat template of the processor or the tokenizer; `None` for a family with a `raw_layout`."""
-    raw_answer: tuple[str, str]
+    raw_answer: ClassVar[tuple[str, str]]
     system_prompt: str | None
     """System message of every conversation."""
     system_content: Any = None

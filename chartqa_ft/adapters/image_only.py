@@ -203,7 +203,6 @@ def _default_settings(processor_class: type[ProcessorMixin], image_processor: An
     return {}
 
 
-@cache
 def class_attributes(processor_class: type[ProcessorMixin]) -> dict[str, Any]:
     """Return the constants in the class of a processor's video processor, some of which processors read for images.
 
@@ -220,7 +219,7 @@ def class_attributes(processor_class: type[ProcessorMixin]) -> dict[str, Any]:
     if not source.is_file():
         return {}
     classes = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
-    found = {}
+    found: dict[str, Any] = {}
     for statement in (part for node in classes if node.name.endswith("VideoProcessor") for part in node.body):
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
             found |= {name.id: statement.value.value for name in statement.targets if isinstance(name, ast.Name)}

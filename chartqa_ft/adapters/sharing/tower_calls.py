@@ -62,8 +62,10 @@ def read_call(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> TowerCa
     index = rows_of(kept, sizes, pixels.device)
     chosen: dict[str, Any] = {key: value.index_select(0, index.to(value.device)) for key, value in rows.items()}
     for key, value in each.items():
-        picked = [value[number] for number in kept]
-        chosen[key] = value[torch.tensor(kept, device=value.device)] if torch.is_tensor(value) else type(value)(picked)
+        if isinstance(value, torch.Tensor):
+            chosen[key] = value[torch.tensor(kept, device=value.device)]
+        else:
+            chosen[key] = type(value)([value[number] for number in kept])
     inputs.update(chosen)
     return TowerCall(
         whole=(args, kwargs),
@@ -82,7 +84,7 @@ def _is_grid(value: Any, rows: int) -> bool:
 
 
 def _length(value: torch.Tensor | Sequence[Any]) -> int:
-    return len(value) if not torch.is_tensor(value) or value.ndim else -1
+    return -1 if isinstance(value, torch.Tensor) and not value.ndim else len(value)
 
 
 def _plain(value: Any) -> Any:
