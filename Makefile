@@ -7,6 +7,8 @@ INSTALLED_OLDEST := $(OLDEST)/.installed
 NEWEST := .venv-newest
 INSTALLED_NEWEST := $(NEWEST)/.installed
 
+TORCHVISION := .venv-torchvision
+INSTALLED_TORCHVISION := $(TORCHVISION)/.installed
 DEEPSPEED := .venv-deepspeed
 INSTALLED_DEEPSPEED := $(DEEPSPEED)/.installed
 OPERATORS := $(CURDIR)/$(DEEPSPEED)/operators
@@ -20,7 +22,7 @@ KILLS := 40
 BENCHMARKS := training_step evaluation sft charts records predictions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest test-deepspeed test-kills coverage fuzz families docs notebook bench quality style clean
+.PHONY: help demo test test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +43,14 @@ $(INSTALLED_OLDEST) $(INSTALLED_NEWEST): .venv-%/.installed: setup.cfg pyproject
 	.venv-$*/bin/python $(INSTALL) -c $(CONSTRAINTS)/$*.txt -e '.[test]'
 	touch $@
 
+# torchvision alone, so that pip keeps the torch for CPUs; see tests/support/torchvision_operators.py.
+$(INSTALLED_TORCHVISION): setup.cfg pyproject.toml $(CONSTRAINTS)/current.txt
+	rm -rf $(TORCHVISION)
+	python3 -m venv $(TORCHVISION)
+	$(TORCHVISION)/bin/python $(INSTALL) -c $(CONSTRAINTS)/current.txt -e '.[test]'
+	$(TORCHVISION)/bin/python $(INSTALL) --no-deps torchvision==0.28.0
+	touch $@
+
 # The operator with which processes on a CPU talk to each other is built here, once, and not by every process.
 $(INSTALLED_DEEPSPEED): setup.cfg pyproject.toml $(CONSTRAINTS)/current.txt
 	rm -rf $(DEEPSPEED)
@@ -57,11 +67,11 @@ demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (10 minutes on 2 co
 test: $(INSTALLED)  ## run all tests and the examples in docstrings
 	$(PYTHON) $(PYTEST)
 
-test-newest: $(INSTALLED_NEWEST)  ## run them on the newest packages that setup.cfg admits (rm -r .venv-newest to get newer ones)
-	$(NEWEST)/bin/python $(PYTEST)
+test-newest: $(INSTALLED_NEWEST)  ## run them, with all families, on the newest packages that setup.cfg admits (rm -r .venv-newest to get newer ones)
+	CHARTQA_FAMILIES=all $(NEWEST)/bin/python $(PYTEST)
 
-test-oldest: $(INSTALLED_OLDEST)  ## run them on the oldest packages that setup.cfg admits
-	$(OLDEST)/bin/python $(PYTEST)
+test-oldest: $(INSTALLED_OLDEST)  ## run them, with all families, on the oldest packages that setup.cfg admits
+	CHARTQA_FAMILIES=all $(OLDEST)/bin/python $(PYTEST)
 
 test-deepspeed: $(INSTALLED_DEEPSPEED)  ## train with DeepSpeed ZeRO stages 2 and 3 on two processes on CPUs (10 minutes; needs a C++ compiler)
 	DS_ACCELERATOR=cpu TORCH_EXTENSIONS_DIR=$(OPERATORS) $(DEEPSPEED)/bin/python -m pytest -n 0 tests/deepspeed
@@ -75,9 +85,15 @@ coverage: $(INSTALLED)  ## run them and print how much of each module they reach
 fuzz: $(INSTALLED)  ## look longer for files that crash a reader (EXAMPLES=2000 of each kind)
 	CHARTQA_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) tests/security -k fuzz
 
-families: $(INSTALLED)  ## test the fifteen families alone and write their table into their page
-	$(PYTHON) $(PYTEST) tests/families --junitxml=out/families.xml
+families: $(INSTALLED)  ## test all families (5 minutes on 2 cores) and write their tables into their pages
+	CHARTQA_FAMILIES=all $(PYTHON) $(PYTEST) tests/families tests/training/model_check/test_broken.py --junitxml=out/families.xml
 	$(PYTHON) -m tests.support.family_table out/families.xml examples/own_family.md
+	$(PYTHON) -m tests.support.model_table out/families.xml chartqa_ft/adapters/FAMILIES.md
+
+families-torchvision: $(INSTALLED_TORCHVISION)  ## test the families whose processors need torchvision, in an environment that has it
+	CHARTQA_FAMILIES=torchvision $(TORCHVISION)/bin/python $(PYTEST) $(addprefix tests/families/test_families,.py _checked.py _lora.py _saved.py) \
+		-k "not resumes" --junitxml=out/families-torchvision.xml
+	$(TORCHVISION)/bin/python -m tests.support.family_table out/families-torchvision.xml examples/own_family.md torchvision
 
 docs: $(INSTALLED)  ## build the reference of all public names from the docstrings into out/docs
 	$(PYTHON) -m tests.support.reference out/docs
@@ -98,4 +114,4 @@ style: $(INSTALLED)  ## fix lint and format
 	$(VENV)/bin/ruff format .
 
 clean:  ## remove what the targets leave behind, except .venv
-	rm -rf $(NEWEST) $(OLDEST) $(DEEPSPEED) demo_output out .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(NEWEST) $(OLDEST) $(DEEPSPEED) $(TORCHVISION) demo_output out .coverage* .mypy_cache .pytest_cache .ruff_cache

@@ -11,3 +11,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+if os.environ.get("CHARTQA_FAMILIES") == "torchvision":
+    from tests.support import torchvision_operators  # noqa: F401  # before anything imports torchvision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from typing import Any, ClassVar
 
 import torch
@@ -12,20 +13,26 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .argument_checks import check_records
 from .base import ANSWER_TOKENS, NO_LIMIT, Adapter
+from .chat_frame import check_date, reads_clock
+from .chat_side import PROBE, TRIALS, ChatSide, SystemPromptError
 from .image_cost import image_kwargs
+from .layout_trial import trial_charts
 from .sharing.packing import attention_of, can_pack, image_entries, pack_questions
 from .sharing.vision import share_vision
-from .template_trial import check_template_ends
 from .text import IGNORE_INDEX, describe
 from .token_rows import as_list, group_by_length, pad_rows
 from .wrappers import base_model
 
-_PROBE = "7"
-# Templates may treat short and long questions differently.
-_TRIALS = (("Which?", None), (_PROBE, _PROBE), ("How many bars are there? " * 40, "12"))
+_TOKEN_NAMES = {
+    *("input_ids", "attention_mask", "labels", "position_ids", "token_type_ids", "mm_token_type_ids"),
+    *("cross_attention_mask", "image_embeds_position_mask"),
+}
+
+_BATCH_INDICES = {"image_token_pooling"}
+"""Tensors whose values are indices into the patches of the whole batch (Molmo2), of which no part can be taken."""
 
 
-class Causal(Adapter):
+class Causal(ChatSide, Adapter):
     """LLaVA, Qwen-VL, SmolVLM and any other model whose answer continues the token sequence of the prompt.
 
     A batch is the output of the family's processor for the prompt (from the chat template, or from `raw_layout`),
@@ -33,6 +40,14 @@ class Causal(Adapter):
     EOS), `attention_mask` and other tensors with one value per token, all of shape (rows, length), and the image
     tensors of the family. If rows share charts, it also holds `chart_index`, int64 of shape (rows,), and the vision
     tower encodes each chart once.
+
+    Args:
+        *args: See `Adapter`.
+        system_prompt: System message of every conversation, for families whose chat template takes one.
+        prompt_date: Date in ISO format for chat templates that write today's date into the prompt. `None` uses the day
+            on which the adapter is created. It is saved with the checkpoint, so that training, a resumed training and
+            inference use the same prompt.
+        **kwargs: See `Adapter`.
 
     Example:
         An adapter for a family without a chat template:
@@ -45,6 +60,7 @@ class Causal(Adapter):
 
     name = "causal"
     shares_vision = True
+    setting_names = (*Adapter.setting_names, "system_prompt", "prompt_date")
     raw_layout: ClassVar[str | None] = None
     """Layout of the text for families without a chat template, with the fields `{image}` (the processor's placeholder)
     and `{prompt}`; `None` requires a chat template."""
@@ -54,6 +70,15 @@ class Causal(Adapter):
     """Values of tensors with one value per token at answer tokens; others are 0 there."""
     pads_prompts: ClassVar[bool] = True
     """Whether generation may pad prompts on the left; `False` generates rows of equal length together."""
+
+    def __init__(
+        self, *args: Any, system_prompt: str | None = None, prompt_date: str | None = None, **kwargs: Any
+    ) -> None:
+        if system_prompt is not None and not (isinstance(system_prompt, str) and system_prompt.strip()):
+            raise ValueError(f"system_prompt must be a text that is not empty, got {system_prompt!r}")
+        self.system_prompt, self.prompt_date = system_prompt, prompt_date
+        self._per_token: dict[str, bool] = {}
+        super().__init__(*args, **kwargs)
 
     def setup(self, model: nn.Module) -> None:
         inner = base_model(model)
@@ -65,7 +90,8 @@ class Causal(Adapter):
         self.image_ids = as_list(getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None))
         self.packs_questions = bool(self.image_ids) and can_pack(config, self.forward_names, self.limit)
         self.eager = attention_of(config) == "eager"
-        self.image_token: str = getattr(self.processor, "image_token", None) or ""
+        image_token = getattr(self.processor, "image_token", None) or ""
+        self.image_token: str = getattr(image_token, "content", image_token)  # BLIP-2 has an AddedToken
         self.control_tokens |= {self.image_token} - {""}
         self.skipped_ids |= set(self.tokenizer.all_special_ids)
         self.chat_template = getattr(self.processor, "chat_template", None) or getattr(
@@ -73,83 +99,29 @@ class Causal(Adapter):
         )
         if self.raw_layout is not None:
             self.chat_template = None
+            if self.system_prompt is not None:
+                raise SystemPromptError(
+                    f"{self.model_type!r} models have no chat template, and so no system message: put the text of "
+                    "system_prompt into prompt="
+                )
         else:
-            self.check_template()
-            frame = self.chat_text(_PROBE)
+            if self.prompt_date is not None or reads_clock(self.chat_template):
+                self.prompt_date = check_date(self.prompt_date or date.today().isoformat())
+                self.dateless_template = self.chat_template
+                self.set_date(self.prompt_date)
+            self.check_template(model, Causal)
+            frame = self.chat_text(PROBE)
+            written = self.prompt + (self.system_prompt or "")
             # Tokens that structure the conversation. Reasoning between <think> and </think> may be learned.
             self.control_tokens |= {
                 token
                 for token in self.tokenizer.get_added_vocab()
-                if token in frame and token.strip()[:1] in "<[" and "think" not in token and token not in self.prompt
+                if token in frame and token.strip()[:1] in "<[" and "think" not in token and token not in written
             } - {""}
         opening, self.lead, self.eos = self.answer_frame()
         self.opening = self.tokenize([opening])[0] if opening else []
 
-    def check_template(self) -> None:
-        """Check that there is a chat template, and that it shows a chart and a question.
-
-        Raises:
-            ValueError: It does not; the message says what is wrong, and which lines of code fix it.
-        """
-        wrong = "has no chat template"
-        if self.chat_template is not None:
-            try:
-                chats = [self.conversation(question, answer=answer) for question, answer in _TRIALS]
-                check_template_ends(self.chat_template, chats, self.tokenizer.special_tokens_map)
-                text = self.chat_text("Which?")
-                takes_chart = text != self.chat_text("Which?", chart=False)
-                good = "Which?" in text and takes_chart and "{'type'" not in text
-                wrong = "" if good else f"has a chat template that shows no chart or no question ({text!r})"
-            except Exception as error:  # templates may raise anything
-                wrong = f"has a chat template that fails for a chart and a question ({type(error).__name__}: {error})"
-        if wrong:
-            raise ValueError(
-                f"the processor of this {self.model_type!r} model {wrong}, so it is not known how to format an image "
-                "and a question for it. Set processor.chat_template, or define an adapter (see "
-                f"chartqa_ft.adapters.Causal):\n@register_adapter({self.model_type!r})\n"
-                'class MyFamily(Causal):\n    raw_layout = "{image}{prompt}"\n    pads_prompts = False'
-            )
-
-    def answer_frame(self) -> tuple[str, str, int]:
-        """Find by a probe what surrounds an answer: (end of the prompt, start of the answer, EOS).
-
-        Text between prompt and answer is part of the answer if it is whitespace, else of the prompt (such as an empty
-        block of reasoning).
-        """
-        if self.chat_template is None:
-            return "", self.raw_answer[1], self.tokenizer.eos_token_id
-        prompt = self.chat_text(_PROBE)
-        full = self.chat_text(_PROBE, answer=_PROBE)
-        if not full.startswith(prompt) or _PROBE not in full[len(prompt) :]:
-            # The template formats past answers differently from the one to generate (without their reasoning).
-            return "", "" if prompt[-1:].isspace() else " ", self.tokenizer.eos_token_id
-        lead, _, tail = full[len(prompt) :].partition(_PROBE)
-        special = {*self.eos_token_ids, *self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
-        eos = next((token for token in self.tokenize([tail])[0] if token in special), self.tokenizer.eos_token_id)
-        self.eos_token_ids |= {eos}
-        return (lead, "", eos) if lead.strip() else ("", lead, eos)
-
     # ------------------------------------------------------------------ text
-    def chat_text(self, question: str, *, answer: str | None = None, chart: bool = True) -> str:
-        """Return the conversation as text: up to where the answer begins, or with the answer."""
-        turns = self.conversation(question, answer=answer)
-        if not chart:
-            turns[0]["content"].pop(0)
-        return self.processor.apply_chat_template(
-            turns,
-            chat_template=self.chat_template,
-            add_generation_prompt=answer is None,
-        )
-
-    def conversation(self, question: str, *, image: Any = None, answer: str | None = None) -> list[dict[str, Any]]:
-        """Return the conversation for the chat template: the chart and the question, and the answer if there is
-        one."""
-        chart = {"type": "image"} if image is None else {"type": "image", "image": image}
-        turns = [{"role": "user", "content": [chart, {"type": "text", "text": self.question_text(question)}]}]
-        if answer is not None:
-            turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-        return turns
-
     def prompt_text(self, question: str) -> str:
         """Return the prompt before the processor expands the image tokens."""
         if self.chat_template is not None or self.raw_layout is None:
@@ -259,17 +231,37 @@ class Causal(Adapter):
         return {**rows, **{key: value for key, value in batch.items() if key not in rows}}
 
     def per_token(self, batch: Mapping[str, Any], mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the tensors of a batch with one value per token.
-
-        A chart's patches may be as many as the tokens: tensors of the image processor are not meant.
-        """
-        names = getattr(self.processor.image_processor, "model_input_names", ())
-        of_charts = {"pixel_values", *names} - {"input_ids", "attention_mask"}
+        """Return the tensors of a batch with one value per token; see `is_per_token`."""
         return {
             key: value
             for key, value in batch.items()
-            if has_token_axis(value, mask) and key not in of_charts and not value.is_floating_point()
+            if has_token_axis(value, mask) and not value.is_floating_point() and self.is_per_token(key)
         }
+
+    def is_per_token(self, key: str) -> bool:
+        """Return whether a tensor of the processor has one value per token, by its name.
+
+        The shape does not show it: a chart may have as many patches as the batch has tokens. If neither the processor
+        declares the name nor this library knows it, the processor is tried on a chart with two questions.
+        """
+        image_names = getattr(self.processor.image_processor, "model_input_names", ())
+        if key in {"pixel_values", *image_names} - _TOKEN_NAMES:
+            return False
+        if key in _TOKEN_NAMES or key in getattr(self.tokenizer, "model_input_names", ()):
+            return True
+        if key not in self._per_token:
+            self._per_token = {**self._per_token, key: True, **self.grows_with_text()}
+        return self._per_token[key]
+
+    def grows_with_text(self) -> dict[str, bool]:
+        """Return for the names of the processor's tensors whether they have one value per token."""
+        found: dict[str, bool] = {}
+        for question in (PROBE, TRIALS[-1][0]):
+            batch = self.prompt_batch([{"question": question}], trial_charts()[:1])
+            mask = torch.as_tensor(batch["input_ids"])
+            for key, value in batch.items():
+                found[key] = found.get(key, True) and has_token_axis(value, mask)
+        return found
 
     def tail(self, key: str, prompt: torch.Tensor, ids: torch.LongTensor) -> torch.Tensor:
         """Return the values of the tensor `key` at the tokens `ids` that follow the prompt of a row."""
@@ -333,6 +325,11 @@ class Causal(Adapter):
             joined[rows] = ids
         return joined
 
+    def settings(self) -> dict[str, Any]:
+        found = super().settings()
+        # Left out if unset, as in checkpoints of earlier releases.
+        return {key: found[key] for key in found if found[key] is not None or key in Adapter.setting_names}
+
     def split_by_room(
         self, batch: Mapping[str, torch.Tensor], max_new_tokens: int
     ) -> list[tuple[torch.LongTensor, Mapping[str, Any]]]:
@@ -348,6 +345,8 @@ class Causal(Adapter):
         if not self.pads_prompts or len(rooms.unique()) == 1:
             return [(everything, batch)]
         others = set(batch) - {*self.per_token(batch, batch["attention_mask"]), "labels", "chart_index", "rows"}
+        if others & _BATCH_INDICES:
+            return [(everything, batch)]
         images = self.image_mask(batch)
         entries = {key: image_entries(batch[key], images) for key in others if torch.is_tensor(batch[key])}
         if entries.keys() < others or None in entries.values():

@@ -8,6 +8,7 @@ upstream class, so plain `AutoProcessor` loads them where torchvision is install
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import types
@@ -32,6 +33,7 @@ class VideoSettings(PushToHubMixin):
 
     Args:
         settings: The content of a saved video processor (JSON types). They can be read as attributes.
+        defaults: Values of attributes that `settings` lacks; they are not saved.
 
     Example:
         >>> settings = VideoSettings({"video_processor_type": "SmolVLMVideoProcessor", "fps": 1})
@@ -46,15 +48,17 @@ class VideoSettings(PushToHubMixin):
     num_frames = None
     fps = None
 
-    def __init__(self, settings: dict[str, Any] | None = None):
+    def __init__(self, settings: dict[str, Any] | None = None, defaults: dict[str, Any] | None = None):
         self.settings = copy.deepcopy(settings or {})
+        self.defaults = copy.deepcopy(defaults or {})
         for name in ("num_frames", "fps"):
             if name in self.settings:
                 setattr(self, name, self.settings[name])
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name in self.__dict__.get("settings", {}):
-            return self.settings[name]
+        for values in () if name.startswith("_") else ("settings", "defaults"):
+            if name in self.__dict__.get(values, {}):
+                return self.__dict__[values][name]
         raise AttributeError(f"{name}: this processor takes images only, since videos need torchvision")
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
@@ -130,7 +134,8 @@ class _ImageOnly(ProcessorMixin):
     @video_processor.setter
     def video_processor(self, value: Any) -> None:
         if value is None:
-            value = VideoSettings(_default_settings(self._upstream, self.__dict__.get("image_processor")))
+            settings = _default_settings(self._upstream, self.__dict__.get("image_processor"))
+            value = VideoSettings(settings, class_attributes(self._upstream))
         # `to_dict` of upstream reads what it saves from __dict__.
         self.__dict__[_VIDEO] = value
 
@@ -147,7 +152,7 @@ class _ImageOnly(ProcessorMixin):
         parts = without_video._get_arguments_from_pretrained(folder, processor_dict, **kwargs)
         image_processor = parts[_others(names).index("image_processor")]
         settings = _saved_settings(Path(folder), processor_dict or {}, cls._upstream, image_processor)
-        parts.insert(names.index(_VIDEO), VideoSettings(settings))
+        parts.insert(names.index(_VIDEO), VideoSettings(settings, class_attributes(cls._upstream)))
         return parts
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
@@ -196,6 +201,29 @@ def _default_settings(processor_class: type[ProcessorMixin], image_processor: An
         if hasattr(transformers, f"{stem}VideoProcessor"):
             return {"video_processor_type": f"{stem}VideoProcessor"}
     return {}
+
+
+def class_attributes(processor_class: type[ProcessorMixin]) -> dict[str, Any]:
+    """Return the constants in the class of a processor's video processor, some of which processors read for images.
+
+    The class cannot be imported without torchvision. They are read from the source of the module beside that of the
+    processor, and empty if there is none.
+
+    Example:
+        >>> from transformers import SmolVLMProcessor
+        >>> class_attributes(SmolVLMProcessor)["do_rescale"]
+        True
+    """
+    module = Path(inspect.getfile(processor_class))
+    source = module.with_name(f"video_{module.name}")
+    if not source.is_file():
+        return {}
+    classes = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    found: dict[str, Any] = {}
+    for statement in (part for node in classes if node.name.endswith("VideoProcessor") for part in node.body):
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+            found |= {name.id: statement.value.value for name in statement.targets if isinstance(name, ast.Name)}
+    return found
 
 
 def _saved_settings(

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from transformers import AutoConfig, AutoProcessor, ProcessorMixin
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
@@ -96,6 +97,12 @@ def _videos_work() -> bool:
 
 def _explained(folder: Path, error: Exception) -> Exception:
     text = str(error).strip()
+    if "torchvision" in text.lower() and not is_torchvision_available():
+        return ImportError(
+            f"the processor in {folder} needs torchvision even for images: pip install torchvision, in the release "
+            f"for torch {torch.__version__} (with --no-deps, so that pip keeps this torch)",
+            name="torchvision",
+        )
     start = f"the processor in {folder} cannot be loaded ({type(error).__name__}: {text})"
     if isinstance(error, ImportError):
         name = getattr(error, "name", None)

@@ -11,6 +11,15 @@ CHAT_PROMPT = "{question}\nAnswer the question with a single word."
 (EvolvingLMMs-Lab/lmms-eval, lmms_eval/tasks/chartqa/chartqa.yaml, `post_prompt`; the first versions of that file have
 "using a single word or phrase" instead)."""
 
+THINK_ANSWER_PROMPT = (
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
+    "first thinks about the reasoning process in the mind and then provides the user with the answer. The reasoning "
+    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
+    "reasoning process here </think> <answer> answer here </answer>."
+)
+"""System prompt for answers with their reasoning (DeepSeek-AI 2025, arXiv:2501.12948, Table 1), to pass as
+`system_prompt`. Train on answers in this form, and score them with `metric_extract="auto"`."""
+
 _SINGLE_WORD_OR_PHRASE = "{question}\nAnswer the question using a single word or phrase."
 
 _QWEN2_VL = "{question}\nPlease try to answer the question with short words or phrases if possible."
@@ -34,6 +43,22 @@ PROMPTS: dict[str, str] = {
     # No ChartQA prompt was published. This is the one for open questions (open-compass/VLMEvalKit,
     # vlmeval/vlm/kosmos.py: same text and grounding tag, but with the space before "Answer:" that is missing there).
     "kosmos-2": "<grounding> Question: {question} Answer:",
+    # The prompt of KOSMOS-2.5 Chat for questions (huggingface/transformers, docs/source/en/model_doc/kosmos2_5.md).
+    "kosmos-2.5": (
+        "<md>A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions. USER: {question} ASSISTANT:"
+    ),
+    # No ChartQA prompt was published. This is the one for questions (Li et al. 2023, arXiv:2301.12597, section 4.1).
+    "blip-2": "Question: {question} Answer:",
+    # No ChartQA prompt was published. This is the one for the short answers of GQA (Dai et al. 2023,
+    # arXiv:2305.06500, Appendix E).
+    "instructblip": "Question: {question} Short answer:",
+    # The question alone: these read charts and documents by fixed tasks, and no prompt for questions was published.
+    "got_ocr2": "{question}",
+    "pp_chart2table": "{question}",
+    "t5gemma2": "{question}",
+    # open-compass/VLMEvalKit, vlmeval/vlm/aria.py, build_prompt: that of all questions without options but DocVQA's.
+    "aria": _SINGLE_WORD_OR_PHRASE,
     # open-compass/VLMEvalKit, vlmeval/vlm/qwen2_vl/prompt.py, VQA_PROMPT, used for Qwen2-VL and Qwen2.5-VL.
     "qwen2_vl": _QWEN2_VL,
     "qwen2_5_vl": _QWEN2_VL,

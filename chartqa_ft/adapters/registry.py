@@ -13,6 +13,7 @@ from .causal import Causal
 from .decoder_prompt import DecoderPrompt
 from .encoder_prompt import EncoderPrompt
 from .kosmos2 import Kosmos2
+from .own_layouts import Blip2, GotOcr2, Kosmos2_5, T5Gemma2
 from .paligemma import PaliGemma
 from .pix2struct import Pix2Struct
 from .wrappers import base_model
@@ -26,6 +27,11 @@ _REGISTRY: dict[str, type[Adapter]] = {
     "pix2struct": Pix2Struct,
     "paligemma": PaliGemma,
     "kosmos-2": Kosmos2,
+    "kosmos-2.5": Kosmos2_5,
+    "blip-2": Blip2,
+    "instructblip": Blip2,
+    "got_ocr2": GotOcr2,
+    "t5gemma2": T5Gemma2,
 }
 
 AdapterClass = TypeVar("AdapterClass", bound=type[Adapter])
@@ -62,6 +68,8 @@ def adapter_class(model: nn.Module) -> type[Adapter]:
     """
     config = base_model(model).config
     registered = _REGISTRY.get(config.model_type)
+    if registered is Blip2 and config.is_encoder_decoder:  # with T5 as its language model
+        registered = None
     return registered or (EncoderPrompt if getattr(config, "is_encoder_decoder", False) else Causal)
 
 
@@ -84,8 +92,8 @@ def adapter_for(
         prompt: Template of the prompt with the field `{question}`. `None` uses the prompt that the model was trained
             with by `ChartQATrainer`, else the published ChartQA prompt of the family.
         saved: Adapter settings that were saved with a checkpoint. `None` uses those in the config of the model.
-        **settings: Further arguments of the adapter, such as `max_length`, `on_long_answer` and, for Pix2Struct,
-            `font_path`. They take precedence over saved ones.
+        **settings: Further arguments of the adapter, such as `max_length`, `on_long_answer`, for chat families
+            `system_prompt`, and for Pix2Struct `font_path`. They take precedence over saved ones.
 
     Raises:
         TypeError: `model` or `processor` is something else, or an argument has another type than that documented.
@@ -104,6 +112,13 @@ def adapter_for(
     settings = {**{name: kept[name] for name in adapter.setting_names if name in kept}, **settings}
     if prompt is not None:
         settings["prompt"] = prompt
+    if settings.get("system_prompt") is None:
+        settings.pop("system_prompt", None)
+    elif "system_prompt" not in adapter.setting_names:
+        raise ValueError(
+            f"{base_model(model).config.model_type!r} models have no chat template, and so no system message: put the "
+            "text of system_prompt into prompt="
+        )
     return adapter(model, processor, **settings)
 
 

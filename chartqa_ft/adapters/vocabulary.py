@@ -27,7 +27,8 @@ def add_tokens(model: nn.Module, processor: Any, tokens: Sequence[str], *, speci
 
     Raises:
         TypeError: `tokens` is not a list of strings, or `special` is not a boolean.
-        ValueError: A token is empty; see also `grow_vocabulary`.
+        ValueError: A token is empty, or the model has fewer logits than embeddings (Mllama); see also
+            `grow_vocabulary`.
 
     Example:
         >>> from chartqa_ft import tiny_unichart
@@ -49,7 +50,15 @@ def add_tokens(model: nn.Module, processor: Any, tokens: Sequence[str], *, speci
     if not isinstance(special, bool):
         raise TypeError(f"special must be True or False, got {special!r}")
     tokenizer = getattr(processor, "tokenizer", processor)
-    tokenizer.add_tokens([token for token in tokens if token not in tokenizer.get_vocab()], special_tokens=special)
+    new = [token for token in tokens if token not in tokenizer.get_vocab()]
+    owner = _owner(model)
+    head = owner.get_output_embeddings()
+    if new and head is not None and len(head.weight) < len(owner.get_input_embeddings().weight):
+        raise ValueError(
+            f"{base_model(model).config.model_type!r} models have fewer logits than embeddings, so a new token would "
+            f"never be generated ({new[0]!r}): use tokens of the vocabulary"
+        )
+    tokenizer.add_tokens(new, special_tokens=special)
     grow_vocabulary(model, processor)
     return [tokenizer.convert_tokens_to_ids(token) for token in tokens]
 
@@ -83,9 +92,7 @@ def grow_vocabulary(model: nn.Module, processor: Any) -> int:
         (1, 0)
     """
     wanted = len(getattr(processor, "tokenizer", processor))
-    base = base_model(model)
-    # Only the decoder of a VisionEncoderDecoderModel has a vocabulary; the model itself raises when resized.
-    owner = base.decoder if base.config.model_type == "vision-encoder-decoder" else base
+    base, owner = base_model(model), _owner(model)
     known = owner.get_input_embeddings().weight.shape[0]
     declare_tying(base)
     if wanted <= known:
@@ -105,6 +112,12 @@ def grow_vocabulary(model: nn.Module, processor: Any) -> int:
         for parameter in rows:
             parameter[known:] = parameter[:known].float().mean(dim=0).to(parameter.dtype)
     return wanted - known
+
+
+def _owner(model: nn.Module) -> Any:
+    """Return the part of a model that has the vocabulary: of a `VisionEncoderDecoderModel` the decoder."""
+    base = base_model(model)
+    return base.decoder if base.config.model_type == "vision-encoder-decoder" else base
 
 
 def declare_tying(model: nn.Module) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters import Adapter
+from ..adapters.chat_frame import check_date
 from ..adapters.image_cost import image_settings
 from ..files import read_json, write_json
 from ..metrics.correctness import VARIANTS, variant_name
@@ -72,6 +73,13 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_date(value: Any) -> bool:
+    try:
+        return bool(check_date(value))
+    except ValueError:
+        return False
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -90,6 +98,8 @@ def _is_object(value: Any) -> bool:
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prompt": (_is_text, "text"),
     "max_length": (_is_count, "an integer of at least 1, or null"),
+    "system_prompt": (_is_text, "text"),
+    "prompt_date": (_is_date, "a date like 2025-12-31"),
     "adapter": (_is_text, "the name of an adapter"),
     "compat": (lambda value: isinstance(value, bool), "true or false"),
     "metric_variant": (_is_variant, f"one of the variants of relaxed accuracy ({', '.join(VARIANTS)}), or null"),

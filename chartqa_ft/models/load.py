@@ -56,6 +56,7 @@ def load_checkpoint(
     merge: bool = False,
     trainable: bool = False,
     prompt: str | None = None,
+    system_prompt: str | None = None,
     image_cost: Mapping[str, int] | None = None,
     compat: bool | None = None,
     trust_remote_code: bool = False,
@@ -75,6 +76,7 @@ def load_checkpoint(
         trainable: Keep the weights of a PEFT checkpoint trainable, to continue training.
         prompt: The template of the prompt, with `{question}`; `None` uses the one saved with the checkpoint, or the
             default of the family.
+        system_prompt: System message of chat families; `None` uses the one saved with the checkpoint, if any.
         image_cost: Limits of the image size, as in `set_image_cost`, for example `{"max_pixels": 512 * 28 * 28}`.
         compat: Whether to reproduce transformers 4.28.1; `None` decides by the layout of the checkpoint.
         trust_remote_code: Run code that comes with the checkpoint, and code that its settings or `model_arguments`
@@ -123,7 +125,8 @@ def load_checkpoint(
     if image_cost:
         set_image_cost(model, processor, **image_cost)
     saved = read_settings(folder)
-    adapter = adapter_for(model, processor, prompt=prompt, saved=saved or None)
+    given = {} if system_prompt is None else {"system_prompt": system_prompt}
+    adapter = adapter_for(model, processor, prompt=prompt, saved=saved or None, **given)
     check_saved_adapter(folder, saved, adapter)
     # Another adapter made of this model later uses the same prompt.
     setattr(base_model(model).config, SETTINGS_KEY, adapter.settings())

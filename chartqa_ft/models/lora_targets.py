@@ -123,18 +123,26 @@ def block_weights(model: nn.Module) -> dict[str, int]:
 
 
 def _text_model(model: nn.Module) -> str:
-    """Return the smallest model with the input embeddings: the language model without vision and projector."""
+    """Return the smallest model with the input embeddings: the language model without vision and projector.
+
+    Where the decoder stands beside it (T5Gemma 2), the smallest model with both.
+    """
     embeddings = model.get_input_embeddings()
     path = next(name for name, module in model.named_modules() if module is embeddings)
     holders = [name for name, module in model.named_modules() if isinstance(module, PreTrainedModel)]
-    return max((name for name in holders if _inside(path, name)), key=len)
+    text = max((name for name in holders if _inside(path, name)), key=len)
+    decoder = model.get_decoder() if model.config.is_encoder_decoder else None
+    beside = next((name for name, module in model.named_modules() if module is decoder), text)
+    if not (_inside(beside, text) or _inside(text, beside)):
+        text = max((name for name in holders if _inside(path, name) and _inside(beside, name)), key=len)
+    return text
 
 
 def _vision_models(model: nn.Module) -> list[str]:
     """Return the vision model if transformers knows it, otherwise all outermost models that only take images."""
     names = {id(module): name for name, module in model.named_modules()}
     encoder = model.get_encoder(modality="image")
-    if encoder is not model:
+    if encoder is not model and not any(part is model.get_input_embeddings() for part in encoder.modules()):
         return [names[id(encoder)]]
     found: list[str] = []
     for name, module in model.named_modules():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from transformers import AutoConfig
 
 from ..adapters import base_model
 from .peft_state import active_name
+
+logger = logging.getLogger(__name__)
 
 
 def needs_embeddings(model: nn.Module) -> bool:
@@ -31,14 +34,29 @@ def needs_embeddings(model: nn.Module) -> bool:
     if getattr(config, "trainable_token_indices", None) is not None:
         return False
     known = base_vocabulary(config.base_model_name_or_path, config.revision)
-    return known is not None and any(_has_own_rows(weight, known) for weight in _embeddings(base_model(model)))
+    base = base_model(model)
+    if known is None or all(len(weight) <= known for weight in _embeddings(base)):
+        return False
+    built = _rows_built(type(base), base_config(config.base_model_name_or_path, config.revision))
+    return any(
+        _has_own_rows(weight, max(known, built[place] if place < len(built) else 0))
+        for place, weight in enumerate(_embeddings(base))
+    )
 
 
 def base_vocabulary(name: str | None, revision: str | None = None) -> int | None:
-    """Return the number of rows of a base model's embeddings, from its config in a folder or in the cache.
+    """Return the number of words of a base model, from its config in a folder or in the cache.
 
     It is `None` if the config is not on this machine or does not tell.
     """
+    try:
+        return base_config(name, revision).get_text_config(decoder=True).vocab_size
+    except AttributeError:  # no config, or one of a model with its own code
+        return None
+
+
+def base_config(name: str | None, revision: str | None = None) -> Any:
+    """Return the config of a base model from a folder or from the cache; `None` if it is not on this machine."""
     if not name:
         return None
     file: Any = Path(name) / "config.json"
@@ -50,13 +68,22 @@ def base_vocabulary(name: str | None, revision: str | None = None) -> int | None
     if not isinstance(file, str | Path):
         return None
     try:
-        return (
-            AutoConfig.from_pretrained(Path(file).parent, trust_remote_code=False)
-            .get_text_config(decoder=True)
-            .vocab_size
-        )
-    except (OSError, ValueError, AttributeError):  # an older layout, or a model with its own code
+        return AutoConfig.from_pretrained(Path(file).parent, trust_remote_code=False)
+    except (OSError, ValueError):  # an older layout, or a model with its own code
         return None
+
+
+def _rows_built(model_class: Any, config: Any) -> list[int]:
+    """Return the rows of the input and output embeddings that a model class creates from a config.
+
+    Mllama has eight input embeddings more than words. Empty if this model class takes no such config.
+    """
+    try:
+        with torch.device("meta"):
+            return [len(weight) for weight in _embeddings(model_class(config))]
+    except Exception as error:  # constructors raise anything for a config that is not theirs
+        logger.debug("%s cannot be created from its config: %s", model_class.__name__, error)
+        return []
 
 
 def _embeddings(model: nn.Module) -> list[torch.Tensor]:

@@ -26,6 +26,9 @@ class CheckpointArguments:
         default=None,
         metadata={"help": "Prompt template with the field {question}. Unset: the prompt of the model or its family."},
     )
+    system_prompt: str | None = field(
+        default=None, metadata={"help": "System message for models whose chat template takes one. Unset: none."}
+    )
     compat: bool = field(
         default=True,
         metadata={"help": "Run checkpoints in the old layout as transformers 4.28.1 did, as their authors require."},

@@ -222,6 +222,7 @@ def load_model(
             merge=not frozen,
             trainable=frozen,
             prompt=script.prompt,
+            system_prompt=script.system_prompt,
             image_cost={name: value for name, value in costs.items() if value is not None},
             compat=None if script.compat else False,
             **{"dtype": computed if frozen else torch.float32, **model_arguments},

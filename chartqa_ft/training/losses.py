@@ -41,6 +41,7 @@ class AnswerLoss:
         else:
             with answer_logits_only(base_model(model), mask):
                 outputs = model(**arguments)
+            outputs["logits"] = outputs["logits"].flatten(0, -2)
         return token_losses(outputs["logits"], labels[labels != -100], self.args.label_smoothing_factor), outputs
 
 
@@ -71,15 +72,26 @@ def answer_logits_only(model: nn.Module, mask: torch.BoolTensor) -> Iterator[Non
     """Let the output embedding of `model` see only the positions in `mask` within this context.
 
     Logits over a vocabulary of 57,546 at every prompt and padding position take most of the memory of a small batch
-    and much of its time, but no part in the loss. The forward pass returns logits of shape (mask.sum(), vocabulary).
+    and much of its time, but no part in the loss. The forward pass returns logits of shape
+    (1, mask.sum(), vocabulary), with a dimension of rows, since Chameleon sets some of them by three indices.
 
     Args:
         model: the transformers model (unwrapped), with `get_output_embeddings()`.
         mask: bool, shape (rows, length): the positions whose logits are wanted.
+
+    Raises:
+        ValueError: within the context, the model has other positions than the batch.
     """
 
     def select(module: nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        return (args[0][mask],)
+        if args[0].shape[:-1] != mask.shape:
+            rows, length = mask.shape
+            raise ValueError(
+                f"{type(model).__name__} computes logits for {tuple(args[0].shape[:-1])} positions of a batch of "
+                f"{rows} x {length} tokens (it may put those of the chart before the text), so it is not known which "
+                "of them predict the answer: this family cannot be trained with this adapter"
+            )
+        return (args[0][mask][None],)
 
     handle = model.get_output_embeddings().register_forward_pre_hook(select)
     try:

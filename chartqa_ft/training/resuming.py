@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list, gather_object
+from torch import nn
 
+from ..adapters import Adapter, base_model
+from ..adapters.registry import SETTINGS_KEY
+from ..models.chartqa_config import read_settings
 from ..resources import is_out_of_memory
 from .arguments import ChartQATrainingArguments
 from .checkpoints import (
@@ -160,6 +164,23 @@ def _noted(output_dir: Path) -> Lineage:
     except ValueError as error:
         logger.warning("%s", error)
         return Lineage()
+
+
+def resume_prompt(adapter: Adapter, model: nn.Module, checkpoint: str | Path | None) -> None:
+    """Let a resumed training write into its prompts the date that it began with.
+
+    Some chat templates write today's date into every prompt. The adapter of a training that is resumed on another day
+    would use another prompt than before.
+
+    Args:
+        adapter: the adapter of the trainer; changed in place.
+        model: its model, whose config holds the settings of the adapter.
+        checkpoint: the checkpoint that the training goes on from, if any.
+    """
+    saved = None if checkpoint is None else read_settings(checkpoint).get("prompt_date")
+    if saved is not None and getattr(adapter, "prompt_date", None) is not None:
+        adapter.set_date(saved)  # type: ignore[attr-defined]
+        setattr(base_model(model).config, SETTINGS_KEY, adapter.settings())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..batching.records import as_records, hinted_chart_ids, is_stream
+from ..models.lora_share import adapted_share
 from .preflight.facts import describe_run
 from .progress import chart_cost
 
@@ -27,7 +28,11 @@ def summary(trainer: Any, *, checked: bool = False) -> list[str]:
     lines = [] if checked else [describe_run(trainer), chart_cost(trainer.adapter, trainer.train_dataset)]
     facts = [] if each is None else [f"{each:.3g} questions per chart"]
     if trainer.model is not None:  # between two trials of a search there is none
-        facts.append(trainable_share(trainer.model))
+        share = trainable_share(trainer.model)
+        if hasattr(trainer.model, "peft_config"):
+            adapted = adapted_share(trainer.model)
+            share += f", which adapt {100 * adapted:.0f} % of the weights of the language model's blocks"
+        facts.append(share)
     return [*lines, *(["; ".join(facts)] if facts else []), _results(args)]
 
 

@@ -63,7 +63,7 @@ from .preflight.unchanged import kept_random_states
 from .preparing import first_model, prepare_model
 from .progress import SHORT
 from .pushing import HubPusher
-from .resuming import CheckpointChooser, as_choice, naming_checkpoint
+from .resuming import CheckpointChooser, as_choice, naming_checkpoint, resume_prompt
 from .rotating import delete_old_checkpoints, keeping_all
 from .running_loss import RunningLoss
 from .sample_logging import LogSamples
@@ -405,6 +405,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         if resume_from_checkpoint is None and not (args or kwargs.get("trial")):
             resume_from_checkpoint = as_choice(self.args.resume_from_checkpoint)
         checkpoint = self.chooser.choose(resume_from_checkpoint)
+        resume_prompt(self.adapter, self.model, checkpoint)
         if self.model_init is None:
             self._check_training()
         if self.train_dataset is not None and self.is_world_process_zero():

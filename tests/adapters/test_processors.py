@@ -14,6 +14,7 @@ import transformers
 from transformers import AutoModelForImageTextToText
 from transformers.utils import is_torchvision_available
 
+from chartqa_ft.adapters.image_only import class_attributes
 from chartqa_ft.adapters.processors import VideoSettings, image_only, load_processor
 
 from ..support.families import FAMILIES, KINDS, build, records
@@ -239,3 +240,66 @@ def test_upstream_stays_as_it_is():
     made = image_only(transformers.SmolVLMProcessor)
     assert made.__init__.__globals__["num2words"] is not None
     assert dict(vars(upstream)) == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("PixtralProcessor requires the Torchvision library but it was not found\nin your environment."),
+        ValueError(
+            "Could not load any image processor class for x. The model configuration resolves to the following image "
+            "processor classes: torchvision: Lfm2VlImageProcessor. None of these classes could be imported. Missing "
+            "optional dependencies: torchvision."
+        ),
+        ModuleNotFoundError("No module named 'torchvision'", name="torchvision"),
+        RuntimeError("Torchvision is needed by this image processor"),
+    ],
+)
+def test_a_processor_that_needs_torchvision_for_images_is_refused_in_one_line(error, tmp_path, monkeypatch):
+    def from_pretrained(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", from_pretrained)
+    monkeypatch.setattr("chartqa_ft.adapters.processors.is_torchvision_available", lambda: False)
+    with pytest.raises(ImportError) as refused:
+        load_processor(tmp_path)
+    assert str(refused.value) == (
+        f"the processor in {tmp_path} needs torchvision even for images: pip install torchvision, in the release for "
+        f"torch {torch.__version__} (with --no-deps, so that pip keeps this torch)"
+    )
+    assert refused.value.name == "torchvision"
+    monkeypatch.setattr("chartqa_ft.adapters.processors.is_torchvision_available", lambda: True)
+    with pytest.raises((ImportError, ValueError), match="cannot be loaded"):  # then something else is wrong
+        load_processor(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lfm2_vl", "cohere2_vision", "llama4", "molmo2", "mistral3"])
+def test_families_whose_images_need_torchvision_say_so(name, tmp_path):
+    """The real classes, where torchvision is not installed; where it is, something else is missing here."""
+    stem = {"lfm2_vl": "Lfm2Vl", "cohere2_vision": "Cohere2Vision", "llama4": "Llama4", "molmo2": "Molmo2"}.get(name)
+    stem = stem or "Pixtral"
+    build("llava")[1].tokenizer.save_pretrained(tmp_path)
+    named = {"processor_class": f"{stem}Processor", "image_processor_type": f"{stem}ImageProcessor"}
+    for file, content in (
+        ("config.json", {"model_type": name}),
+        ("processor_config.json", {"processor_class": named["processor_class"]}),
+        ("preprocessor_config.json", named),
+    ):
+        (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises((ImportError, ValueError)) as refused:
+        load_processor(tmp_path)
+    assert ("needs torchvision even for images" in str(refused.value)) is not is_torchvision_available()
+
+
+@pytest.mark.parametrize("name", ["MiniCPMV4_6", "SmolVLM", "Qwen3VL", "Glm4v"])
+def test_attributes_that_processors_read_of_their_video_processor_have_the_defaults_of_its_class(name):
+    upstream = getattr(transformers, f"{name}Processor")
+    wanted = class_attributes(upstream)
+    assert wanted["do_resize"] is True
+    assert ("slice_mode" in wanted) is (name == "MiniCPMV4_6")
+    settings = VideoSettings({"do_resize": False}, wanted)
+    assert (settings.do_resize, settings.do_rescale) == (False, True)
+    assert settings.to_dict() == {"do_resize": False}
+    assert copy.deepcopy(pickle.loads(pickle.dumps(settings))).do_rescale is True
+    with pytest.raises(AttributeError, match="videos need torchvision"):
+        _ = settings.unheard_of

@@ -22,6 +22,8 @@ def test_every_template_takes_one_question_with_braces(name: str) -> None:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_no_template_has_markup_that_the_chat_template_adds(name: str) -> None:
+    if name == "kosmos-2.5":  # has no chat template
+        return
     for markup in ("<image>", "<|", "USER:", "ASSISTANT:", "<start_of"):
         assert markup not in TEMPLATES[name]
 

@@ -13,13 +13,22 @@ from ..support.families import build
 
 
 def test_unknown_decoder_only_models_say_what_to_write():
-    model, processor = tiny()
+    model, processor = build("llava")
     model.config.model_type = "unheard-of"
-    model.config.is_encoder_decoder = False
+    processor.chat_template = processor.tokenizer.chat_template = None
     with pytest.raises(
         ValueError, match=r"'unheard-of' model has no chat template.*\n@register_adapter\('unheard-of'"
     ):
         adapter_for(model, processor)
+
+
+def test_a_model_that_takes_no_chart_in_its_prompt_is_told_that_a_layout_was_tried_in_vain():
+    model, processor = tiny()
+    model.config.model_type = "unheard-of"
+    model.config.is_encoder_decoder = False
+    with pytest.raises(ValueError, match=r"has no chat template.* was tried and does not work \(") as error:
+        adapter_for(model, processor)
+    assert "@register_adapter" not in str(error.value)
 
 
 def test_register_adapter_adds_a_family():

@@ -7,6 +7,7 @@ import pytest
 from chartqa_ft import add_tokens
 
 from ..support.common import tiny
+from ..support.families import build
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,12 @@ def test_tokens_may_come_from_an_iterator():
     model, processor = tiny()
     first, second = add_tokens(model, processor, iter(["<a>", "<b>"]))
     assert (first + 1, len(processor.tokenizer)) == (second, second + 1)
+
+
+def test_a_token_without_a_logit_is_refused_before_the_tokenizer_changes():
+    model, processor = build("mllama")
+    size, rows = len(processor.tokenizer), model.get_input_embeddings().weight.shape[0]
+    with pytest.raises(ValueError, match=r"'mllama' models have fewer logits than embeddings.*'<a>'"):
+        add_tokens(model, processor, ["7", "<a>"])
+    assert add_tokens(model, processor, ["7"]) == processor.tokenizer.convert_tokens_to_ids(["7"])
+    assert (len(processor.tokenizer), model.get_input_embeddings().weight.shape[0]) == (size, rows)

@@ -21,9 +21,10 @@ from chartqa_ft.batching.collator import ChartQACollator
 from chartqa_ft.training.trainer import ChartQATrainer
 
 from ..support.common import Gradients, relative_l2
-from ..support.families import KINDS, records
+from ..support.families import records
 from ..support.family_cases import (
     ALL,
+    KINDS,
     Dictate,
     answer_logits,
     answers_of,
@@ -33,6 +34,7 @@ from ..support.family_cases import (
     ready,
     run_of,
 )
+from ..support.more_families import MORE
 
 torch.set_num_threads(1)
 
@@ -66,8 +68,11 @@ WRITTEN = {
         "<|im_start|>user\n<img><chart></img>\n{prompt}<|im_end|>\n<|im_start|>assistant\n|{answer}<|im_end|>"
     ),
 }
-TILES = re.compile(r"<fake_token_around_image>.*<fake_token_around_image>", re.DOTALL)
-IMAGE_TOKENS = re.compile(r"(<image>|<IMG_CONTEXT>|<\|image_pad\|>|<image_soft_token>|<reserved_\d+>)+")
+WRITTEN |= {name: more.written for name, more in MORE.items()}
+CHART = (
+    r"<fake_token_around_image>.*<fake_token_around_image>"
+    r"|(<image>|<IMG_CONTEXT>|<\|image_pad\|>|<image_soft_token>|<reserved_\d+>)+"
+)
 
 
 # ------------------------------------------------------------------ 1. the batch
@@ -98,6 +103,10 @@ def own_batch(name: str, model: Any, adapter: Any, rows: list[dict]) -> dict[str
             images=[[i] for i in images], text=[f"<image>{p}" for p in prompts], padding=True, return_tensors="np"
         )
         return {key: torch.tensor(value) for key, value in batch.items() if key != "labels"}
+    if name in MORE and MORE[name].layout is not None:
+        texts = [MORE[name].layout.replace("{prompt}", prompt) for prompt in prompts]
+        images = [[image] for image in images] if name == "t5gemma2" else images
+        return dict(processor(images=images, text=texts, **tensors, **MORE[name].arguments))
     conversations = [
         [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": prompt}]}]
         for image, prompt in zip(images, prompts, strict=True)
@@ -136,21 +145,24 @@ def test_batch_reads_back(name):
         prompt = adapter.prompt.replace("{question}", record["question"])
         said = WRITTEN[name].replace("{prompt}", prompt).replace("{question}", record["question"])
         read = f"{tokenizer.decode(before)}|{tokenizer.decode(answer)}"
-        assert IMAGE_TOKENS.sub("<chart>", TILES.sub("<chart>", read)) == said.replace("{answer}", record["answer"])
+        chart = MORE[name].chart if name in MORE else CHART
+        assert re.sub(chart, "<chart>", read, flags=re.DOTALL) == said.replace("{answer}", record["answer"])
 
     own = own_batch(name, model, adapter, rows)
     if KINDS[name] == "decoder-prompt":
         texts = [adapter.prompt.replace("{question}", record["question"]) for record in rows]
         starts = [] if "donut" in model.config.encoder.model_type else [model.generation_config.decoder_start_token_id]
         assert prompts == [starts + tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    own = {key: value for key, value in own.items() if key in getattr(adapter, "forward_names", own)}
     assert set(batch) - {"labels", "decoder_input_ids"} == set(own)
     for key, value in own.items():
-        if decoder or value.shape != own["input_ids"].shape:
+        if decoder or value.shape[:2] != own["input_ids"].shape or value.is_floating_point():
             assert torch.equal(batch[key], value), key
             continue
         for row, prompt in enumerate(prompts):
             mask = own["attention_mask"][row].bool()
-            assert torch.equal(batch[key][row, : len(prompt)], value[row][mask]), key
+            length = len(prompt) - len(adapter.opening)
+            assert torch.equal(batch[key][row, :length], value[row][mask]), key
             assert batch["attention_mask"][row].sum() == len(prompt) + (labels[row] != -100).sum()
 
 
@@ -160,7 +172,8 @@ def learned(name: str) -> ChartQATrainer:
     """The trainer of a family's model that has memorized four charts."""
     model, adapter = ready(name)
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"max_steps": 40, "learning_rate": 5e-3, "write_predictions": False}
+        steps = MORE[name].steps if name in MORE else 40
+        settings = {"max_steps": steps, "learning_rate": 5e-3, "write_predictions": False}
         run = run_of(folder, model, adapter, records(4), **settings)
         run.train()
     model.eval()

@@ -8,14 +8,16 @@ import torch
 from chartqa_ft import check_model
 from chartqa_ft.training.model_check.report import TITLES
 
-from ..support.families import records
-from ..support.family_cases import ALL, ready
+from ..support.families import FAMILIES, records
+from ..support.family_cases import ALL, CHOSEN, ready
 from ..support.model_state import frozen_garbage, state_of
 
 torch.set_num_threads(1)
+FEW = ("unichart", "pix2struct", "florence2", "llava", "qwen2_5_vl")
+"""The families of `make test`, whose other tests run the trainer of the others; `make families` checks all."""
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", FEW if CHOSEN == "quick" else ALL)
 def test_check_model_passes(name):
     model, adapter = ready(name)
     before = state_of(model)
@@ -28,5 +30,6 @@ def test_check_model_passes(name):
     # Not equal by chance: all of these have been computed in two ways.
     for line in ("training_logits", "gradients", "saving"):
         assert 0 < report[line].number <= report[line].bound
-    assert report["peft_gradients"].details["share_of_blocks_adapted"] > 0.99  # all but position biases
+    least = 0.99 if name in FAMILIES else 0.05  # position biases, experts and convolutions are not adapted
+    assert report["peft_gradients"].details["share_of_blocks_adapted"] > least
     assert state_of(model) == before

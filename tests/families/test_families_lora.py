@@ -19,7 +19,6 @@ from ..support.families import records
 from ..support.family_cases import ALL, PROMPTS, answer_logits, ready, run_of
 
 torch.set_num_threads(1)
-NO_CHECKPOINTING = {"pix2struct"}  # upstream's class does not support it
 
 
 def saved_base(name: str, folder: Path) -> Path:
@@ -80,7 +79,7 @@ def test_lora_trains_saves_and_loads(name, tmp_path):
 @pytest.mark.parametrize("name", ALL)
 def test_lora_gradient_checkpointing_gives_equal_gradients(name, tmp_path):
     base = saved_base(name, tmp_path / "base")
-    vectors = []
+    vectors, counts = [], []
     for recompute in (False, True):
         capture = Gradients()
         run = lora_run(
@@ -95,7 +94,7 @@ def test_lora_gradient_checkpointing_gives_equal_gradients(name, tmp_path):
             activation_checkpointing=recompute,
             callbacks=[capture],
         )
-        if name in NO_CHECKPOINTING and recompute:
+        if recompute and not run.model.supports_gradient_checkpointing:
             with pytest.raises(ValueError, match=r"does not support (gradient|activation) checkpointing"):
                 run.train()
             return
@@ -105,8 +104,10 @@ def test_lora_gradient_checkpointing_gives_equal_gradients(name, tmp_path):
             block.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         run.train()
         vectors.append(capture.vector)
-        # With it, the layers of every block are computed again in the backward pass.
-        assert len(calls) == 2 * len(blocks) * (1 + recompute)
+        assert len(calls) >= 2 * len(blocks)
+        counts.append(len(calls))
+    # With it, the layers of every block are computed again in the backward pass.
+    assert counts[1] == 2 * counts[0]
     assert relative_l2(*vectors) <= 1e-6
 
 

@@ -7,10 +7,24 @@ import re
 from pathlib import Path
 
 import pytest
+import transformers
 
+from ..support import model_table
 from ..support.common import ROOT
-from ..support.families import FAMILIES
-from ..support.family_table import BEGIN, COLUMNS, END, FAILED, NOT_RUN, PASSED, outcomes, table, write_table
+from ..support.family_cases import ALL, KINDS, chosen
+from ..support.family_table import (
+    BEGIN,
+    COLUMNS,
+    END,
+    FAILED,
+    MARKERS,
+    NOT_RUN,
+    PASSED,
+    members,
+    outcomes,
+    table,
+    write_table,
+)
 
 CASE = '<testcase classname="tests.families.test_families" name="{}">{}</testcase>'
 
@@ -72,8 +86,52 @@ def test_every_column_stands_for_tests_of_all_families():
         assert re.search(rf'@pytest\.mark\.parametrize\("name", ALL\)\ndef {name}\(', code), name
 
 
-def test_the_page_lists_every_family_as_passed():
+@pytest.mark.parametrize("which", MARKERS)
+def test_the_page_lists_every_family_as_passed(which):
     text = (ROOT / "examples" / "own_family.md").read_text(encoding="utf-8")
-    made = text.partition(BEGIN)[2].partition(END)[0].strip()
-    everything = {(test, family): True for test in itertools.chain(*COLUMNS.values()) for family in FAMILIES}
-    assert made == table(everything)
+    begin, end = MARKERS[which]
+    made = text.partition(begin)[2].partition(end)[0].strip()
+    everything = {(test, family): True for test in itertools.chain(*COLUMNS.values()) for family in KINDS}
+    assert made == table(everything, which)
+
+
+def test_make_test_has_the_first_families_and_a_few_more_and_make_families_has_all():
+    quick, everything = chosen("quick"), chosen("all")
+    assert len(quick) < len(everything)
+    assert [name for name in everything if name in quick] == quick
+    assert set(everything) <= set(KINDS)
+    assert chosen("llava,gemma3") == ["llava", "gemma3"]
+    assert not set(chosen("torchvision")) & set(everything)
+    assert set(ALL) <= set(KINDS)
+
+
+def test_the_page_of_models_says_of_each_whether_it_was_tried():
+    tests = list(itertools.chain(*COLUMNS.values()))
+    good = [(f"{test}[llava]", "") for test in tests] + [(f"{test}[blip2-3]", "") for test in tests]
+    good.append((f"{model_table.REFUSAL}[git]", ""))
+    bad = [("test_update_equality[gemma3]", "<failure/>"), (f"{model_table.REFUSAL}[blip]", "<failure/>")]
+    text = model_table.page(
+        xml(*good, *bad), ["blip", "blip-2", "gemma3", "gemma3n", "git", "llama4", "llava", "mistral3", "unheard-of"]
+    )
+    assert text.split("| --- | --- |\n")[1].splitlines() == [
+        "| `blip` | not tried |",
+        "| `blip-2` | works |",
+        "| `gemma3` | fails: test_update_equality |",
+        "| `gemma3n` | not tried: its vision tower needs timm, which needs torchvision |",
+        "| `git` | refused: its logits hold the positions of the chart before those of the tokens |",
+        "| `llama4` | fails: the forward pass of transformers 5.24 raises AttributeError (image_outputs) |",
+        "| `llava` | works |",
+        f"| `mistral3` | {model_table.SEE_TORCHVISION} |",
+        "| `unheard-of` | not tried |",
+    ]
+
+
+def test_the_page_of_models_names_every_model_of_transformers():
+    text = (ROOT / "chartqa_ft" / "adapters" / "FAMILIES.md").read_text(encoding="utf-8")
+    named = dict(re.findall(r"^\| `(.+?)` \| (.+) \|$", text, re.MULTILINE))
+    del named["config.model_type"]  # the heading
+    if f"transformers {transformers.__version__};" in text:
+        assert set(named) == set(model_table.MODELS)
+    tried = {model_table.OTHER_TYPES.get(family, family) for family in members()}
+    assert {name for name, state in named.items() if state == model_table.WORKS} == tried
+    assert set(model_table.REASONS) <= set(named) - tried

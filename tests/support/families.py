@@ -40,11 +40,19 @@ def family(kind: str) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
     return register
 
 
+def _builder(name: str) -> Callable[[], Built]:
+    if name in FAMILIES:
+        return FAMILIES[name]
+    from .torchvision_families import MORE  # whose builders are made of parts of this module
+
+    return MORE[name].build
+
+
 @cache
 def _built(name: str) -> Built:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, processor = FAMILIES[name]()
+        model, processor = _builder(name)()
         _spread_weights(model)
     return model.eval(), processor
 
@@ -57,8 +65,10 @@ def build(name: str) -> Built:
 
 @torch.no_grad()
 def _spread_weights(model: torch.nn.Module) -> None:
-    for weight in model.parameters():
-        if weight.dim() > 1 and not weight.any():  # Gemma3's projection: images would make no difference
+    for name, weight in model.named_parameters():
+        if weight.dim() < 2 and not weight.any() and "gate" in name:  # Mllama's: charts would make no difference
+            weight.fill_(0.5)
+        elif weight.dim() > 1 and not weight.any():  # Gemma3's projection: images would make no difference
             weight.normal_(std=WEIGHT_STD)
         elif weight.dim() > 1 and 0 < weight.std() < WEIGHT_STD:
             weight.mul_(WEIGHT_STD / weight.std())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
 from transformers import LogitsProcessor
 
@@ -14,9 +16,35 @@ from chartqa_ft.adapters import Adapter, adapter_for
 from chartqa_ft.training.trainer import ChartQATrainer
 
 from .common import trainer
-from .families import FAMILIES, KINDS, build
+from .families import FAMILIES, build
+from .families import KINDS as FIRST_KINDS
+from .torchvision_families import MORE
 
-ALL = list(FAMILIES)
+KINDS = {**FIRST_KINDS, **{name: more.kind for name, more in MORE.items()}}
+QUICK = ("unichart", "pix2struct", "florence2", "llava", "kosmos2", "qwen2_5_vl", "paligemma", "gemma3")
+"""Of the first fifteen families those that `make test` tries: each needs something that the others do not."""
+
+
+def chosen(which: str) -> list[str]:
+    """The families of a test run.
+
+    Those whose classes the installed transformers lacks are left out, unless they are named.
+
+    Args:
+        which: "quick" (`make test`), "all" (`make families`), "torchvision" (`make families-torchvision`: those whose
+            processors need it), or names between commas.
+    """
+    if which not in ("quick", "all", "torchvision"):
+        return which.split(",")
+    added = {name: more for name, more in MORE.items() if hasattr(transformers, more.needs or "AutoModel")}
+    if which == "torchvision":
+        return [name for name, more in added.items() if more.torchvision]
+    first = [name for name in FAMILIES if which == "all" or name in QUICK]
+    return [*first, *(name for name, more in added.items() if not more.torchvision and (which == "all" or more.quick))]
+
+
+CHOSEN = os.environ.get("CHARTQA_FAMILIES", "quick")
+ALL = chosen(CHOSEN)
 PROMPTS = {"trocr": "{question} Answer:"}
 """Of families that have no prompt of their own; the others are asked in theirs."""
 

@@ -1,7 +1,9 @@
 """The table of family x test in `examples/own_family.md`, made from a test run.
 
 python -m pytest tests/families --junitxml=results.xml
-python -m tests.support.family_table results.xml examples/own_family.md
+python -m tests.support.family_table results.xml examples/own_family.md [torchvision]
+
+With "torchvision" it is the table of the families whose processors need it, which `make families-torchvision` runs.
 """
 
 from __future__ import annotations
@@ -12,9 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.support.families import FAMILIES, KINDS
+from tests.support.family_cases import KINDS, MORE
+from tests.support.refused_families import REFUSED
 
-BEGIN, END = "<!-- family table -->", "<!-- end of family table -->"
+MARKERS = {
+    "": ("<!-- family table -->", "<!-- end of family table -->"),
+    "torchvision": ("<!-- torchvision table -->", "<!-- end of torchvision table -->"),
+}
+BEGIN, END = MARKERS[""]
 COLUMNS = {
     "1 batch": ["test_batch_reads_back"],
     "2 overfits": ["test_overfits_four_charts"],
@@ -39,40 +46,45 @@ def outcomes(results: str) -> dict[tuple[str, str], bool]:
         if match is None:
             continue
         # The other parameters of a case stand before or behind the family's name.
-        families = [family for family in FAMILIES if re.search(rf"(^|-){family}($|-)", match[2])]
+        families = [family for family in (*KINDS, *REFUSED) if re.search(rf"(^|-){family}($|-)", match[2])]
         passed = all(case.find(tag) is None for tag in ("failure", "error", "skipped"))
         for family in families:
             found[match[1], family] = found.get((match[1], family), True) and passed
     return found
 
 
-def table(found: Mapping[tuple[str, str], bool]) -> str:
-    """The table as Markdown, one row per family of `FAMILIES`."""
+def members(which: str = "") -> list[str]:
+    """The families of a table: those whose processors need torchvision, or the others."""
+    return [family for family in KINDS if (family in MORE and MORE[family].torchvision) == (which == "torchvision")]
+
+
+def table(found: Mapping[tuple[str, str], bool], which: str = "") -> str:
+    """The table as Markdown, one row per family of `members(which)`."""
 
     def mark(tests: list[str], family: str) -> str:
         results = [found.get((test, family)) for test in tests]
         return FAILED if False in results else NOT_RUN if None in results else PASSED
 
     head = ["family", "kind", *COLUMNS]
-    rows = [[f"`{f}`", KINDS[f], *(mark(tests, f) for tests in COLUMNS.values())] for f in FAMILIES]
+    rows = [[f"`{f}`", KINDS[f], *(mark(tests, f) for tests in COLUMNS.values())] for f in members(which)]
     lines = [head, ["---", "---", *([":-:"] * len(COLUMNS))], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def write_table(results: Path, document: Path) -> None:
-    """Put the table of a junit XML file between the two markers in `document`.
+def write_table(results: Path, document: Path, which: str = "") -> None:
+    """Put the table of a junit XML file between its two markers in `document`.
 
     Raises:
         ValueError: the document lacks a marker.
     """
-    text = document.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{document} needs the lines {BEGIN} and {END}, each once: the table goes between them")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    made = table(outcomes(results.read_text(encoding="utf-8")))
-    document.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
+    text, (begin, end) = document.read_text(encoding="utf-8"), MARKERS[which]
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{document} needs the lines {begin} and {end}, each once: the table goes between them")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    made = table(outcomes(results.read_text(encoding="utf-8")), which)
+    document.write_text(f"{before}{begin}\n{made}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write_table(Path(sys.argv[1]), Path(sys.argv[2]))
+    write_table(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

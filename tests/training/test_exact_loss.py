@@ -13,6 +13,8 @@ from chartqa_ft.training.losses import answer_logits_only, sum_by_row, token_los
 
 from ..support.common import Gradients, arguments, drawn_charts, relative_l2, tiny, trainer
 from ..support.encoding import PAIRS, pair
+from ..support.families import build
+from ..support.families import records as bars
 
 SPLITS = [(8, 1), (4, 2), (2, 4), (1, 8)]
 
@@ -137,9 +139,13 @@ def test_logits_only_at_answer_positions():
     full = model(**inputs).logits
     with answer_logits_only(model, mask):
         selected = model(**inputs).logits
-    assert selected.shape == (int(mask.sum()), full.shape[-1])
-    torch.testing.assert_close(selected, full[mask])
+    assert selected.shape == (1, int(mask.sum()), full.shape[-1])
+    torch.testing.assert_close(selected[0], full[mask])
     assert model(**inputs).logits.shape == full.shape
+    # As a model that puts the positions of the chart before those of the text.
+    wrong = r"logits for \(8, \d+\) positions of a batch of 8 x \d+ tokens .* cannot be trained"
+    with answer_logits_only(model, mask[:, 3:]), pytest.raises(ValueError, match=wrong):
+        model(**inputs)
 
 
 def test_token_losses_and_row_sums_are_exact():
@@ -194,3 +200,24 @@ def test_a_step_without_any_answer_token_changes_nothing(tmp_path):
 def test_a_share_of_the_tokens_on_two_ranks_needs_average_tokens(tmp_path):
     with pytest.raises(ValueError, match="average_tokens_across_devices=False makes the update depend"):
         arguments(tmp_path, average_tokens_across_devices=False)
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "florence2"])
+def test_charts_in_16_bits_are_taken_by_a_model_in_32(name, tmp_path, monkeypatch):
+    """Llama 4's processor returns bfloat16."""
+    losses = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model, processor = build(name)
+        adapter = adapter_for(model, processor, prompt="{question}")
+        upstream = adapter.prompt_batch
+
+        def prompt_batch(examples, images, upstream=upstream, dtype=dtype):
+            batch = upstream(examples, images)
+            return {**batch, "pixel_values": batch["pixel_values"].bfloat16().to(dtype)}
+
+        monkeypatch.setattr(adapter, "prompt_batch", prompt_batch)
+        run = trainer(tmp_path / str(dtype), model=model, adapter=adapter, records=bars(2), max_steps=1)
+        run.train()
+        assert len(run.predict(bars(2)).predictions) == 2
+        losses.append(run.state.log_history[0]["loss"])
+    assert losses[0] == losses[1]

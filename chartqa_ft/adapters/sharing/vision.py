@@ -13,8 +13,10 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers.utils import ModelOutput
 
+from ...resources import is_out_of_memory
 from ..lockstep import is_sharded
 from .charts import is_registered
+from .tower_calls import TowerCall, read_call, rows_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,8 @@ def share_vision(model: nn.Module) -> None:
     The vision tower then encodes equal images (or tiles) once and copies the result to all rows that have them. The
     output of the model is the same up to float rounding; without the argument it does not change at all. A second call
     has no effect. A model whose vision tower is not a separate module ignores the argument. So does one whose tower
-    does not return one row per image (but all patches of all images in one row, for instance).
+    gives something else for the distinct images than for all of them, all patches in one row for instance. This is
+    found out when equal images first meet: the tower then encodes that batch twice more, without gradients.
 
     Args:
         model: A transformers model (unwrapped). Its vision tower is `get_encoder(modality="image")`.
@@ -82,11 +85,9 @@ class _Sharing:
 
     def __init__(self) -> None:
         self.always = self.active = False
-        self.sources: list[int] | None = None
-        self.sizes: list[int] = []
-        self.works: bool | None = None
-        """Whether the tower returns one row per image, or one per patch; `None` until it is known."""
-        self.all_images: tuple[tuple, dict[str, Any]] | None = None
+        self.verdicts: dict[tuple, bool] = {}
+        """Whether the tower gives equal images equal rows, by the form of its arguments (`TowerCall.form`)."""
+        self.call: TowerCall | None = None
         self.handle: RemovableHandle | None = None
         """The first of the hooks."""
 
@@ -95,58 +96,81 @@ class _Sharing:
         return args, kwargs
 
     def end(self, module: nn.Module, args: tuple, output: Any) -> None:
-        self.active, self.sources, self.all_images = False, None, None
+        self.active, self.call = False, None
 
     def select(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Forward pre-hook of the tower: keep the first of equal images."""
-        self.sources = None
-        if self.works is None and is_sharded(module):
-            # To find out may take a second pass, on some of the ranks, and a pass needs all of them.
-            self.works = False
-        if self.works is False or not (self.active or self.always) or torch.compiler.is_compiling():
+        self.call = None
+        if not (self.active or self.always) or torch.compiler.is_compiling():
             return None
-        inputs: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
-        pixels = next(
-            (value for value in inputs.values() if torch.is_tensor(value) and value.is_floating_point()), None
-        )
-        grid = inputs.get("grid_thw")
-        if pixels is None:
+        call = read_call(module, args, kwargs)
+        if call is None or len(call.kept) == len(call.sources):
             return None
-        sizes = [1] * len(pixels) if grid is None else grid.prod(dim=-1).tolist()
-        if sum(sizes) != len(pixels):
+        works = self.verdicts.get(call.form)
+        if works is None:
+            # To find out takes more passes, on some of the ranks, and a pass of a sharded model needs all of them.
+            works = self.verdicts[call.form] = not is_sharded(module) and gives_rows(module, call)
+            if not works:
+                logger.info("%s encodes a chart again for each of its questions", type(module).__name__)
+        if not works:
             return None
-        rows = {key: v for key, v in inputs.items() if torch.is_tensor(v) and v.ndim and len(v) == len(pixels)}
-        shapes = [None] * len(sizes) if grid is None else grid.tolist()
-        sources = _equal_images(list(rows.values()), sizes, shapes)
-        more = [value for value in inputs.values() if isinstance(value, (torch.Tensor, list)) and value is not pixels]
-        if self.works is None and more and len(sources) > 1 and not any(sources):
-            # A tower that gets sizes or positions may put the patches of all images in one row, and its output for
-            # a single image does not show it.
-            sources[1] = 1
-        kept = [number for number, source in enumerate(sources) if source == number]
-        if len(kept) == len(sources) and (self.works is not None or len(kept) < 2):
-            return None
-        index = _rows_of(kept, sizes, pixels.device)
-        chosen = {key: value.index_select(0, index) for key, value in rows.items()}
-        if grid is not None:
-            chosen["grid_thw"] = grid[torch.tensor(kept, device=grid.device)]
-        inputs.update(chosen)
-        self.sources, self.sizes, self.all_images = sources, sizes, (args, kwargs)
-        return tuple(inputs[number] for number in range(len(args))), {key: inputs[key] for key in kwargs}
+        self.call = call
+        return call.shared
 
     def spread(self, module: nn.Module, args: tuple, output: Any) -> Any:
         """Forward hook of the tower: copy the output of each image to those equal to it."""
-        if self.sources is None:
+        call, self.call = self.call, None
+        if call is None:
             return None
-        sources, all_images = self.sources, self.all_images
-        self.sources = self.all_images = None
-        if self.works is None:
-            self.works = _has_rows(output, sources, self.sizes)
-        if self.works:
-            return _spread(output, sources, self.sizes)
-        logger.info("%s encodes a chart again for each of its questions", type(module).__name__)
-        args, kwargs = all_images or ((), {})
-        return module(*args, **kwargs)
+        if _has_rows(output, call.sources, call.sizes):
+            return _spread(output, call.sources, call.sizes)
+        # A tower whose output has another form for some images.
+        self.verdicts[call.form] = False
+        return module(*call.whole[0], **call.whole[1])
+
+
+@torch.no_grad()
+def gives_rows(module: nn.Module, call: TowerCall) -> bool:
+    """Return whether a tower gives the same for the distinct images, copied to those equal to them, as for all.
+
+    Both passes run in evaluation mode, in which neither dropout nor statistics of a batch make a difference.
+    """
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        part = module.forward(*call.shared[0], **call.shared[1])
+        if not _has_rows(part, call.sources, call.sizes):
+            return False
+        whole = module.forward(*call.whole[0], **call.whole[1])
+        return _is_close(_spread(part, call.sources, call.sizes), whole)
+    except Exception as error:  # a tower that takes no part of its images may raise anything
+        if is_out_of_memory(error):
+            raise
+        logger.debug("%s takes no part of its images: %s", type(module).__name__, error)
+        return False
+    finally:
+        for part in training:
+            part.training = True
+
+
+_ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+"""Differences, as a share of the largest value, that the number of images in a pass may make (TF32 included)."""
+
+
+def _is_close(found: Any, expected: Any) -> bool:
+    """Return whether two outputs are the same up to rounding."""
+    if torch.is_tensor(expected):
+        if not torch.is_tensor(found) or found.shape != expected.shape or found.dtype != expected.dtype:
+            return False
+        if not expected.is_floating_point() or not expected.numel():
+            return torch.equal(found, expected)
+        largest = (found - expected).abs().max()
+        return bool(largest <= _ROUNDING.get(expected.dtype, 3e-2) * expected.abs().max())  # False for NaN
+    if isinstance(expected, Mapping):
+        return found.keys() == expected.keys() and all(_is_close(found[key], expected[key]) for key in expected)
+    if isinstance(expected, (tuple, list)):
+        return len(found) == len(expected) and all(map(_is_close, found, expected))
+    return True
 
 
 def _spread(output: Any, sources: list[int], sizes: list[int]) -> Any:
@@ -160,7 +184,7 @@ def _spread(output: Any, sources: list[int], sizes: list[int]) -> Any:
             # Towers that merge neighboring patches return fewer rows than they get, by the same factor for all.
             factor = total // len(value)
             outputs = [sizes[number] // factor for number in kept]
-            return value.index_select(0, _rows_of([place[n] for n in sources], outputs, value.device))
+            return value.index_select(0, rows_of([place[n] for n in sources], outputs, value.device))
         if isinstance(value, ModelOutput):
             return type(value)(**{key: spread(part) for key, part in value.items()})
         if isinstance(value, (tuple, list)):
@@ -179,36 +203,3 @@ def _has_rows(output: Any, sources: list[int], sizes: list[int]) -> bool:
         return merges or len(output) == len(kept) == sum(kept)
     parts = output.values() if isinstance(output, ModelOutput) else output
     return not isinstance(parts, (tuple, list, type({}.values()))) or all(_has_rows(p, sources, sizes) for p in parts)
-
-
-def _equal_images(tensors: list[torch.Tensor], sizes: list[int], shapes: list[Any]) -> list[int]:
-    """Return for each image the index of the first equal one, in shape and in all `tensors` (`sizes` rows per
-    image)."""
-    sums = torch.zeros(len(tensors[0]), dtype=torch.int64, device=tensors[0].device)
-    for tensor in tensors:
-        # Sums of integers do not depend on their order and differ for most images; the others are compared by value.
-        bits = tensor.detach().reshape(len(tensor), -1).to(torch.float32).contiguous().view(torch.int32)
-        sums += bits.sum(dim=1, dtype=torch.int64)
-    starts = [sum(sizes[:number]) for number in range(len(sizes))] if max(sizes) > 1 else range(len(sizes))
-    values = sums.tolist()
-    first: dict[tuple, list[int]] = {}
-    sources = []
-    for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-        candidates = first.setdefault((str(shapes[number]), *values[start : start + size]), [])
-        for other in candidates:
-            if all(torch.equal(t[start : start + size], t[starts[other] : starts[other] + size]) for t in tensors):
-                sources.append(other)
-                break
-        else:
-            candidates.append(number)
-            sources.append(number)
-    return sources
-
-
-def _rows_of(images: list[int], sizes: Mapping[int, int] | list[int], device: torch.device) -> torch.Tensor:
-    """Return the rows of `images`, in order, where image n has `sizes[n]` rows: int64 of shape (rows,)."""
-    starts, position = [], 0
-    for size in sizes:
-        starts.append(position)
-        position += size
-    return torch.tensor([row for n in images for row in range(starts[n], starts[n] + sizes[n])], device=device)

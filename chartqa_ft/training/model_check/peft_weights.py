@@ -7,9 +7,7 @@ import re
 import torch
 from torch import nn
 
-from ...adapters import base_model
-from ...models.lora_targets import block_weights
-from ...models.peft_state import plain_layer
+from ...models.lora_share import adapted_share, is_peft
 from .gradients import fresh_gradients
 from .report import CheckLine
 from .subject import Subject
@@ -69,30 +67,6 @@ def check_peft_gradients(subject: Subject, *, note: str = "") -> CheckLine:
     )
 
 
-def adapted_share(model: nn.Module) -> float:
-    """Return the share of the weights of the language model's blocks that PEFT adapts, 0 to 1.
-
-    Example:
-        >>> from peft import get_peft_model
-        >>> from chartqa_ft import default_lora_config, tiny_unichart
-        >>> model, _ = tiny_unichart("test", image_size=64, window_size=4)
-        >>> adapted_share(get_peft_model(model, default_lora_config(model)))
-        1.0
-    """
-    base = base_model(model)
-    adapted: set[int] = set()
-    for module in base.modules():
-        inner = plain_layer(module)
-        if hasattr(module, "parameter_name"):  # one of the parameters of a layer: PEFT's target_parameters
-            adapted.add(id(getattr(inner, module.parameter_name, None)))
-        elif inner is not module:
-            adapted |= {id(weight) for weight in inner.parameters()}
-    blocks = {name: size for name, size in block_weights(base).items() if not _is_peft(name)}
-    ids = {name: id(weight) for name, weight in base.named_parameters()}
-    total = sum(blocks.values())
-    return sum(size for name, size in blocks.items() if ids[name] in adapted) / total if total else 0.0
-
-
 def fill_zero_weights(model: nn.Module) -> list[nn.Parameter]:
     """Fill PEFT weights that are all zero with small random numbers, so that they have an effect; return them.
 
@@ -123,7 +97,7 @@ def zero_weights(model: nn.Module) -> list[nn.Parameter]:
     return [
         weight
         for name, weight in model.named_parameters()
-        if _is_peft(name) and weight.is_floating_point() and not weight.any()
+        if is_peft(name) and weight.is_floating_point() and not weight.any()
     ]
 
 
@@ -148,10 +122,6 @@ def _gradients_by_target(model: nn.Module) -> dict[str, bool]:
             layer = re.sub(r"^base_model\.model\.|\.(lora_\w+|token_adapter|modules_to_save|ia3_\w+)\b.*$", "", name)
             found[layer] = found.get(layer, False) or (weight.grad is not None and bool(weight.grad.any()))
     return found
-
-
-def _is_peft(name: str) -> bool:
-    return re.search(r"\.(lora_|ia3_|modules_to_save\.|trainable_tokens_)", name) is not None
 
 
 def _listed(names: list[str]) -> str:

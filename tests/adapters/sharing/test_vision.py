@@ -142,44 +142,115 @@ def test_attaching_twice_adds_no_second_hook_and_contexts_end():
     assert counter.rows == [1, 2]
 
 
-class Rows(torch.nn.Module):
-    """A model of a vision tower only, whose output has one of several forms."""
+class Model(torch.nn.Module):
+    """A model of a vision tower only."""
 
-    def __init__(self, form):
+    def __init__(self, tower):
         super().__init__()
-        self.tower = Tower(form)
+        self.tower = tower
 
     def get_encoder(self, modality):
         return self.tower
 
-    def forward(self, pixel_values, image_sizes):
-        return self.tower(pixel_values, image_sizes=image_sizes)
+    def forward(self, *args, **kwargs):
+        return self.tower(*args, **kwargs)
 
 
 class Tower(torch.nn.Module):
+    """A tower whose output has one of several forms."""
+
     def __init__(self, form):
         super().__init__()
-        self.form, self.seen = form, []
+        self.form, self.drop, self.seen = form, torch.nn.Dropout(0.5), []
 
-    def forward(self, pixel_values, image_sizes):
+    def forward(self, pixel_values, image_sizes, layers=(0,)):
         self.seen.append(len(pixel_values))
         rows = pixel_values.flatten(2).transpose(1, 2)  # (images, patches, channels)
+        if len(image_sizes) != len(rows):
+            raise RuntimeError("a size is needed for each image")
         if self.form == "one row":
             return (rows.reshape(1, -1, rows.shape[-1]),)
         if self.form == "patches":
             return (rows.reshape(-1, rows.shape[-1]),)
-        return (rows, rows.sum()) if self.form == "rows" else (rows, rows.mean(dim=0))
+        if self.form == "a part for each image":
+            return tuple(rows)
+        if self.form == "numbered":
+            return (rows + torch.arange(float(len(rows)))[:, None, None],)
+        if self.form == "layers":
+            return (rows + sum(layers) + len(layers),)
+        if self.form == "dropout":
+            return (rows, self.drop(rows))
+        others = {"rows": None, "sum of all": rows.sum(), "mean of all": rows.mean(dim=0)}
+        return (rows, others[self.form])
 
 
-@pytest.mark.parametrize("form", ["rows", "one row", "patches", "mean of all"])
+SHARED = {"rows", "layers", "dropout"}
+FORMS = ["one row", "patches", "a part for each image", "numbered", "sum of all", "mean of all", *sorted(SHARED)]
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("charts", [[0, 0], [0, 0, 0], [0, 1, 0], [1, 0, 0, 1, 2]])
-def test_a_tower_whose_output_is_no_row_per_image_encodes_every_row(form, charts):
-    model, torch_rows = Rows(form), torch.arange(3.0)[:, None, None, None].expand(3, 3, 2, 2).contiguous()
-    pixels, sizes = torch_rows[charts], torch.full((len(charts), 2), 2)
-    expected = model(pixels, sizes)
+@pytest.mark.parametrize("sizes", [torch.Tensor.tolist, torch.Tensor.clone])
+def test_a_tower_that_gives_something_else_for_fewer_images_encodes_every_row(form, charts, sizes):
+    model, images = Model(Tower(form)), torch.arange(1.0, 4.0)[:, None, None, None].expand(3, 3, 2, 2).contiguous()
+    pixels, size = images[charts], sizes(torch.full((len(charts), 2), 2))
+    for layers in ((0,), (0, 1), (0, 1, 2)):  # as many as there are images in one of the cases
+        expected = model(pixels, size, layers=layers)
+        share_vision(model)
+        state = torch.random.get_rng_state()
+        for _ in range(2):
+            found = model(pixels, size, layers=layers, chart_index=torch.tensor(charts))
+            assert len(found) == len(expected)
+            assert torch.equal(found[0], expected[0])
+            if form != "dropout":
+                assert torch.equal(torch.random.get_rng_state(), state)
+        assert model.tower.training
+        if len(layers) not in (len(charts), len(set(charts))):
+            # The last call encodes each chart once, or where the tower gives something else then, each row.
+            assert model.tower.seen[-1] == len(set(charts) if form in SHARED else charts)
+
+
+class Packed(torch.nn.Module):
+    """A tower that gets the patches of all images in one tensor and their shapes, under names of its own."""
+
+    def __init__(self, merge):
+        super().__init__()
+        self.merge, self.seen = merge, []
+
+    def forward(self, patches, shapes, masks=None):
+        self.seen.append(len(patches))
+        parts = patches.split(shapes.prod(dim=1).tolist())
+        if self.merge == "to one":
+            return torch.stack([part.mean(dim=0) for part in parts])
+        if self.merge == "to at least two":
+            return torch.cat([part if len(part) < 4 else part.reshape(2, -1, part.shape[1]).mean(1) for part in parts])
+        return patches.reshape(-1, 2, patches.shape[1]).mean(dim=1)
+
+
+@pytest.mark.parametrize("positional", [True, False])
+@pytest.mark.parametrize("merge", ["pairs", "to one", "to at least two"])
+def test_packed_images_are_known_by_their_shapes_however_these_are_named_and_passed(merge, positional):
+    model = Model(Packed(merge))
     share_vision(model)
-    for _ in range(2):
-        found = model(pixels, sizes, chart_index=torch.tensor(charts))
-        assert torch.equal(found[0], expected[0])
-    # The last call encodes each chart once, or where the form of the output forbids it, each row.
-    assert model.tower.seen[-1] == (len(set(charts)) if form == "rows" else len(charts))
+    for shapes in ([[2, 2], [2, 2]], [[2, 4], [1, 2], [2, 4]], [[2, 4], [4, 2], [2, 4]], [[1, 4, 4]] * 3):
+        images = {str(shape): torch.randn(torch.tensor(shape).prod(), 3) for shape in shapes}
+        patches, grid = torch.cat([images[str(shape)] for shape in shapes]), torch.tensor(shapes)
+        expected = model(patches, grid)
+        args, kwargs = ((patches, grid), {}) if positional else ((patches,), {"shapes": grid})
+        for _ in range(2):
+            assert torch.equal(model(*args, **kwargs, chart_index=torch.tensor([0, 1, 0])), expected)
+        if merge == "pairs":
+            assert model.tower.seen[-1] == sum(map(len, images.values()))
+
+
+def test_a_tower_that_fails_for_a_part_of_its_images_gets_all_of_them():
+    class Whole(Tower):
+        def forward(self, pixel_values, image_sizes, layers=(0,)):
+            if len(pixel_values) < 3:
+                raise ZeroDivisionError("integer modulo by zero")
+            return super().forward(pixel_values, image_sizes)
+
+    model, pixels = Model(Whole("rows")), torch.ones(3, 3, 2, 2)
+    share_vision(model)
+    assert torch.equal(model(pixels, [(2, 2)] * 3, chart_index=torch.zeros(3))[0], torch.ones(3, 4, 3))
+    assert model.tower.seen[-1] == 3

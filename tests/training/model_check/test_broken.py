@@ -1,4 +1,7 @@
-"""`check_model` sees what is wrong: models and adapters are broken on purpose, and the line of the fault fails."""
+"""`check_model` sees what is wrong: models and adapters are broken on purpose, and the line of the fault fails.
+
+`make test` tries one fault for each line, `make families` all.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from chartqa_ft.training.model_check import cost
 from chartqa_ft.training.model_check.report import TITLES
 
 from ...support.families import records
-from ...support.family_cases import ready
+from ...support.family_cases import CHOSEN, ready
 
 torch.set_num_threads(1)
 
@@ -312,7 +315,13 @@ def a_small_machine(model, adapter, monkeypatch):
     monkeypatch.setattr(cost, "measure_step", lambda *args, **kwargs: step)
 
 
-@pytest.mark.parametrize("name", CASES)
+def tried(which: str) -> list[str]:
+    """The cases of a test run: in `make test` the first one of each line of the report, else (`make families`) all."""
+    firsts = [next(name for name, (_, lines, _) in CASES.items() if line in lines) for line in TITLES]
+    return [name for name in CASES if which != "quick" or name in firsts]
+
+
+@pytest.mark.parametrize("name", tried(CHOSEN))
 def test_the_line_of_a_fault_fails(name, monkeypatch):
     family, lines, break_it = CASES[name]
     model, adapter = ready(family)
@@ -324,3 +333,10 @@ def test_the_line_of_a_fault_fails(name, monkeypatch):
     )
     assert {line.name for line in report.failed} == lines, str(report)
     assert report.exit_code == 1
+
+
+def test_all_faults_are_tried_somewhere_and_each_line_fails_in_make_test():
+    assert tried("all") == list(CASES)
+    quick = [CASES[name][1] for name in tried("quick")]
+    assert set().union(*quick) == set(TITLES)
+    assert len(quick) <= len(TITLES)

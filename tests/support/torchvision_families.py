@@ -1,0 +1,161 @@
+"""Tiny models of families whose processors need torchvision even for images, for `make families-torchvision`."""
+
+from __future__ import annotations
+
+import transformers as tf
+
+from chartqa_ft.adapters.processors import image_only
+
+from .families import PATCH, POSITIONS, SIDE, SQUARE, VISION, WIDTH, Built, llama_sizes, tokenizer_of
+from .more_families import IM_CHAT, IM_TEMPLATE, MORE, built, chat, id_of, im_tokenizer, llama_tokenizer, more
+
+__all__ = ["MORE"]
+
+INST = {"user": "[INST]", "end_user": "[/INST]", "start": "", "end": "</s>", "first": "<s>"}
+INST_SAYS = "<s>[INST]<chart>{prompt}[/INST]|{answer}</s>"
+PIXTRAL_CHART = r"(\[IMG\]|\[IMG_BREAK\])+\[IMG_END\]"
+
+
+def _pixtral(config_class: type, model_class: type, *, merge: int, **differences: object) -> Built:
+    named = {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"}
+    tokenizer = llama_tokenizer("[INST]", "[/INST]", named=named, adds_bos=False)
+    config = config_class(
+        vision_config=tf.PixtralVisionConfig(**{**VISION, "image_size": 2 * SIDE}, head_dim=16),
+        text_config=tf.MistralConfig(**llama_sizes(tokenizer), sliding_window=None, head_dim=16),
+        image_token_index=id_of(tokenizer, "[IMG]"),
+        vision_feature_layer=-1,
+        **differences,
+    )
+    processor = tf.PixtralProcessor(
+        tf.PixtralImageProcessorPil(patch_size=PATCH, size={"longest_edge": 2 * SIDE}),
+        tokenizer,
+        patch_size=PATCH,
+        spatial_merge_size=merge,
+        chat_template=chat("[IMG]", **INST),
+    )
+    return built(model_class(config), processor)
+
+
+@more(INST_SAYS, PIXTRAL_CHART, torchvision=True)
+def pixtral() -> Built:
+    return _pixtral(tf.LlavaConfig, tf.LlavaForConditionalGeneration, merge=1, vision_feature_select_strategy="full")
+
+
+@more(INST_SAYS, PIXTRAL_CHART, torchvision=True)
+def mistral3() -> Built:
+    return _pixtral(tf.Mistral3Config, tf.Mistral3ForConditionalGeneration, merge=2, spatial_merge_size=2)
+
+
+@more(
+    "<|start|>user: <chart>{prompt}<|end|>\n<|start|>assistant: |{answer}<|end|>",
+    r"<\|START_OF_IMG\|>.*<\|END_OF_IMG\|>",
+    torchvision=True,
+)
+def cohere2_vision() -> Built:
+    named = {
+        "boi_token": "<|START_OF_IMG|>",
+        "eoi_token": "<|END_OF_IMG|>",
+        "image_token": "<|IMG_PATCH|>",
+        "img_line_break_token": "<|IMG_LINE_BREAK|>",
+    }
+    first = ("<pad>", "<bos>", "<|end|>", "<unk>", "<|start|>")
+    tokenizer = tokenizer_of(*first, bos="<bos>", eos="<|end|>", pad="<pad>", named=named, padding_side="left")
+    config = tf.Cohere2VisionConfig(
+        vision_config=tf.SiglipVisionConfig(**VISION, vision_use_head=False),
+        text_config=tf.Cohere2Config(**llama_sizes(tokenizer), head_dim=16, sliding_window=256),
+        image_token_id=id_of(tokenizer, "<|IMG_PATCH|>"),
+        downsample_factor=2,
+        alignment_intermediate_size=2 * WIDTH,
+    )
+    # The patch size is that of the tokens: a tile is a square of so many.
+    image_processor = tf.Cohere2VisionImageProcessor(
+        size=SQUARE, patch_size=SIDE // PATCH // 2, crop_to_patches=True, min_patches=1, max_patches=3
+    )
+    template = chat(
+        "<|IMG_PATCH|>", user="<|start|>user: ", end_user="<|end|>\n", start="<|start|>assistant: ", end="<|end|>\n"
+    )
+    processor = tf.Cohere2VisionProcessor(image_processor, tokenizer, chat_template=template)
+    return built(tf.Cohere2VisionForConditionalGeneration(config), processor)
+
+
+@more(IM_CHAT.replace("{chart}", "<chart>"), r"<\|image_start\|>.*<\|image_end\|>", torchvision=True)
+def lfm2_vl() -> Built:
+    tiles = [f"<|img_row_{row}_col_{column}|>" for row in range(1, 5) for column in range(1, 5)]
+    named = {
+        "image_token": "<image>",
+        "image_start_token": "<|image_start|>",
+        "image_end_token": "<|image_end|>",
+        "image_thumbnail_token": "<|img_thumbnail|>",
+    }
+    tokenizer = im_tokenizer(*tiles, named=named)
+    vision = {key: value for key, value in VISION.items() if key != "image_size"}
+    config = tf.Lfm2VlConfig(
+        vision_config=tf.Siglip2VisionConfig(**vision, num_patches=(SIDE // PATCH) ** 2, vision_use_head=False),
+        text_config=tf.Lfm2Config(
+            **llama_sizes(tokenizer),
+            layer_types=["conv", "full_attention"],
+            block_auto_adjust_ff_dim=False,
+        ),
+        image_token_id=id_of(tokenizer, "<image>"),
+        downsample_factor=2,
+        projector_hidden_size=WIDTH,
+    )
+    image_processor = tf.Lfm2VlImageProcessor(
+        size=SQUARE,
+        encoder_patch_size=PATCH,
+        downsample_factor=2,
+        tile_size=SIDE,
+        min_image_tokens=2,
+        max_image_tokens=4,
+        min_tiles=2,
+        max_tiles=4,
+    )
+    template = chat("<image>", **IM_TEMPLATE, end="<|im_end|>\n")
+    processor = tf.Lfm2VlProcessor(image_processor, tokenizer, chat_template=template)
+    return built(tf.Lfm2VlForConditionalGeneration(config), processor)
+
+
+@more(
+    "<|im_end|>" + IM_CHAT.replace("{chart}", "<chart>"),
+    r"<low_res_im_start>.*?<im_end><im_start>.*?<im_end>",
+    needs="Molmo2Config",
+    torchvision=True,
+)
+def molmo2() -> Built:
+    places = {
+        "image_patch_id": "<im_patch>",
+        "image_start_token_id": "<im_start>",
+        "image_end_token_id": "<im_end>",
+        "low_res_image_start_token_id": "<low_res_im_start>",
+        "frame_start_token_id": "<frame_start>",
+        "frame_end_token_id": "<frame_end>",
+    }
+    tokenizer = im_tokenizer(
+        *places.values(), *("<im_col>", "<im_low>"), named={"image_token": "<|image|>", "video_token": "<|video|>"}
+    )
+    sizes = llama_sizes(tokenizer)
+    heads = {"head_dim": 16, "num_key_value_heads": 2, "num_attention_heads": 2, "hidden_size": WIDTH}
+    text = {key: sizes[key] for key in ("vocab_size", "intermediate_size", "num_hidden_layers")}
+    config = tf.Molmo2Config(
+        vision_config={
+            **heads,
+            "intermediate_size": 2 * WIDTH,
+            "num_hidden_layers": 3,
+            "image_size": [SIDE, SIDE],
+            "patch_size": PATCH,
+        },
+        adapter_config={
+            **heads,
+            "vision_feature_layer": [-1, -2],
+            "intermediate_size": 2 * WIDTH,
+            "text_hidden_size": WIDTH,
+        },
+        text_config={**text, **heads, "additional_vocab_size": 0, "max_position_embeddings": POSITIONS},
+        **{key: id_of(tokenizer, token) for key, token in places.items()},
+    )
+    image_processor = tf.Molmo2ImageProcessor(
+        size=SQUARE, patch_size=PATCH, max_crops=4, overlap_margins=[1, 1], pooling_size=[2, 2]
+    )
+    template = chat("<|image|>", **IM_TEMPLATE, end="<|im_end|>\n")
+    processor = image_only(tf.Molmo2Processor)(image_processor, None, tokenizer, chat_template=template)
+    return built(tf.Molmo2ForConditionalGeneration(config), processor)
