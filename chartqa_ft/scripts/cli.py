@@ -12,7 +12,6 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
-from .. import __version__
 from ..printable import printable
 from .errors import log_to_terminal
 from .hints import for_command_line
@@ -44,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_help())
         return 0 if line else 2
     if line[0] == "--version":
-        print(f"chartqa-ft {__version__}")
+        package = __package__.partition(".")[0]
+        print(f"chartqa-ft {sys.modules[package].__version__}")
         return 0
     command = _find(line.pop(0))
     module = _module(command)
