@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -60,8 +61,8 @@ def one_line_errors(*more: type[Exception], only: bool = False) -> Iterator[None
 
 
 class CommandLineFormatter(logging.Formatter):
-    """Formatter of a script's log: warnings of this package name arguments as on the command line, and
-    repositories as on the Hub.
+    """Formatter of a script's log: this package names repositories as on the Hub, and in warnings arguments as on the
+    command line.
 
     Example:
         >>> record = logging.LogRecord("chartqa_ft.a", logging.WARNING, "", 1, "set eval_strategy='steps'", (), None)
@@ -71,8 +72,10 @@ class CommandLineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        is_hint = record.levelno >= logging.WARNING and record.name.startswith("chartqa_ft.")
-        return for_command_line(named_as_on_hub(text), argument_names()) if is_hint else text
+        if not record.name.startswith("chartqa_ft."):
+            return text
+        text = named_as_on_hub(text)
+        return for_command_line(text, argument_names()) if record.levelno >= logging.WARNING else text
 
 
 class _Once(logging.Filter):
@@ -97,6 +100,8 @@ def log_to_terminal(format: str) -> None:
     handler.setFormatter(CommandLineFormatter(format))
     handler.addFilter(_Once())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    # peft 0.21 calls transformers 5.23 by the old name, which users cannot change.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 @cache

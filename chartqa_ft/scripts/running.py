@@ -19,7 +19,6 @@ Example:
 from __future__ import annotations
 
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +71,6 @@ def set_up_logging(args: ChartQATrainingArguments) -> None:
     if args.device.type == "cpu" and not args.use_cpu:
         logger.info("no GPU was found: this runs on the CPU")
     disable_progress_bar()  # for loading and saving, not for training
-    # peft 0.21 calls transformers 5.23 by the old name, which users cannot change.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:

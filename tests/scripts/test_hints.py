@@ -91,6 +91,10 @@ def test_warnings_in_the_log_speak_so_and_facts_stay():
     assert shown(logging.WARNING, "chartqa_ft.models.load", f"{folder} is old") == "me/my--charts is old"
     assert shown(logging.WARNING, "chartqa_ft.models.load", f"'{folder}/a.bin'") == "'me/my--charts/a.bin'"
     assert shown(logging.WARNING, "chartqa_ft.models.load", folder[:-1]) == folder[:-1]
+    assert (
+        shown(logging.INFO, "chartqa_ft.adapters.processors", f"{folder}: images only") == "me/my--charts: images only"
+    )
+    assert shown(logging.INFO, "transformers.trainer", folder) == folder
     assert shown(logging.WARNING, "transformers.trainer", text) == text
 
 
