@@ -118,17 +118,19 @@ def _key(name: str) -> str:
 def _check_column_map(column_map: Mapping[str, str], seen: Sequence[str], where: str) -> None:
     for canonical, theirs in column_map.items():
         if canonical not in CANONICAL:
+            swapped = {name: other for other, name in column_map.items()}
+            is_swapped = set(swapped) <= set(CANONICAL) and set(column_map) <= set(seen)
             raise LayoutError(
                 f"column_map has the key {canonical!r}, which is not a canonical column"
                 f"{_did_you_mean(canonical, CANONICAL)}. Its keys are from {', '.join(CANONICAL)}; its values are "
-                "columns of your data."
+                f"columns of your data.{f' Keys and values are swapped: pass column_map={swapped}.' * is_swapped}"
             )
         if not isinstance(theirs, str):
             raise TypeError(f"column_map[{canonical!r}] must be the name of a column, not {theirs!r}")
         if theirs not in seen:
             raise LayoutError(
                 f"{where}: column_map[{canonical!r}] is {theirs!r}, but there is no such column"
-                f"{_did_you_mean(theirs, seen)}. Columns found: {listed(seen)}."
+                f"{_did_you_mean(theirs, seen)}. Columns found: {listed(seen)}.{_one_pair_each(theirs)}"
             )
     for canonical in ("question", "answer"):
         mapped = column_map.get(canonical)
@@ -153,6 +155,11 @@ def listed(names: Iterable[object], most: int = 30) -> str:
 def _did_you_mean(name: str, candidates: Sequence[str]) -> str:
     guess = difflib.get_close_matches(name, candidates[:_COMPARED], n=1)
     return f" (did you mean {guess[0]!r}?)" if guess else ""
+
+
+def _one_pair_each(name: str) -> str:
+    """Return advice if the name of a column holds the pairs after it, as in `image=a,question=b`."""
+    return " Separate the pairs by spaces, and quote each for itself." if re.search(r"[,;]\s*\w+=", name) else ""
 
 
 def _missing_columns(

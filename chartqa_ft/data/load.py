@@ -20,7 +20,7 @@ from .convert import SplitReader, convert
 from .hub_datasets import MissingDatasetError, load_hub_dataset
 from .hub_files import HubFiles
 from .reading import read_records
-from .real_paths import check_links
+from .real_paths import check_links, nearest_path
 from .record_errors import ErrorPolicy, RecordError
 from .record_files import (
     SPLIT_ALIASES,
@@ -157,7 +157,11 @@ def load_chartqa(
     if image_dir is not None:
         image_dir = Path(image_dir).expanduser()
         if not image_dir.is_dir():
-            raise FileNotFoundError(f"image_dir={str(image_dir)!r} is not a folder (working directory: {Path.cwd()})")
+            near = nearest_path(image_dir)
+            raise FileNotFoundError(
+                f"image_dir={str(image_dir)!r} is not a folder (working directory: {Path.cwd()})"
+                f"{f': did you mean {near!r}?' if near else ''}"
+            )
     opened = _open(source, streaming, revision, load_kwargs)
     if split is not None or isinstance(source, Dataset | IterableDataset):
         selections = list(_select(next(iter(opened.splits)) if split is None else split, opened, streaming))
@@ -328,7 +332,10 @@ def _parquet_error(paths: Sequence[Path], error: Exception) -> LayoutError:
 def _open_hub(name: str, streaming: bool, revision: str | None, load_kwargs: dict[str, Any]) -> _Source:
     missing = f"{name!r} is not a local file or folder (working directory: {Path.cwd()})"
     if Path(name).is_absolute() or re.match(r"[.~]|.*[\\]|.*/.*/|.*\.(jsonl?|csv|tsv|parquet|zip)$", name):
-        raise FileNotFoundError(f"{missing}, nor can it be the name of a dataset on the Hub")
+        near = nearest_path(name)
+        raise FileNotFoundError(
+            f"{missing}, nor can it be the name of a dataset on the Hub{f' (did you mean {near!r}?)' if near else ''}"
+        )
     try:
         loaded = load_hub_dataset(name, revision=revision, streaming=streaming, **load_kwargs)
     except FileNotFoundError as error:

@@ -6,12 +6,16 @@ import os
 import re
 import stat
 from collections.abc import Iterable
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from .columns import LayoutError
 
 # How many resolved folders are remembered; the memory is cleared when there are more.
 _REMEMBERED_FOLDERS = 4096
+# How many files of a folder are searched for one that may be meant.
+_LISTED = 1000
 # A download in the Hugging Face cache, whose files are links into the folder `blobs` beside `snapshots`.
 _SNAPSHOT = re.compile(r"(.*[/\\\\])snapshots[/\\\\][0-9a-f]{40}([/\\\\].*)?")
 
@@ -108,3 +112,24 @@ class RealPaths:
 def _find(path: str) -> tuple[str, bool]:
     path = os.path.realpath(path)
     return path, os.path.isfile(path)
+
+
+def nearest_path(path: str | Path) -> str | None:
+    """Return the path in the same folder that a path which is not there probably means, or `None`.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "questions.csv").touch()
+        >>> nearest_path(folder / "qestions.csv") == str(folder / "questions.csv")
+        True
+        >>> nearest_path("nowhere/at all.csv") is None
+        True
+    """
+    wanted = Path(path)
+    try:
+        names = [entry.name for entry in islice(wanted.parent.iterdir(), _LISTED)]
+    except OSError:
+        return None
+    found = get_close_matches(wanted.name, names, 1, 0.75)
+    return str(wanted.with_name(found[0])) if found else None

@@ -13,7 +13,7 @@ from .columns import LayoutError
 
 LONGEST_LINE = 2**28
 """Characters. A chart in base64 takes less."""
-NOT_UTF8 = "not UTF-8 text; save it as UTF-8"
+NOT_UTF8 = "not UTF-8 text; save it as UTF-8 (Excel calls it CSV UTF-8)"
 
 
 class RecordLines:

@@ -447,7 +447,8 @@ def _server_message(content: bytes) -> str:
     text = content.decode("utf-8", "replace")
     try:
         found = parse_json(text)
-        for key in ("error", "message"):
+        for key in ("error", "detail", "message", "msg"):  # FastAPI has `detail`, or `detail[0].msg`
+            found = found[0] if isinstance(found, list) and found else found
             if isinstance(found, dict) and key in found:
                 found = found[key]
         text = found if isinstance(found, str) else ""

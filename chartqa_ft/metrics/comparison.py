@@ -122,7 +122,8 @@ def compare_predictions(
         result["by_source"] = by_source
     if by_type:
         result["by_question_type"] = grouped(_types_of_questions(pairs))
-        result["by_answer_type"] = grouped(answer_type(label) for label in pairs.labels)
+        comma = pairs.variant == "decimal_comma"
+        result["by_answer_type"] = grouped(answer_type(label, decimal_comma=comma) for label in pairs.labels)
     return result
 
 
@@ -187,6 +188,8 @@ def paired_answers(
 class _Pairs:
     """What two systems answered to the same questions, one entry a question in each list."""
 
+    variant: str
+    """The variant that gave the verdicts, where it had to be detected."""
     verdicts_a: list[float]
     verdicts_b: list[float]
     labels: list[str | list[str]]
@@ -251,6 +254,7 @@ def _pairs(
         "exact_choice": exact_choice,
     }
     return _Pairs(
+        variant=chosen,
         verdicts_a=per_example_correctness(predictions=predictions_a, **scoring),
         verdicts_b=per_example_correctness(predictions=predictions_b, **scoring),
         labels=labels,

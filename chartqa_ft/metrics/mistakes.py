@@ -233,6 +233,10 @@ class _Rules:
         kind = self.kind(text, target, p, t)
         if kind == "part of a list" or 0 < correct < 1:
             return Explanation(kind, f"{100 * correct:.0f} % of the score", error)
+        if kind == "kind of answer":
+            return Explanation(
+                kind, f"a {'text' if p is None else 'number'} instead of a {'text' if t is None else 'number'}", error
+            )
         if error is None or kind == "format":
             return Explanation(kind, MISTAKE_RULES[kind], error)
         more = _IN_WORDS.get(kind, "")

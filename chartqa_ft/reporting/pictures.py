@@ -120,7 +120,7 @@ def _texts(row: Mapping[str, Any]) -> list[tuple[str, tuple[int, int, int], tupl
     known, right = row["correct"] is not None, row["correct"] == 1.0
     truth = row["answer"]
     truth = " or ".join(map(str, truth)) if isinstance(truth, (list, tuple)) else truth
-    verdict = ("right" if right else f"wrong: {_text(truth)}") if known else "no answer to compare"
+    verdict = ("right" if right else f"answer: {_text(truth)}") if known else "no answer to compare"
     return [
         (_text(row["question"]), INK, _SMALL),
         (_text(row["prediction"]) or "(empty)", (RIGHT if right else WRONG) if known else INK, _LARGE),

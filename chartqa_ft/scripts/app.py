@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..printable import printable
+from .errors import log_to_terminal
+from .subcommands import SubcommandParser
 
 __all__ = ["add_app_arguments", "main", "run_app"]
 
@@ -56,11 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 2 if the model cannot be loaded, or Gradio is not installed.
     """
-    parser = argparse.ArgumentParser(prog="chartqa-ft app", description=__doc__, allow_abbrev=False)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = SubcommandParser("app", __doc__)
     add_app_arguments(parser)
+    given = parser.parse_args(arguments)
+    log_to_terminal("%(levelname)s %(name)s: %(message)s")
     try:
-        return run_app(parser.parse_args(arguments))
+        return run_app(given)
     except (OSError, ValueError, TypeError, ImportError) as error:
         print(f"chartqa-ft app: {printable(error)}", file=sys.stderr)
         return 2
@@ -91,7 +94,7 @@ def run_app(given: argparse.Namespace) -> int:
         gradio = private_gradio(uploads)  # before the model: a missing package is told at once
         answer = load_answer(given)
         # Examples stand beside the uploads: Gradio deletes what it shows from there after a while.
-        page = build_app(gradio, answer, uploads, title=f"Ask {name}", examples=drawn_examples(folder))
+        page = build_app(gradio, answer, uploads, title=f"Chart questions: {name}", examples=drawn_examples(folder))
         font = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
         end_by = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder is deleted
         try:

@@ -191,7 +191,11 @@ def build_app(
         with gradio.Row():
             with gradio.Column():
                 chart = _chart_input(gradio)(
-                    label="Chart", sources=["upload", "clipboard"], type="filepath", buttons=[], elem_id="chart"
+                    label="Chart: a file, or pasted with the clipboard button",
+                    sources=["upload", "clipboard"],
+                    type="filepath",
+                    buttons=[],
+                    elem_id="chart",
                 )
                 question = gradio.Textbox(
                     label="Question", max_length=Limits.question_characters, lines=2, elem_id="question"

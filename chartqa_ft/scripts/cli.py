@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ..printable import printable
+from .errors import log_to_terminal
+from .hints import for_command_line
 from .subcommands import SUBCOMMANDS, Subcommand, SubcommandParser
 
 __all__ = ["command_parser", "main"]
@@ -40,13 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not line or line[0] in _HELP:
         print(_help())
         return 0 if line else 2
+    if line[0] == "--version":
+        package = __package__.partition(".")[0]
+        print(f"chartqa-ft {sys.modules[package].__version__}")
+        return 0
     command = _find(line.pop(0))
     module = _module(command)
-    given = command_parser(command.name).parse_args(line) if hasattr(module, "add_arguments") else None
+    parser = command_parser(command.name) if hasattr(module, "add_arguments") else None
+    given = None if parser is None else parser.parse_args(line)
+    if parser is not None:  # others set up their own log
+        log_to_terminal("%(levelname)s %(name)s: %(message)s")
     try:
         result = module.main(line) if given is None else given.run(given)
     except (OSError, ValueError, TypeError, ImportError) as error:
-        print(f"chartqa-ft {command.name}: {printable(error)}", file=sys.stderr)
+        names = {action.dest for action in parser._actions} if parser else set()
+        print(f"chartqa-ft {command.name}: {printable(for_command_line(str(error), names))}", file=sys.stderr)
         return 2
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
@@ -99,7 +109,7 @@ def _help() -> str:
             "commands:",
             *rows,
             "",
-            "chartqa-ft COMMAND --help shows the arguments of a command. To train:",
+            "chartqa-ft COMMAND --help shows the arguments of a command, chartqa-ft --version the version. To train:",
             "",
             "  accelerate launch -q -m chartqa_ft.scripts.finetune_unichart --help",
             "  accelerate launch -q -m chartqa_ft.scripts.finetune_vlm_lora --help",

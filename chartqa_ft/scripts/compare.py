@@ -105,7 +105,10 @@ def compare(given: argparse.Namespace) -> int:
     runs = [find_run(given.a), find_run(given.b)]
     a, b = (read_predictions(run.predictions) for run in runs)
     names = names_of(given.a, given.b)
-    result = compare_predictions(a, b, variant=given.metric_variant, interval=given.interval, by_type=True)
+    try:
+        result = compare_predictions(a, b, variant=given.metric_variant, interval=given.interval, by_type=True)
+    except ValueError as error:
+        raise ValueError(f"{error} (a: {given.a}, b: {given.b})") from error
     pairs = paired_answers(a, b, variant=given.metric_variant)
     print(f"difference: {names[1]} minus {names[0]}, in points; variant {result['variant']}, {result['interval']}")
     for line in [*_differing_settings(*runs), *_table(result, names)]:
@@ -187,9 +190,13 @@ def names_of(a: str, b: str) -> list[str]:
     Example:
         >>> names_of("runs/before/predictions.jsonl", "runs/after/predictions.jsonl")
         ['before', 'after']
+        >>> names_of("out/baseline.jsonl", "out")
+        ['baseline.jsonl', 'out']
     """
     parts = [[part for part in Path(name).parts if part != PREDICTIONS_NAME] for name in (a, b)]
     found = [next((part for part in reversed(own) if part not in other), "") for own, other in (parts, parts[::-1])]
+    if any(found):  # the path of one holds all parts of the other
+        found = [name or (own[-1] if own else "") for name, own in zip(found, parts, strict=True)]
     return [_short(name, 24) or default for name, default in zip(found, ("A", "B"), strict=True)]
 
 

@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None, *, description: str | None = __
     parser.add_argument("--output_dir", default="demo_output", help="Folder for the model and the picture.")
     parser.add_argument("--steps", type=int, default=2000, help="Number of optimizer steps (default: 2000).")
     parser.add_argument("--charts", type=int, default=6000, help="Number of charts to train on (default: 6000).")
-    parser.add_argument("--held_out_charts", type=int, default=300, help="Number of other charts to score.")
+    parser.add_argument(
+        "--held_out_charts", type=int, default=300, help="Number of other charts to score (default: 300)."
+    )
     options = parser.parse_args(arguments)
     from .demo_training import run
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
 from ..printable import printable
 from .arguments import DataArguments, ModelArguments
-from .hints import for_command_line
+from .hints import for_command_line, named_as_on_hub
 from .static_arguments import UnreadableError, training_arguments
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def one_line_errors(*more: type[Exception], only: bool = False) -> Iterator[None
 
 
 class CommandLineFormatter(logging.Formatter):
-    """Formatter of a script's log: warnings of this package name arguments as on the command line.
+    """Formatter of a script's log: this package names repositories as on the Hub, and in warnings arguments as on the
+    command line.
 
     Example:
         >>> record = logging.LogRecord("chartqa_ft.a", logging.WARNING, "", 1, "set eval_strategy='steps'", (), None)
@@ -70,15 +72,36 @@ class CommandLineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        is_hint = record.levelno >= logging.WARNING and record.name.startswith("chartqa_ft.")
-        return for_command_line(text, argument_names()) if is_hint else text
+        if not record.name.startswith("chartqa_ft."):
+            return text
+        text = named_as_on_hub(text)
+        return for_command_line(text, argument_names()) if record.levelno >= logging.WARNING else text
+
+
+class _Once(logging.Filter):
+    """Filter that lets each warning of this package through once: what warns may run twice in a command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[str, str]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING or not record.name.startswith("chartqa_ft."):
+            return True
+        line = record.name, record.getMessage()
+        is_new = line not in self.seen
+        self.seen.add(line)
+        return is_new
 
 
 def log_to_terminal(format: str) -> None:
-    """Write the log of the process to stderr, warnings and errors only, unless it has a handler already."""
+    """Write warnings and errors of the process to stderr, each warning once, unless its log has a handler already."""
     handler = logging.StreamHandler()
     handler.setFormatter(CommandLineFormatter(format))
+    handler.addFilter(_Once())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    # peft 0.21 calls transformers 5.23 by the old name, which users cannot change.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 @cache

@@ -7,6 +7,10 @@
 It prints the table that papers quote ("mean of splits" is their average) and writes `predictions.jsonl` and
 `metrics.json`. A file without splits is taken as it is. `chartqa-ft compare` tests whether two such runs differ by
 more than chance.
+
+A model behind a server (vLLM, llama.cpp and others) is scored with --base_url, which has arguments of its own:
+
+    chartqa-ft evaluate --base_url http://localhost:8000/v1 --help
 """
 
 from __future__ import annotations
@@ -89,7 +93,7 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
     """Score a model as the arguments say, and return its metrics."""
     from transformers.utils.logging import disable_progress_bar
 
-    from ..evaluation.report import write_report
+    from ..evaluation.report import METRICS_NAME, PREDICTIONS_NAME, write_report
     from ..metrics.table import format_table
     from ..models.load import load_checkpoint
     from ..training.arguments import ChartQATrainingArguments
@@ -136,6 +140,7 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
             f"{beams} beam{'s' * (beams != 1)}, variant {script.metric_variant}"
         )
         print(format_table(metrics, prefix="eval_"))
+        print(f"{PREDICTIONS_NAME}, {METRICS_NAME}: {script.output_dir}")
         pictures = write_pictures(script, trainer, records)
         if pictures:
             print(f"to look at: {', '.join(map(str, pictures))}")

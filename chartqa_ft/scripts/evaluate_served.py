@@ -105,7 +105,7 @@ class ServedArguments(EvalDataArguments, ScoringArguments):
         metadata={"help": f"Environment variable with the API key. Unset: {_KEY_VARIABLE}, if there is one."},
     )
     metric_variant: str = field(
-        default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see the README."}
+        default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see examples/evaluation.md."}
     )
     metric_interval: str = field(
         default="wilson", metadata={"help": "Intervals: wilson, bootstrap, or clustered (by chart)."}

@@ -130,7 +130,9 @@ def train(script: ScriptArguments, args: ChartQATrainingArguments) -> dict[str, 
         trainer = ChartQATrainer(model, args, train, evaluation, processor, adapter, peft_config)
     metrics = train_and_score(trainer, script, resume)
     if metrics and script.merge:
-        trainer.save_merged()
+        folder = trainer.save_merged()
+        if trainer.is_world_process_zero():
+            print(f"merged model: {folder}")
     return metrics
 
 

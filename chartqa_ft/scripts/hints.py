@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["for_command_line"]
+__all__ = ["for_command_line", "named_as_on_hub"]
 
 # Advice for which scripts have no argument, or one of another meaning: load_chartqa's max_pixels bounds files, that of
 # the scripts resizes charts.
@@ -19,14 +19,30 @@ _REPLACED = (
     (re.compile(r"image_dir=<[^>]*>"), "--image_dir FOLDER"),
     (re.compile(r"[Pp]ass a column_map, for example (?=column_map=)"), "Pass "),
     (re.compile(r"resume_from_checkpoint=True"), "--resume_from_checkpoint last"),
+    (re.compile(r"use the variant '(\w+)' or '(\w+)'"), r"use --metric_variant \1 or \2"),
+    (re.compile(r"load_checkpoint\(\.\.\., compat=False\)"), "--compat False"),
+    (re.compile(r" \(set_image_cost\)"), ""),
+    (re.compile(r"\(set_image_cost; "), "("),
 )
 _MAPPED = re.compile(r"(?<![\w.-])column_map=(\{[^{}]*\})(?:\.$)?")
 _MAPPED_KEY = re.compile(r"(?<![\w.-])column_map\[(['\"])(\w+)\1\] is (['\"])(.*?)\3")
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _ASSIGNED = re.compile(rf"(?<![\w.'\"`/(-])(\w+)=({_QUOTED}|-?[\w.+-]*\w)")
 _NAMED = re.compile(r"(?<![\w.'\"`/\\=(-])([a-z]+(?:_[a-z0-9]+)+)(?![\w('\"`/\\=-]|\.\w)")
+_SNAPSHOT = re.compile(r"[^\s'\"]*[/\\](?:model|dataset)s--([^\s/\\]+?)--([^\s/\\]+)[/\\]snapshots[/\\][0-9a-f]{40}")
+"""A folder in the cache of downloads from the Hub."""
 _CALL = re.compile(r"[\w.]+\([^()]*\)")
 """A call in Python's notation, which stays as it is: push_to_hub(merge=True)."""
+
+
+def named_as_on_hub(text: str) -> str:
+    """Return a text in which a repository of the Hub has its name, in place of its folder in the cache.
+
+    Example:
+        >>> named_as_on_hub(f"/home/me/hub/models--me--charts/snapshots/{'0' * 40}/config.json is damaged")
+        'me/charts/config.json is damaged'
+    """
+    return _SNAPSHOT.sub(r"\1/\2", text)
 
 
 def for_command_line(text: str, names: Collection[str], renamed: Mapping[str, str] | None = None) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from .evaluate_checkpoint import EvaluationArguments
 from .held_out import SPLIT_NAME
 
 __all__ = ["next_commands"]
@@ -14,13 +16,14 @@ _DATA = ("dataset_name", "dataset_revision", "image_dir", "column_map", "prompt"
 """Arguments of a training script that an evaluation of its model needs as well."""
 
 
-def next_commands(script: Any, output_dir: str | Path) -> dict[str, str]:
+def next_commands(script: Any, output_dir: str | Path, args: Any = None) -> dict[str, str]:
     """Return what to do with the model of a training, as commands by their purpose.
 
     Args:
         script: Arguments of the training script. If it scored the validation split, the test split is scored next. If
             it wrote a report, none is proposed.
         output_dir: Folder of the model.
+        args: Arguments of the training. The answers are generated and scored as at its end.
 
     Example:
         >>> from chartqa_ft.scripts import DataArguments
@@ -44,11 +47,30 @@ out/scores
         words += ["--split_file", str(held_out)]
     elif split is not None:
         words += ["--eval_split", "test" if split in ("val", "validation") else split]
+    for name, default in _scoring_defaults().items():
+        value = getattr(args, name, default)
+        if name == "generation_num_beams":
+            value = getattr(script, "final_num_beams", None) or value
+        if value is not None and value != default:
+            words += [f"--{name}", str(value)]
     words += ["--output_dir", str(folder / "scores")]
     commands = {"score": shlex.join(words)}
     if not getattr(script, "report", False):
         commands["report"] = shlex.join(["chartqa-ft", "report", str(folder)])
     return commands
+
+
+def _scoring_defaults() -> dict[str, Any]:
+    """Return what changes scores, of trainings and evaluations alike, with the defaults of evaluations."""
+    names = (
+        "metric_variant",
+        "metric_extract",
+        "metric_interval",
+        "generation_num_beams",
+        "generation_max_new_tokens",
+    )
+    defaults = {field.name: field.default for field in fields(EvaluationArguments)}
+    return {name: defaults[name] for name in names}
 
 
 def _held_out(script: Any, folder: Path) -> Path | str | None:

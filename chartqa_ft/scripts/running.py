@@ -19,7 +19,6 @@ Example:
 from __future__ import annotations
 
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +68,9 @@ def set_up_logging(args: ChartQATrainingArguments) -> None:
     log_to_terminal("%(asctime)s %(levelname)s %(name)s: %(message)s")
     level = logging.INFO if args.should_log else logging.WARNING
     logging.getLogger("chartqa_ft").setLevel(logging.DEBUG if args.log_level == "debug" else level)
+    if args.device.type == "cpu" and not args.use_cpu:
+        logger.info("no GPU was found: this runs on the CPU")
     disable_progress_bar()  # for loading and saving, not for training
-    # peft 0.21 calls transformers 5.23 by the old name, which users cannot change.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:
@@ -174,7 +173,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         pictures = write_pictures(script, trainer, trainer.eval_dataset)
         if pictures:
             print(f"to look at: {', '.join(map(str, pictures))}")
-        for purpose, command in next_commands(script, args.output_dir).items():
+        for purpose, command in next_commands(script, args.output_dir, args).items():
             print(f"{purpose}: {command}")
     if args.push_to_hub:
         with one_line_errors():

@@ -112,8 +112,8 @@ def write_space(
     write_whole(target / "app.py", _APP.format(model=name, arguments=json.dumps(arguments)))
     write_whole(target / "requirements.txt", "".join(f"{line}\n" for line in pinned))
     card = _CARD.format(
-        title=json.dumps(f"Ask {name}"),
-        heading=re.sub(r"[^\w ./-]", "", f"Ask {name}"),
+        title=json.dumps(f"Chart questions: {name}"),
+        heading=re.sub(r"[^\w ./:-]", "", f"Chart questions: {name}"),
         gradio=next(line for line in pinned if line.startswith("gradio==")).removeprefix("gradio=="),
         python="3.11",
         models=json.dumps([] if is_local else [model]),

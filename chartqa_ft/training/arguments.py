@@ -106,6 +106,13 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     )
     """Must stay `False`, so that the log of a failing run shows NaN."""
 
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={"help": "Checkpoint to resume from; last: the newest complete one in output_dir."},
+    )
+    """Checkpoint that the scripts resume from; `"last"` is the newest complete one in `output_dir`. In Python, pass a
+    path or `True` to `train()`."""
+
     hub_strategy: str = field(
         default="end",
         metadata={"help": "end: push at the end; every_save, checkpoint, all_checkpoints: also during training."},

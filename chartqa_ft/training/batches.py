@@ -141,7 +141,8 @@ def make_loader(
         rank=args.process_index,
         stored_images=collate.raw_charts,
         num_workers=args.dataloader_num_workers,
-        pin_memory=args.dataloader_pin_memory,
+        # Only copies to a GPU gain from it. Without one, torch warns about each loader.
+        pin_memory=args.dataloader_pin_memory and args.device.type not in ("cpu", "mps"),
         prefetch_factor=args.dataloader_prefetch_factor,
         multiprocessing_context=args.dataloader_multiprocessing_context,
         persistent_workers=training and args.dataloader_persistent_workers,

@@ -12,7 +12,7 @@ from ..metrics.table import table_rows
 __all__ = ["evaluation_lines", "evaluation_prefix", "last_evaluation", "name_of"]
 
 _LEFT_OUT = re.compile(
-    f"{METRIC}|n$|n_|share_|accuracy_(lenient|strict_year)$|runtime$|samples_per_second$|steps_per_second$|jit_|mem_"
+    f"{METRIC}|n$|n_|share_|accuracy_(lenient|strict_year)$|runtime$|samples_per_second$|steps_per_second$|jit_|mem_|model_preparation_time$"
 )
 """Metrics that have a line of their own, or stand in the log only."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -171,12 +171,13 @@ SHORT = {ProgressCallback: ShortProgress, PrinterCallback: ShortPrinter}
 """Callback of the Trainer -> the callback that takes its place."""
 
 
-def chart_cost(adapter: Adapter, records: Any) -> str:
+def chart_cost(adapter: Adapter, records: Any, limits: Sequence[str] = ()) -> str:
     """Return a line that says how many image tokens (or encoder positions) the first charts of `records` take.
 
     Args:
         adapter: the adapter of the model's family.
         records: a data set of any kind that `as_records` takes. A stream is read anew.
+        limits: the arguments that change the number, as `cost_arguments` returns them.
     """
     rows = first_records(records, COST_SAMPLE)
     counts = adapter.image_tokens(adapter.encode(rows, with_answers=False)) if rows else None
@@ -184,4 +185,5 @@ def chart_cost(adapter: Adapter, records: Any) -> str:
         return "the number of image tokens per chart is not known for this family"
     low, high = min(counts), max(counts)
     number = low if low == high else f"{low} to {high}"
-    return f"a chart takes {number} image tokens (the first {len(counts)} records); set_image_cost can change that"
+    change = f"; {' or '.join(limits)} can change that" if limits else ""
+    return f"a chart takes {number} image tokens (the first {len(counts)} records){change}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ..adapters.image_cost import cost_arguments
 from ..batching.records import as_records, hinted_chart_ids, is_stream
 from ..models.lora_share import adapted_share
 from .preflight.facts import describe_run
@@ -25,7 +26,10 @@ def summary(trainer: Any, *, checked: bool = False) -> list[str]:
     """
     args = trainer.args
     each = questions_per_chart(trainer.train_dataset)
-    lines = [] if checked else [describe_run(trainer), chart_cost(trainer.adapter, trainer.train_dataset)]
+    lines = []
+    if not checked:
+        limits = () if trainer.model is None else cost_arguments(trainer.model, trainer.processing_class)
+        lines = [describe_run(trainer), chart_cost(trainer.adapter, trainer.train_dataset, limits)]
     facts = [] if each is None else [f"{each:.3g} questions per chart"]
     if trainer.model is not None:  # between two trials of a search there is none
         share = trainable_share(trainer.model)

@@ -193,7 +193,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.best_weights_step: int | None = None
         """The step whose weights were loaded at the end of training (`load_best_model_at_end`)."""
         self._add_callbacks()
-        logger.info("precision: %s; adapter: %s; prompt: %s", args.precision, self.adapter.name, self.adapter.prompt)
+        facts = args.device.type, args.precision, self.adapter.name, self.adapter.prompt
+        logger.info("device: %s; precision: %s; adapter: %s; prompt: %s", *facts)
 
     def _add_callbacks(self) -> None:
         self._set_epoch, self._compare_streams = SetEpoch(lambda: self.running_loss.epoch), CompareStreams()

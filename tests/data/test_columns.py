@@ -8,6 +8,7 @@ from datasets import (
 )
 
 from chartqa_ft.data import LayoutError
+from chartqa_ft.data.columns import find_columns
 from chartqa_ft.data.load import load_chartqa
 
 from ..support.chart_records import (
@@ -79,3 +80,21 @@ def test_columns_that_are_not_understood(folder):
     dataset = Dataset.from_list(records)
     with pytest.raises(LayoutError, match="the given dataset, split 'train': no column for"):
         load_chartqa(dataset)
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ({"Frage": "question", "Antwort": "answer"}, "pass column_map={'question': 'Frage', 'answer': 'Antwort'}."),
+        ({"Frage": "question", "Antwort": "Text"}, None),
+        ({"Bild": "image"}, None),
+        ({"question": "Frage,answer=Antwort"}, "Separate the pairs by spaces"),
+        ({"question": "Frage; answer=Antwort"}, "Separate the pairs by spaces"),
+        ({"question": "Frage, kurz"}, None),
+    ],
+)
+def test_pairs_that_are_swapped_or_run_together_are_seen(given, advice):
+    with pytest.raises(LayoutError) as caught:
+        find_columns(["Frage", "Antwort", "image"], given, where="fragen.csv")
+    assert (advice is not None) is ("swapped" in str(caught.value) or "Separate" in str(caught.value))
+    assert (advice or "") in str(caught.value)

@@ -175,6 +175,9 @@ REFUSED = {
     ),
     "413": (status(413), "error 413"),
     "422": (status(422, b'{"message": "no image"}'), "it says: no image"),
+    "404 of FastAPI": (status(404, b'{"detail": "no model m"}'), "it says: no model m"),
+    "422 of FastAPI": (status(422, b'{"detail": [{"loc": ["n"], "msg": "unknown field"}]}'), "it says: unknown field"),
+    "400 with a list": (status(400, b'{"detail": []}'), r"error 400\)"),
     "401": (status(401), "Set it in the environment variable OPENAI_API_KEY"),
     "403": (status(403, b"forbidden"), "it says: forbidden"),
     "404": (status(404, b'{"error": "no such model"}'), "BASE_URL/models lists the models"),
@@ -194,7 +197,7 @@ def test_what_cannot_pass_is_said_at_once(stub, kind):
     with server(stub) as chat, pytest.raises(ServerError, match=message) as caught:
         chat.ask(CHART, "?")
     assert len(stub.requests) == (4 if "nowhere" in kind else 1)
-    assert isinstance(caught.value, QuestionRefusedError) == (kind in ("400", "413", "422"))
+    assert isinstance(caught.value, QuestionRefusedError) == (kind[:3] in ("400", "413", "422"))
 
 
 def test_a_redirect_on_the_same_server_is_followed_with_the_question(stub):

@@ -106,7 +106,7 @@ def test_numbers_are_read_with_what_people_write_around_them(text, expected):
         ("No", "Yes", "yes for no", "yes instead of no"),
         ("false", "no", "format", "written otherwise"),
         ("many", "12", "kind of answer", "a text instead of a number"),
-        ("12", "Peru", "kind of answer", "a text instead of a number"),
+        ("12", "Peru", "kind of answer", "a number instead of a text"),
         ("[Peru]", "[Peru, Chile]", "part of a list", "0 % of the score"),
         ("Chile", "Peru", "text", "another text"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from PIL import Image
 from chartqa_ft.evaluation.alternatives import Alternative
 from chartqa_ft.scripts.chart_app import Limits, answer_chart, build_app, checked_chart, private_gradio
 
-from ..support.browser import requests, require_browser, started_browser
+from ..support.browser import requests, started_browser
 
 MARKUP = "<img src=x onerror=\"document.title='ran'\">"
 
@@ -288,37 +289,71 @@ def test_no_stub_is_written_into_the_package(served):
     assert not Path(module.__file__).with_suffix(".pyi").exists()
 
 
-def test_a_browser_asks_and_sees_the_alternatives(served, tmp_path):
-    require_browser()
+@pytest.fixture(scope="module")
+def browser(served, tmp_path_factory):
+    with started_browser(tmp_path_factory.mktemp("browser")) as browser:
+        browser.set_script_timeout(60)
+        yield browser
+
+
+def find(browser, selector):
+    """Wait for an element of the page."""
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 60).until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
+
+
+def ask_in_browser(browser, question, answer):
+    """Type a question, click on the button, and wait for the answer."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    find(browser, "#chart img")
+    find(browser, "#question textarea").send_keys(question)
+    find(browser, "#ask").click()
+    WebDriverWait(browser, 60).until(lambda driver: value_of(browser, "answer") == answer)
+
+
+def value_of(browser, name):
+    return find(browser, f"#{name} textarea, #{name} input").get_attribute("value")
+
+
+def test_a_browser_asks_and_sees_the_alternatives(served, browser, tmp_path):
     from selenium.webdriver.support.ui import WebDriverWait
 
     chart = tmp_path / "mine.png"
     chart.write_bytes(picture(120, 90, color="orange"))
-    with started_browser(tmp_path) as browser:
-        wait = WebDriverWait(browser, 60)
+    browser.get(served.url)
+    find(browser, "#chart input[type=file]").send_keys(str(chart))
+    ask_in_browser(browser, f"Why {MARKUP}?", f"120 x 90: Why {MARKUP}?")
+    assert value_of(browser, "time").endswith(" seconds")
+    table = find(browser, "#alternatives").text
+    assert "62.50 %" in table
+    assert "onerror" in table  # as text
+    find(browser, ".gallery-item, .tr-body, tbody tr.tr-body").click()
+    WebDriverWait(browser, 60).until(lambda driver: value_of(browser, "question") == "Which is first?")
+    ask_in_browser(browser, "", "64 x 48: Which is first?")
+    assert browser.title == "Ask <b>it</b>"
+    assert find(browser, "h1").text == "Ask <b>it</b>"
+    assert [url for url in requests(browser) if not url.startswith((served.url, "blob:"))] == []
 
-        def one(selector):
-            return wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
 
-        def value(name):
-            return one(f"#{name} textarea, #{name} input").get_attribute("value")
+COPY = """
+const [content, done] = arguments;
+const bytes = Uint8Array.from(atob(content), sign => sign.charCodeAt(0));
+navigator.clipboard.write([new ClipboardItem({"image/png": new Blob([bytes], {type: "image/png"})})])
+    .then(() => done(""), error => done(String(error)));
+"""
 
-        browser.get(served.url)
-        one("#chart input[type=file]").send_keys(str(chart))
-        wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, "#chart img"))
-        one("#question textarea").send_keys(f"Why {MARKUP}?")
-        one("#ask").click()
-        wait.until(lambda driver: value("answer"))
-        assert value("answer") == f"120 x 90: Why {MARKUP}?"
-        assert value("time").endswith(" seconds")
-        table = one("#alternatives").text
-        assert "62.50 %" in table
-        assert "onerror" in table  # as text
-        browser.find_elements(By.CSS_SELECTOR, ".gallery-item, .tr-body, tbody tr.tr-body")[0].click()
-        wait.until(lambda driver: value("question") == "Which is first?")
-        one("#ask").click()
-        wait.until(lambda driver: value("answer") == "64 x 48: Which is first?")
-        assert browser.title == "Ask <b>it</b>"
-        assert browser.find_element(By.CSS_SELECTOR, "h1").text == "Ask <b>it</b>"
-        assert [url for url in requests(browser) if not url.startswith((served.url, "blob:"))] == []
+
+def test_a_chart_is_pasted_in_a_browser(served, browser):
+    allowed = {"origin": served.url, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    browser.execute_cdp_cmd("Browser.grantPermissions", allowed)
+    browser.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
+    browser.get(served.url)
+    paste = find(browser, "#chart button[aria-label='Paste from clipboard']")
+    content = base64.b64encode(picture(130, 70, color="purple")).decode()
+    assert browser.execute_async_script(COPY, content) == ""
+    paste.click()
+    ask_in_browser(browser, "Pasted?", "130 x 70: Pasted?")
+    assert [url for url in requests(browser) if not url.startswith((served.url, "blob:"))] == []

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import chartqa_ft
 from chartqa_ft.metrics.predictions import write_predictions
 from chartqa_ft.scripts import cli
 from chartqa_ft.scripts.cli import main
@@ -71,8 +72,8 @@ def test_report_is_written_beside_the_predictions(runs, capsys):
     [
         (["report", "nowhere"], "there is no nowhere: pass a predictions.jsonl"),
         (["report", "."], "there is no predictions.jsonl in ."),
-        (["compare", "before", "other"], "not the same questions"),
-        (["report", "before", "--images", "gone"], "images='gone' is not a folder"),
+        (["compare", "before", "other"], "is in a and not in b (a: before, b: other)"),
+        (["report", "before", "--images", "gone"], "--images gone is not a folder"),
     ],
 )
 def test_invalid_input_ends_with_one_line(runs, capsys, line, message):
@@ -91,6 +92,7 @@ def test_invalid_input_ends_with_one_line(runs, capsys, line, message):
         (["report", "a", "--image", "x"], "--images"),
         (["push", "a", "b", "--privat"], "--private"),
         (["demo", "--step", "3"], "--steps"),
+        (["app", "out", "--prot", "8000"], "--port"),
         (["evaluate", "--num_beam", "1"], "--generation_num_beams"),
         (["check", "finetune_own_data", "--epochs", "1"], "--num_train_epochs"),
         (["compare", "a"], None),
@@ -104,6 +106,23 @@ def test_an_unknown_argument_is_told_with_the_nearest_one(capsys, line, near):
     error = capsys.readouterr().err
     assert (f"did you mean {near}?" in error) is (near is not None)
     assert len(error.splitlines()) <= 3
+
+
+def test_decimal_commas_are_told_once_and_read_as_numbers(runs):
+    german = [{**row, "answer": answer} for row, answer in zip(rows("11,9", "x"), ("11,9", "46.300,00"), strict=True)]
+    write_predictions(german, "runs/baseline.jsonl")
+    write_predictions(german, "runs/predictions.jsonl")
+    line = [sys.executable, "-m", "chartqa_ft.scripts.cli", "compare", "runs/baseline.jsonl", "runs"]
+    told = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert told.stderr.count("labels look like numbers with a decimal comma") == 1
+    assert "use --metric_variant decimal_comma or detect_decimal_comma" in told.stderr
+    assert told.stdout.startswith("difference: runs minus baseline.jsonl, in points")
+    assert "answer: text" in told.stdout
+    line += ["--metric_variant", "detect_decimal_comma"]
+    told = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert not told.stderr
+    assert "answer: number" in told.stdout
+    assert "answer: text" not in told.stdout
 
 
 def test_texts_of_predictions_are_escaped(runs, capsys):
@@ -127,6 +146,7 @@ QUICK_ANSWERS = [
     (["compare", "nowhere", "there"], 2, "there is no nowhere"),
     (["compare", "before", "after"], 0, "2 questions changed"),
     ([], 2, "commands:"),
+    (["--version"], 0, chartqa_ft.__version__),
 ]
 
 

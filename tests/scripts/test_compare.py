@@ -227,7 +227,7 @@ def test_runs_on_other_questions_are_refused_by_the_first_difference(compare, ch
     change(b)
     code, lines, error = compare(rows([1, 1, 1, 1]), b, "--fail_below", "-100")
     assert (code, lines) == (2, [])
-    assert error == f"chartqa-ft compare: not the same questions: {message}\n"
+    assert error == f"chartqa-ft compare: not the same questions: {message} (a: a, b: b)\n"
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def test_lora_from_a_yaml_file_saved_evaluated_and_merged(tmp_path, charts):
     assert (metrics["num_processes"], metrics["eval_n"]) == (1, 6)
     assert (output / metrics["best_checkpoint"]).is_dir()
     assert format_table(metrics, prefix="eval_") in launched.stdout
+    assert f"merged model: {output / 'merged'}\n" in launched.stdout
     check_against_predictions(metrics, answers(output))
     check_evaluated(output, charts, tmp_path / "scores", output)
     merged, processor, _ = load_checkpoint(output / "merged")

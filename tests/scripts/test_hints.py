@@ -30,6 +30,12 @@ from chartqa_ft.scripts.hints import for_command_line
         ("the seed and a check of the prompt", "the seed and a check of the prompt"),
         ("Shrink the image, or raise max_pixels if you trust it.", "Shrink the image."),
         ("pass image_dir=<the folder with the images>.", "pass --image_dir FOLDER."),
+        (
+            "lower image_size of the charts (set_image_cost; now size 960)",
+            "lower --image_size of the charts (now size 960)",
+        ),
+        ("of a chart (set_image_cost), set bf16=True", "of a chart, set --bf16 True"),
+        ("load_checkpoint(..., compat=False) disables this", "--compat False disables this"),
         ("max_bad_steps must be at least 0", "--max_bad_steps must be at least 0"),
     ],
 )
@@ -81,6 +87,14 @@ def test_warnings_in_the_log_speak_so_and_facts_stay():
     wanted = "--eval_steps 2.0 is not used with --eval_strategy epoch: set --eval_strategy steps"
     assert shown(logging.WARNING, "chartqa_ft.training.trainer", text) == wanted
     assert shown(logging.INFO, "chartqa_ft.training.trainer", text) == text
+    folder = f"/home/me/.cache/huggingface/hub/models--me--my--charts/snapshots/{'0a' * 20}"
+    assert shown(logging.WARNING, "chartqa_ft.models.load", f"{folder} is old") == "me/my--charts is old"
+    assert shown(logging.WARNING, "chartqa_ft.models.load", f"'{folder}/a.bin'") == "'me/my--charts/a.bin'"
+    assert shown(logging.WARNING, "chartqa_ft.models.load", folder[:-1]) == folder[:-1]
+    assert (
+        shown(logging.INFO, "chartqa_ft.adapters.processors", f"{folder}: images only") == "me/my--charts: images only"
+    )
+    assert shown(logging.INFO, "transformers.trainer", folder) == folder
     assert shown(logging.WARNING, "transformers.trainer", text) == text
 
 

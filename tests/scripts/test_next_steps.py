@@ -29,6 +29,24 @@ def test_the_test_split_follows_the_validation_split_and_others_stay(tmp_path):
     assert list(next_commands(SimpleNamespace(report=True), "out")) == ["score"]
 
 
+def test_answers_are_generated_and_scored_as_at_the_end_of_the_training():
+    def line(script=None, **args):
+        found = next_commands(script or SimpleNamespace(), "out", SimpleNamespace(**args))["score"]
+        return found.removeprefix("chartqa-ft evaluate --model_name_or_path out ").removesuffix(
+            "--output_dir out/scores"
+        )
+
+    own = {"generation_num_beams": 1, "metric_variant": "decimal_comma", "metric_extract": None}
+    assert line(**own) == "--metric_variant decimal_comma --generation_num_beams 1 "
+    assert line(generation_num_beams=4, generation_max_new_tokens=128, metric_variant="pix2struct") == ""
+    assert line(metric_extract="boxed", metric_interval="clustered", generation_max_new_tokens=8) == (
+        "--metric_extract boxed --metric_interval clustered --generation_max_new_tokens 8 "
+    )
+    assert line(SimpleNamespace(final_num_beams=2), generation_num_beams=1) == "--generation_num_beams 2 "
+    assert line(SimpleNamespace(final_num_beams=4), generation_num_beams=1) == ""
+    assert line(generation_num_beams=None) == ""
+
+
 def test_own_data_is_scored_on_the_charts_that_were_held_out(tmp_path):
     own = SimpleNamespace(dataset_name="mine.csv", eval_data=None, split_file=None)
     assert "--split_file" not in words(own, tmp_path)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import peft
 import pytest
+import torch
 
 from chartqa_ft import ChartQATrainingArguments, default_lora_config
 from chartqa_ft.scripts import DataArguments, ModelArguments
-from chartqa_ft.scripts.running import card_facts, checkpoint_to_resume, one_line_errors, trainable_share
+from chartqa_ft.scripts.running import (
+    card_facts,
+    checkpoint_to_resume,
+    one_line_errors,
+    set_up_logging,
+    trainable_share,
+)
 
 from ..support.families import build
 from ..support.fork_server import of_others
@@ -24,6 +33,15 @@ def test_errors_of_users_become_one_line_and_others_stay():
         raise RuntimeError("a mistake of ours")
     with pytest.raises(SystemExit, match="error: no GPU"), one_line_errors(RuntimeError):
         raise RuntimeError("no GPU")
+
+
+@pytest.mark.parametrize(
+    ("use_cpu", "device", "is_told"), [(False, "cpu", True), (True, "cpu", False), (False, "cuda", False)]
+)
+def test_a_missing_gpu_is_told_unless_the_cpu_was_asked_for(caplog, use_cpu, device, is_told):
+    caplog.set_level("INFO", logger="chartqa_ft")  # and back to the level from before
+    set_up_logging(SimpleNamespace(use_cpu=use_cpu, device=torch.device(device), should_log=True, log_level="passive"))
+    assert caplog.messages == ["no GPU was found: this runs on the CPU"] * is_told
 
 
 def test_trainable_share_counts_what_is_trained():

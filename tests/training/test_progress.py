@@ -38,6 +38,14 @@ def lines(text: str) -> list[str]:
     ]
 
 
+@pytest.mark.filterwarnings("error:.*pin_memory")
+def test_memory_is_pinned_for_a_gpu_alone(tmp_path):
+    run = trainer(tmp_path, eval_dataset=drawn_charts(), use_cpu=False)
+    assert run.args.dataloader_pin_memory
+    for loader in (run.get_train_dataloader(), run.get_eval_dataloader()):
+        assert loader.pin_memory is (run.args.device.type == "cuda")
+
+
 @pytest.mark.parametrize("quiet", [True, False])
 def test_no_line_of_a_real_run_is_printed_twice(tmp_path, capfd, caplog, quiet):
     model, _ = tiny()
@@ -65,7 +73,7 @@ def test_no_line_of_a_real_run_is_printed_twice(tmp_path, capfd, caplog, quiet):
     assert parts == ["step 3, human", "step 3, augmented", "step 3, all"]
     for line in summary(run):
         assert told.count(line) == 1
-    assert "a chart takes 36 image tokens (the first 4 records); set_image_cost can change that" in told
+    assert "a chart takes 36 image tokens (the first 4 records); image_size can change that" in told
     assert f"results go to {tmp_path} (answers in predictions/)" in told
     losses = [line for line in told if re.match(r"step \d of 3: loss [\d.]+, learning rate ", line)]
     assert len(losses) == (3 if quiet else 0)
