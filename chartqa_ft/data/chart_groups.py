@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,7 +140,7 @@ def chart_ids(records: Any) -> list[Any] | None:
     return None
 
 
-def _keys_of_images(records: Any, charts: Iterable[Sequence[int]]) -> dict[int, Hashable]:
+def _keys_of_images(records: Any, charts: Collection[Sequence[int]]) -> dict[int, Hashable]:
     """Return a key of the stored image of each row, equal for equal images of a chart.
 
     The bytes or paths of rows that follow one another are compared, which is ten times faster than a digest, and keeps
