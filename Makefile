@@ -19,7 +19,7 @@ PYTEST := -m pytest -n 2 --dist worksteal
 
 EXAMPLES := 2000
 KILLS := 40
-BENCHMARKS := training_step evaluation sft charts records predictions
+BENCHMARKS := training_step evaluation sft charts records predictions startup
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench quality style clean

@@ -21,6 +21,7 @@ from ..adapters.text import describe, has_answer
 from ..data.chart_groups import chart_ids
 from ..data.columns import LayoutError, find_columns
 from ..data.hub_files import HubFiles, fetched
+from ..data.stored_columns import column_values
 from ..images.opening import decoded, snapshot
 from ..resources import is_out_of_memory, same_kind
 
@@ -330,7 +331,9 @@ def has_answers(data: Any) -> bool:
     """
     records = as_records(data)
     if isinstance(records, datasets.Dataset):
-        return "answer" in records.column_names and any(_may_have_answer({"answer": a}) for a in records["answer"])
+        return "answer" in records.column_names and any(
+            _may_have_answer({"answer": answer}) for answer in column_values(records, "answer")
+        )
     columns = getattr(getattr(records, "data", None), "column_names", None)
     if isinstance(records, RecordStream) and columns is not None:
         return "answer" in columns
@@ -356,7 +359,7 @@ def column(data: Any, name: str) -> list[Any]:
     """
     records = as_records(data)
     if isinstance(records, datasets.Dataset):
-        return list(records[name]) if name in records.column_names else [None] * len(records)
+        return list(column_values(records, name)) if name in records.column_names else [None] * len(records)
     return [record.get(name) for record in (records[row] for row in range(len(records)))]
 
 
@@ -441,8 +444,7 @@ def hinted_chart_ids(data: Any) -> Sequence[Any] | None:
     if isinstance(data, Records):
         data = data.data
     if isinstance(data, datasets.Dataset):
-        stored = "chart_id" in data.column_names
-        return list(data.with_format(None).select_columns(["chart_id"])["chart_id"]) if stored else None
+        return list(column_values(data, "chart_id")) if "chart_id" in data.column_names else None
     if type(data) in (list, tuple):
         return chart_ids(data)
     if isinstance(data, Subset):

@@ -58,10 +58,15 @@ class ChartSampler(Sampler[RowKey]):
     ) -> None:
         if step_size % (batch_size * num_replicas):
             raise ValueError(f"step_size={step_size} is not a multiple of {batch_size} rows on {num_replicas} ranks")
-        self.groups = _group_rows(num_rows, charts)
+        self._groups = _group_rows(num_rows, charts)
         self.num_rows, self.batch_size, self.step_size = num_rows, batch_size, step_size
         self.num_replicas, self.shuffle, self.drop_last, self.seed = num_replicas, shuffle, drop_last, seed
         self.epoch = 0
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The rows of each chart, in the order of their first rows."""
+        return [list(rows) for rows in self._groups]
 
     def set_epoch(self, epoch: int) -> None:
         """Use the order of this epoch (counted from 0) from the next iteration on."""
@@ -84,7 +89,7 @@ class ChartSampler(Sampler[RowKey]):
             yield RowKey(filler % self.num_rows, epoch, False)
 
     def _order(self, epoch: int) -> Iterator[int]:
-        groups = self.groups
+        groups = self._groups
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(groups))
             groups = [groups[i] for i in order]
@@ -94,28 +99,39 @@ class ChartSampler(Sampler[RowKey]):
                     yield from rows
 
 
-def _group_rows(num_rows: int, charts: Sequence[Any] | None) -> list[list[int]]:
-    """Return the rows of each chart, in the order of their first rows; a row without an id is a chart of its own."""
-    if charts is None:
-        return [[row] for row in range(num_rows)]
-    groups: dict[Any, list[int]] = {}
-    for row, chart in enumerate(charts):
-        groups.setdefault(("chart", chart) if has_chart(chart) else row, []).append(row)
-    return list(groups.values())
+def _group_rows(num_rows: int, charts: Sequence[Any] | None) -> list[Sequence[int]]:
+    """Return the rows of each chart, in the order of their first rows; a row without an id is a chart of its own.
+
+    Rows that follow one another are a range, which takes less memory than a list, and which Python's garbage collector
+    does not visit.
+    """
+    groups: list[Sequence[int]] = []
+    place: dict[Any, int] = {}
+    for row, chart in enumerate(charts if charts is not None else [None] * num_rows):
+        found = place.setdefault(chart, len(groups)) if has_chart(chart) else len(groups)
+        if found == len(groups):
+            groups.append(range(row, row + 1))
+            continue
+        rows = groups[found]
+        if isinstance(rows, list):
+            rows.append(row)
+        else:
+            groups[found] = range(rows[0], row + 1) if rows[-1] == row - 1 else [*rows, row]
+    return groups
 
 
-def _pack(groups: Sequence[list[int]], capacity: int) -> Iterator[list[list[int]]]:
+def _pack(groups: Sequence[Sequence[int]], capacity: int) -> Iterator[list[Sequence[int]]]:
     """Pack groups into bins of exactly `capacity` rows (the last one may be smaller), in order where possible.
 
     The earliest group that fits is next; if none fits, the earliest one is split. There is one queue of groups per
     size, so that only the heads of the queues are compared, not all groups.
     """
-    waiting: dict[int, OrderedDict[int, list[int]]] = {}
+    waiting: dict[int, OrderedDict[int, Sequence[int]]] = {}
     for position, group in enumerate(groups):
         waiting.setdefault(len(group), OrderedDict())[position] = group
     left = sum(map(len, groups))
     while left:
-        packed: list[list[int]] = []
+        packed: list[Sequence[int]] = []
         free = min(capacity, left)
         left -= free
         while free:

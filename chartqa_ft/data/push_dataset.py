@@ -15,6 +15,7 @@ from ..printable import printable_errors
 from .columns import CANONICAL
 from .load import load_chartqa
 from .publishing import announcement, chartqa_charts, refuse_secrets
+from .stored_columns import column_values
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -157,9 +158,9 @@ def _checked(dataset: Any, split: str | None, load_kwargs: dict[str, Any]) -> tu
 
 def _count(records: Any) -> dict[str, int]:
     """Return the number of charts, and of questions by source."""
-    texts = records.with_format(None).select_columns(["source", "chart_id"])
-    sources = Counter(texts["source"])
-    return {"charts": len(set(texts["chart_id"])), **{name: sources[name] for name in sorted(sources)}}
+    sources = Counter(column_values(records, "source"))
+    charts = len(set(column_values(records, "chart_id")))
+    return {"charts": charts, **{name: sources[name] for name in sorted(sources)}}
 
 
 def _full_name(repo_id: str, token: str | None) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .chart_groups import chart_groups, content_key, stored_key
+from .stored_columns import column_values
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 def split_by_chart(records: Dataset, held_out: float = 0.2, *, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -69,7 +72,8 @@ def split_by_chart_id(records: Dataset, held_out: Iterable[str]) -> tuple[Datase
     """
     content = _content_of_charts(records)
     names = set(held_out)
-    return _split(records, content, {content[row] for row, name in enumerate(records["chart_id"]) if name in names})
+    ids = column_values(records, "chart_id")
+    return _split(records, content, {content[row] for row, name in enumerate(ids) if name in names})
 
 
 def _content_of_charts(records: Dataset) -> list[Hashable]:
@@ -132,16 +136,37 @@ def stratified_subset(dataset: Dataset, n: int | float, *, seed: int = 0) -> Dat
         n = max(1, round(n * total))
     if n >= total:
         return dataset
-    strata: dict[str, list[int]] = {}
     has_source = "source" in dataset.column_names
-    sources = dataset.with_format(None).select_columns(["source"])["source"] if has_source else [""] * total
+    sources = column_values(dataset, "source") if has_source else [""] * total
+    return dataset.select(subset_rows(sources, n, seed=seed))
+
+
+def subset_rows(sources: Iterable[Any], n: int, *, seed: int) -> list[int]:
+    """Return the rows that `stratified_subset` chooses, given the source of every row; `n` is at most their number."""
+    strata: dict[str, list[int]] = {}
     for index, source in enumerate(sources):
-        # "Human" and " human" are one source, as for the metric.
-        strata.setdefault(str(source or "").strip().lower(), []).append(index)
+        strata.setdefault(one_source(source), []).append(index)
     names = sorted(strata)
-    sizes = {name: n * len(strata[name]) // total for name in names}
-    by_remainder = sorted(names, key=lambda name: -(n * len(strata[name]) % total))
+    sizes = shares({name: len(strata[name]) for name in names}, n)
+    generator = random.Random(seed)
+    return sorted(index for name in names for index in generator.sample(strata[name], sizes[name]))
+
+
+def one_source(source: Any) -> str:
+    """Return the name by which a source is counted: "Human" and " human" are one source, as for the metric."""
+    return str(source or "").strip().lower()
+
+
+def shares(totals: Mapping[_Name, int], n: int) -> dict[_Name, int]:
+    """Return the share of each part in `n`, by the largest remainder method; ties go to the part that comes first.
+
+    Example:
+        >>> shares({"augmented": 209, "human": 74}, 100)
+        {'augmented': 74, 'human': 26}
+    """
+    total = sum(totals.values())
+    sizes = {name: n * size // total for name, size in totals.items()}
+    by_remainder = sorted(totals, key=lambda name: -(n * totals[name] % total))
     for name in by_remainder[: n - sum(sizes.values())]:
         sizes[name] += 1
-    generator = random.Random(seed)
-    return dataset.select(sorted(index for name in names for index in generator.sample(strata[name], sizes[name])))
+    return sizes

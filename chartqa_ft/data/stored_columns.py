@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .columns import Columns
@@ -12,6 +12,22 @@ if TYPE_CHECKING:
 
 ROWS_PER_READ = 32
 """Rows whose images are in memory at a time while they are checked."""
+_VALUES_PER_READ = 10_000
+"""Values of a column without images that are read at a time. `datasets` reads them one by one when a column is
+iterated, which takes 30 microseconds each."""
+
+
+def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
+    """Yield the values of a column without images, whatever the format of the data set is.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> list(column_values(Dataset.from_dict({"answer": ["3", None]}).with_format("torch"), "answer"))
+        ['3', None]
+    """
+    column = dataset.with_format(None).select_columns([name])
+    for start in range(0, len(column), _VALUES_PER_READ):
+        yield from column[start : start + _VALUES_PER_READ][name]
 
 
 def rows_of(table: Any) -> list[dict[str, Any] | str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
-
-from transformers import EvalPrediction
-from transformers.trainer_utils import denumpify_detensorize
+from typing import TYPE_CHECKING, Any
 
 from ..adapters.text import has_answer
 from ..metrics.accuracy import per_example_correctness, relaxed_accuracy
 from ..metrics.correctness import variant_name
 from ..metrics.extraction import Extractor, extracted
+
+if TYPE_CHECKING:
+    from transformers import EvalPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +104,11 @@ def score_rows(
         # Of every row, so that a comparison of files finds no mix.
         for row, text in zip(rows, extracted((row["prediction"] for row in rows), extract)[0], strict=True):
             row["extracted"] = text
-    if compute_metrics is not None:
-        metrics.update(compute_metrics(EvalPrediction(predictions=answers, label_ids=references)))
+    if compute_metrics is None:
+        return metrics
+    # Here, since they import all of transformers' trainer, and with it peft.
+    from transformers import EvalPrediction
+    from transformers.trainer_utils import denumpify_detensorize
+
+    metrics.update(compute_metrics(EvalPrediction(predictions=answers, label_ids=references)))
     return denumpify_detensorize(metrics)

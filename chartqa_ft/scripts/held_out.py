@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.splitting import split_by_chart_id
+from ..data.stored_columns import column_values
 from ..files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def split_by_file(
         ValueError: It is damaged, or names none of the charts of the records, or all of them.
     """
     charts = read_split(path)
-    there = set(records["chart_id"])
+    there = set(column_values(records, "chart_id"))
     missing = [name for name in charts if name not in there]
     if len(missing) == len(charts):
         raise ValueError(

@@ -205,11 +205,13 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     eval_subset: float | None = field(
         default=None,
         metadata={
-            "help": "Number of questions (below 1: share) in evaluations during training, stratified by source."
+            "help": "Number of questions (below 1: share) in evaluations during training, on whole charts, stratified "
+            "by source."
         },
     )
-    """Number of questions (below 1: share) in evaluations during training, stratified by source. A script's own call
-    of `evaluate()` always uses the whole split."""
+    """Number of questions (below 1: share) in evaluations during training, stratified by source. All questions on a
+    chart are chosen or none, since a chart is encoded once for all of them; the number may therefore differ by less
+    than a chart has. A script's own call of `evaluate()` always uses the whole split."""
 
     eval_window: int = field(
         default=WINDOW,

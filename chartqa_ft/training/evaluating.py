@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object, send_to_device
-from datasets import Dataset
 from torch import nn
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..adapters import Adapter
 from ..adapters.lockstep import lockstep_for
-from ..batching.records import column
-from ..data.splitting import stratified_subset
+from ..batching.records import column, hinted_chart_ids
+from ..data.chart_subset import chart_subset
 from ..evaluation.answer_queue import AnswerQueue
 from ..evaluation.results import EvaluationResult, part_of, read_scores
 from ..evaluation.scoring import each_row_once, score_rows
@@ -101,16 +100,18 @@ class Evaluator:
 
     @contextmanager
     def subset(self, records: Any, *, training: bool) -> Iterator[Any]:
-        """Choose the records of an evaluation: `args.eval_subset` of them during training, else all of them."""
+        """Choose the records of an evaluation: `args.eval_subset` of them during training, else all of them.
+
+        The subset has whole charts: see `chart_subset`.
+        """
         self.records = records
         if not training or self.args.eval_subset is None:
             yield records
             return
         size = self.args.eval_subset
         sources = ["unknown" if source is None else source for source in column(records, "source")]
-        numbered = Dataset.from_dict({"source": sources, "number": range(len(sources))})
-        chosen = stratified_subset(numbered, int(size) if size >= 1 else size, seed=self.args.seed)
-        numbers: list[int] = list(chosen["number"])
+        number = int(size) if size >= 1 else max(1, round(size * len(sources)))
+        numbers = chart_subset(sources, hinted_chart_ids(records), number, seed=self.args.seed)
         self._row_numbers = numbers
         try:
             yield records.select(numbers)

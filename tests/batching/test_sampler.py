@@ -93,3 +93,15 @@ def test_a_step_that_batches_cannot_fill_is_refused():
 
 def test_rows_without_a_chart_id_are_charts_of_their_own():
     assert sampler(["a", None, "a", None, "", ""], batch_size=2, step_size=2).groups == [[0, 2], [1], [3], [4], [5]]
+
+
+def test_rows_that_follow_one_another_are_kept_as_a_range():
+    grouped = sampler(["a", "a", "b", "a", "c", "c", "b"], batch_size=2, step_size=2)
+    assert grouped.groups == [[0, 1, 3], [2, 6], [4, 5]]
+    assert grouped._groups[-1] == range(4, 6)
+    assert sampler([0, 0, 1, "", None], batch_size=2, step_size=2)._groups == [
+        range(2),
+        range(2, 3),
+        range(3, 4),
+        range(4, 5),
+    ]

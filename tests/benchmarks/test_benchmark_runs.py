@@ -11,7 +11,7 @@ import torch
 
 from chartqa_ft import load_chartqa
 from chartqa_ft.models.swin import layer
-from tests.benchmarks import charts, evaluation, predictions, records, training_step
+from tests.benchmarks import charts, evaluation, predictions, records, startup, training_step
 from tests.benchmarks.chart_files import write_charts
 from tests.benchmarks.measure import MIB, Apart, Report, read_rows
 from tests.benchmarks.test_benchmarks import Clock
@@ -182,6 +182,36 @@ def test_the_official_side_of_a_step_goes_upstreams_way(monkeypatch):
     sides.go("ours")
     sides.ours()
     assert len(chunked) == 4
+
+
+def test_the_benchmark_of_the_start_runs(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def here(side, folder):
+        """In this process, where the imports are said to take a second."""
+        asked.append(side)
+        ended = startup.SIDES[side](folder)
+        assert list(ended) == list(startup.PHASES)
+        assert list(ended.values()) == sorted(ended.values())
+        return startup.seconds(ended, ended["imports"] - 1)
+
+    monkeypatch.setattr(startup, "run", here)
+    startup.main(["--quick", "--runs", "1", "--out", str(tmp_path)])
+    assert asked == ["ours", "peer", "peer", "ours"]
+    ((_, found),) = read_rows(tmp_path, quick=True).items()
+    whole, *parts, own = (row for _, row in found)
+    assert [row.work.split(": ")[-1] for row in parts] == list(startup.PHASES)
+    assert whole.ours.values[0] == pytest.approx(sum(row.ours.values[0] for row in parts))
+    assert own.ours.values[0] == pytest.approx(parts[1].ours.values[0] + parts[3].ours.values[0])
+    assert whole.ratio.values == (whole.peer.values[0] / whole.ours.values[0],)
+    assert "40 questions on 25 charts" in capsys.readouterr().out
+
+
+def test_the_charts_of_the_start_differ_and_have_a_size(tmp_path):
+    assert startup.write_data(tmp_path, 13) == 8
+    stored = [row["bytes"] for row in load_chartqa(tmp_path / "data", split="train").to_pandas()["image"]]
+    assert {len(content) for content in stored} == {startup.CHART_BYTES}
+    assert len(set(stored)) == 8
 
 
 def test_the_benchmark_of_validation_runs(tmp_path, capsys):

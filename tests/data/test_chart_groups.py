@@ -5,6 +5,7 @@ from __future__ import annotations
 import datasets
 from PIL import Image
 
+from chartqa_ft.data import chart_groups as module
 from chartqa_ft.data.chart_groups import chart_groups
 
 from ..support.chart_records import BLUE, RED, charts_dataset
@@ -52,3 +53,23 @@ def test_images_in_files_are_told_apart_by_path_and_then_by_content(tmp_path, ca
 def test_images_of_lists_are_compared_as_objects_and_pixels():
     images = [RED, RED, RED.copy(), BLUE, None, None]
     assert chart_groups([{"image": image, "chart_id": "x"} for image in images]) == [0, 0, 0, 1, 2, 2]
+
+
+def test_rows_that_follow_one_another_are_compared_without_a_digest(monkeypatch):
+    digested = []
+    true = module.digest
+
+    def digest(parts):
+        digested.append(1)
+        return true(parts)
+
+    monkeypatch.setattr(module, "digest", digest)
+    images, ids = [RED, RED, BLUE, BLUE, BLUE, RED], ["a", "a", "b", "b", "b", "c"]
+    assert chart_groups(charts_dataset(images, ids)) == [0, 0, 1, 1, 1, 2]
+    assert not digested
+    # Of rows that are apart, and of different images, digests are needed.
+    assert chart_groups(charts_dataset([RED, BLUE, RED], ["a", "b", "a"])) == [0, 1, 0]
+    assert len(digested) == 2
+    digested.clear()
+    assert chart_groups(charts_dataset([RED, RED, BLUE, RED, RED], ["a"] * 5)) == [0, 0, 1, 0, 0]
+    assert len(digested) == 4  # of the first image, for both rows, and of each from the second image on

@@ -9,13 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import (
     ClassLabel,
+    Dataset,
     Features,
     List,
     Value,
 )
 
-from chartqa_ft.data import RecordError
+from chartqa_ft.data import RecordError, stored_columns
 from chartqa_ft.data.load import load_chartqa
+from chartqa_ft.data.stored_columns import column_values
 
 from ..support.chart_records import (
     M4,
@@ -73,3 +75,13 @@ def test_number_columns(folder, dtype, values, expected):
     )
     pq.write_table(table, folder / "charts.parquet")
     assert texts(load_chartqa(folder, split="train"), "answer") == expected
+
+
+def test_a_column_is_read_in_parts_and_not_row_by_row(monkeypatch):
+    rows = Dataset.from_dict({"answer": ["3", None, "7", "1", "5"], "image": [b"x"] * 5}).select([4, 3, 2, 1, 0])
+    monkeypatch.setattr(stored_columns, "_VALUES_PER_READ", 2)
+    reads = []
+    true = Dataset.__getitem__
+    monkeypatch.setattr(Dataset, "__getitem__", lambda self, key: reads.append(key) or true(self, key))
+    assert list(column_values(rows.with_format("torch"), "answer")) == ["5", "1", "7", None, "3"]
+    assert reads == [slice(0, 2), slice(2, 4), slice(4, 6)]

@@ -7,7 +7,7 @@ import math
 import torch
 
 from chartqa_ft import read_predictions, relaxed_accuracy
-from chartqa_ft.data.splitting import stratified_subset
+from chartqa_ft.data.chart_subset import chart_subset
 
 from ..support.common import drawn_charts, tiny, trainer
 
@@ -95,7 +95,9 @@ def test_evaluations_while_training_take_the_subset_and_others_the_whole(tmp_pat
     subset.train()
     logged = next(entry for entry in subset.state.log_history if "eval_n" in entry)
     assert logged["eval_n"] == 6
-    chosen = stratified_subset(records, 6, seed=subset.args.seed)
+    chosen = records.select(chart_subset(records["source"], records["chart_id"], 6, seed=subset.args.seed))
+    charts = set(chosen["chart_id"])
+    assert sum(chart in charts for chart in records["chart_id"]) == 6  # whole charts
     rows = read_predictions(tmp_path / "predictions" / "eval-step-1.jsonl")
     assert [row["question"] for row in rows] == list(chosen["question"])
     assert [records["question"][row["index"]] for row in rows] == list(chosen["question"])
