@@ -30,9 +30,12 @@ def evaluated():
     return rows
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def logged(tmp_path_factory):
-    """The folder of a run of a script with all three trackers, with a token on its command line."""
+    """The folder of a run of a script with all three trackers, with a token on its command line.
+
+    Once a process: W&B keeps the settings of its first run, and a worker may come back to this module.
+    """
     for name in ("tensorboard", "wandb", "trackio"):
         pytest.importorskip(name, reason="`make test` installs the extra trackers")
     folder = tmp_path_factory.mktemp("trackers")
@@ -48,6 +51,9 @@ def logged(tmp_path_factory):
             patch.setenv(name, str(value))
         patch.setattr(sys, "argv", ["train.py", "--hub_token", SECRET, "--seed", "3"])
 
+        import wandb
+
+        wandb.teardown()  # the settings of another test
         for module in list(sys.modules.values()):  # the folder is read when trackio is imported
             if getattr(module, "__name__", "").startswith("trackio"):
                 for name, part in (("TRACKIO_DIR", "trackio"), ("MEDIA_DIR", "trackio/media")):
@@ -64,8 +70,6 @@ def logged(tmp_path_factory):
         )
         train_and_score(run, ModelArguments(check="False"))
         trackers = trackers_of(run.callback_handler.callbacks)
-        import wandb
-
         if wandb.run is not None:
             wandb.finish()
     return SimpleNamespace(folder=folder, trackers=trackers)
