@@ -82,6 +82,7 @@ def update_of(setting: Setting, name: str, n: int = 4, *, way: Any = None, **cha
         changes: further training arguments.
     """
     model, adapter = ready(name)
+    model.to(setting.device)
     if way is not None:
         way(model)
     capture = Gradients()

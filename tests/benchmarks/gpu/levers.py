@@ -6,6 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from chartqa_ft.models.swin import fuse_swin_attention
+
 from .correctness import Update, update_of
 from .report import PartResult
 from .setting import Setting, relative
@@ -35,6 +40,21 @@ class Lever:
     gpu: bool = False
 
 
+def fused_by_one_kernel(model: nn.Module) -> None:
+    """Let a Donut encoder use fused attention; on a GPU, the memory-efficient kernel or none."""
+    encoder = model.encoder
+    fuse_swin_attention(encoder)
+    if not next(model.parameters()).is_cuda:
+        return
+    forward = encoder.forward
+
+    def efficient(*args: Any, **kwargs: Any) -> Any:
+        with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
+            return forward(*args, **kwargs)
+
+    encoder.forward = efficient
+
+
 CHARTS = ("unichart", "llava", "qwen2_5_vl", "idefics3")
 LEVERS = (
     Lever("group_by_chart", CHARTS, {"group_by_chart": False}, {"group_by_chart": True}),
@@ -46,6 +66,7 @@ LEVERS = (
         {"dataloader_num_workers": 0, "dataloader_pin_memory": False},
         {"dataloader_num_workers": 2, "dataloader_pin_memory": True},
     ),
+    Lever("fused attention in windows", ("unichart", "nougat"), way=fused_by_one_kernel),
     Lever("fused optimizer", ("unichart", "llava"), {"optim": "adamw_torch"}, {"optim": "adamw_torch_fused"}),
     Lever("bf16 autocast", ("unichart", "llava"), {}, {"bf16": True}, limit=0.1),
     Lever("fp16 autocast", ("unichart", "llava"), {}, {"fp16": True}, limit=0.02, gpu=True),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from chartqa_ft.adapters import base_model
+from chartqa_ft.models.swin import fuse_swin_attention
 
 from .. import evaluation, llava_evaluation, sft
 from ..measure import alternate
@@ -30,6 +31,9 @@ LLAVA_SHAPE = {
     "text_layers": 8,
 }
 """LLaVA-1.5's tower, and a Llama of half its width with a quarter of its blocks: 0.8 billion parameters."""
+FUSED = "ours, fused attention in windows"
+WAYS = {"official": "official", "ours": "ours", FUSED: "ours", "ours, recomputing": "ours, recomputing"}
+"""The sides of P1, and the way of `Sides.go` that each takes."""
 BF16 = 2e-2
 """Largest relative difference of the losses of two sides in bfloat16 autocast."""
 
@@ -42,13 +46,18 @@ def training_step(setting: Setting, part: PartResult, size: int) -> None:
     loss, gradient = sides.differences()
     part.check(f"{size} px: losses of the two sides", loss, BF16 if setting.cuda else 1e-5)
     part.note(f"{size} px: losses differ by {loss:.1e}, gradients by {gradient:.1e} (relative)")
-    works = {side: sides.official if side == "official" else sides.ours for side in step_ways(setting)}
-    times = alternate(works, runs=setting.runs, before=sides.go)
+    works = {side: sides.official if side == "official" else sides.ours for side in WAYS}
+
+    def go(side: str) -> None:
+        sides.go(WAYS[side])
+        fuse_swin_attention(sides.model, side == FUSED)
+
+    times = alternate(works, runs=setting.runs, before=go)
     memory: dict[str, int | None] = {}
     for side, work in works.items():
         for optimizer in (sides.optimizer, sides.our_optimizer):
             optimizer.state.clear()  # that of the other side does not count
-        sides.go(side)
+        go(side)
         memory[side] = peak(setting, work)
     for side in list(works)[1:]:
         part.compare(
@@ -60,11 +69,6 @@ def training_step(setting: Setting, part: PartResult, size: int) -> None:
             goal=">= 3x, <= 0.5x memory",
             memory=memory,
         )
-
-
-def step_ways(setting: Setting) -> tuple[str, ...]:
-    """The names of the sides of P1 that are measured."""
-    return ("official", "ours") if setting.tiny else ("official", "ours", "ours, recomputing")
 
 
 def validation(setting: Setting, part: PartResult) -> None:

@@ -1,0 +1,185 @@
+"""A prompt is computed once per chart up to its end, and neither losses nor answers change."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GenerationMixin
+
+from chartqa_ft.adapters.cache_name import CACHE
+from chartqa_ft.adapters.causal import starts_later
+from chartqa_ft.batching.collator import ChartQACollator
+from chartqa_ft.training.arguments import ChartQATrainingArguments
+from chartqa_ft.training.losses import AnswerLoss
+
+from ...support.families import KINDS, records
+from ...support.family_cases import ready, run_of
+from .test_packing import PACKING, examples
+
+torch.set_num_threads(1)
+NEW_TOKENS = 6
+OTHERS = [name for name, kind in KINDS.items() if kind == "causal" and name not in PACKING]
+
+
+@pytest.fixture
+def caches(monkeypatch) -> list[Any]:
+    """The cache that every call of `model.generate` is given."""
+    seen: list[Any] = []
+    generate = GenerationMixin.generate
+
+    @functools.wraps(generate)
+    def watched(self, *args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs.get(CACHE))
+        return generate(self, *args, **kwargs)
+
+    monkeypatch.setattr(GenerationMixin, "generate", watched)
+    return seen
+
+
+def grouped(adapter, rows, **kwargs):
+    return ChartQACollator(adapter, **kwargs)(rows)
+
+
+def answers(model, adapter, batch, **settings):
+    return adapter.generate(model, batch, max_new_tokens=NEW_TOKENS, **settings).tolist()
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("name", PACKING)
+def test_answers_are_those_of_whole_prompts(name, beams, caches):
+    model, adapter = ready(name)
+    batch = grouped(adapter, examples(), with_answers=False)
+    assert adapter.shares_prefixes
+    found = answers(model, adapter, batch, num_beams=beams)
+    adapter.shares_prefixes = False
+    assert answers(model, adapter, batch, num_beams=beams) == found
+    assert len({tuple(answer) for answer in found}) >= 3, "the test could not fail"
+    assert [cache is not None for cache in caches] == [True, False]
+    assert len(caches[0].layers[0].keys) == len(batch["input_ids"]) * beams
+
+
+@pytest.mark.parametrize("name", PACKING)
+def test_one_pass_of_the_tower_serves_losses_and_answers(name, tmp_path):
+    model, adapter = ready(name)
+    images: list[int] = []
+    tower = model.get_encoder(modality="image")
+    tower.register_forward_hook(lambda module, args, output: images.append(len(output[0])))
+    scores, predictions, computed = [], [], []
+    for shares in (True, False):
+        adapter.shares_prefixes = shares
+        run = run_of(tmp_path, model, adapter, examples(), per_device_eval_batch_size=8)
+        images.clear()
+        metrics = run.evaluate()
+        scores.append(metrics["eval_loss"])
+        predictions.append(list(run.predict(examples()).predictions))
+        computed.append(sum(images))
+    assert scores[0] == pytest.approx(scores[1], rel=1e-6)
+    assert predictions[0] == predictions[1]
+    assert computed[0] < computed[1]
+
+
+@pytest.mark.parametrize("name", PACKING)
+def test_losses_are_those_of_whole_rows(name):
+    model, adapter = ready(name)
+    rows = [dict(row) for row in records(3)]
+    for row in rows:
+        row["image"] = row["image"].resize((64, 48))  # prefixes of one length
+    loss = AnswerLoss(adapter, ChartQATrainingArguments("out", use_cpu=True))
+    for some in (rows, rows[2:]):  # with questions that share a chart, and without
+        batch = grouped(adapter, some)
+        with torch.no_grad():
+            prefixes = adapter.encode_charts(model, batch)
+            assert starts_later(prefixes)
+            expected, _ = loss(model, batch)
+            found, outputs = loss(model, batch, prefixes)
+        assert expected.std() > 1e-2
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        assert len(prefixes.cache.layers[0].keys) == len({row["chart_id"] for row in some})
+        del outputs
+    assert answers(model, adapter, batch, encoder_outputs=prefixes) == answers(model, adapter, batch)
+
+
+def test_prefixes_of_other_lengths_leave_the_loss_to_whole_rows():
+    model, adapter = ready("llava_next")
+    batch = grouped(adapter, examples())
+    loss = AnswerLoss(adapter, ChartQATrainingArguments("out", use_cpu=True))
+    with torch.no_grad():
+        prefixes = adapter.encode_charts(model, batch)
+        assert prefixes is not None and not starts_later(prefixes)
+        assert torch.equal(loss(model, batch, prefixes)[0], loss(model, batch)[0])
+
+
+def test_peft_weights_take_part():
+    model, adapter = ready("llava")
+    torch.manual_seed(0)
+    config = LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    wrapped = get_peft_model(model, config).eval()
+    batch = grouped(adapter, examples())
+    loss = AnswerLoss(adapter, ChartQATrainingArguments("out", use_cpu=True))
+    with torch.no_grad():
+        found, _ = loss(wrapped, batch, adapter.encode_charts(wrapped, batch))
+        expected, _ = loss(wrapped, batch)
+        with wrapped.disable_adapter():
+            plain, _ = loss(wrapped, batch)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert (plain - expected).abs().max() > 1e-2
+    found = answers(wrapped, adapter, batch)
+    adapter.shares_prefixes = False
+    assert answers(wrapped, adapter, batch) == found
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_models_with_other_positions_or_masks_compute_whole_prompts(name):
+    model, adapter = ready(name)
+    assert not adapter.shares_prefixes
+    assert adapter.encode_charts(model, grouped(adapter, examples())) is None
+
+
+def asked_first(adapter) -> None:
+    """The question stands before the chart, so that no two prompts begin alike."""
+    template = adapter.chat_template
+    adapter.chat_template = template.replace(
+        "{%- for message in messages %}", "{%- for message in messages %}{{ message.content[-1].text }}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "change", "settings"),
+    [
+        (2, asked_first, {}),
+        (8, None, {"use_cache": False}),
+        (8, None, {"cache_implementation": "dynamic"}),
+        (1, None, {}),
+    ],
+    ids=["question first", "no cache", "own cache", "one question"],
+)
+def test_calls_that_would_gain_nothing_or_bring_a_cache_get_none(rows, change, settings, caches):
+    model, adapter = ready("llava")
+    if change is not None:
+        change(adapter)
+    batch = grouped(adapter, examples()[:rows], with_answers=False)
+    found = answers(model, adapter, batch, **settings)
+    assert caches == [None]
+    adapter.shares_prefixes = False
+    assert answers(model, adapter, batch, **settings) == found
+
+
+def test_padding_between_a_chart_and_its_question_takes_no_room_of_an_answer(caches):
+    model, adapter = ready("llava_next")
+    rows = examples()
+    rows[0]["question"] += " and so on" * 10
+    batch = grouped(adapter, rows, with_answers=False)
+    longest = int(batch["attention_mask"].sum(dim=1).max())
+    wide = adapter.prefixes(model, batch, None, NEW_TOKENS, {})
+    columns = wide.prompts(batch["input_ids"], batch["attention_mask"].sum(dim=1), padding=0)[0].shape[1]
+    assert columns > longest
+    expected = answers(model, adapter, batch)
+    for room, shared in ((columns + NEW_TOKENS, True), (columns + NEW_TOKENS - 1, False)):
+        adapter.positions = room
+        caches.clear()
+        assert answers(model, adapter, batch) == expected
+        assert [cache is not None for cache in caches] == [shared]
