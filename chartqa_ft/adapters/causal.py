@@ -21,6 +21,7 @@ from .greedy import shrinking_greedy_search, takes_shrinking_search
 from .image_cost import image_kwargs
 from .layout_trial import trial_charts
 from .lockstep import is_sharded
+from .pixels import unchanged
 from .sharing.packing import PROVEN, attention_of, can_pack, image_entries, pack_questions
 from .sharing.prefixes import ChartPrefixes, encode_prefixes
 from .sharing.vision import share_vision
@@ -36,8 +37,12 @@ _TOKEN_NAMES = {
 _BATCH_INDICES = {"image_token_pooling"}
 """Tensors whose values are indices into the patches of the whole batch (Molmo2), of which no part can be taken."""
 
-_OWN_CACHES = frozenset({"assistant_model", "custom_generate", "cache_implementation", "use_cache", CACHE})
+_OWN_CACHES = frozenset(
+    {"assistant_model", "custom_generate", "cache_implementation", "prefill_chunk_size", "use_cache", CACHE}
+)
 """Arguments of `generate` with which the caller decides about the cache or the decoding loop."""
+_GIVEN = ("prompt_groups", "call_arguments", "model_inputs", "label_mask", "generate", "beams")
+"""Methods that decide about what the model is given."""
 
 
 class Causal(ChatSide, Adapter):
@@ -102,7 +107,9 @@ class Causal(ChatSide, Adapter):
         self.limit = min(self.limit, self.positions)
         self.image_ids = as_list(getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None))
         self.packs_questions = bool(self.image_ids) and can_pack(config, self.forward_names, self.limit)
-        self.shares_prefixes = self.drops_finished = self.packs_questions and self.model_type in PROVEN
+        # A subclass that changes what the model is given would not be asked where prefixes are.
+        proven = self.packs_questions and self.model_type in PROVEN and unchanged(self, _GIVEN)
+        self.shares_prefixes = self.drops_finished = proven
         self.eager = attention_of(config) == "eager"
         image_token = getattr(self.processor, "image_token", None) or ""
         self.image_token: str = getattr(image_token, "content", image_token)  # BLIP-2 has an AddedToken
@@ -390,7 +397,10 @@ class Causal(ChatSide, Adapter):
             arguments: what is passed to `generate` besides.
         """
         used = {name for name, value in arguments.items() if value is not None}
+        own = base_model(model).generation_config
         if not self.shares_prefixes or not self.pads_prompts or used & _OWN_CACHES or arguments.get("synced_gpus"):
+            return None
+        if own.cache_implementation is not None or getattr(own, "prefill_chunk_size", None) is not None:
             return None
         mask = self.prompt_mask(batch)
         with torch.no_grad():

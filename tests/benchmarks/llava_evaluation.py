@@ -25,6 +25,7 @@ from .sft import PROMPT, llava
 from .unichart_base import real_records, use_all_cores
 
 NEW_TOKENS, ENDS = 16, 6
+WHOLE_PROMPTS, ALL_ROWS = "ours, whole prompts", "ours, ended rows stay"
 GOALS = {"one by one": ">= 6x", "batched": ">= 1.5x"}
 
 
@@ -77,8 +78,10 @@ class Answers:
             found += self.adapter.decode(ids[:, batch["input_ids"].shape[1] :])
         self.answers[name] = found
 
-    def ours(self) -> None:
-        self.answers["ours"] = answer_questions(
+    def ours(self, name: str = "ours") -> None:
+        self.adapter.shares_prefixes = name != WHOLE_PROMPTS
+        self.adapter.drops_finished = name != ALL_ROWS
+        self.answers[name] = answer_questions(
             self.model,
             self.processor,
             [record["image"] for record in self.records],
@@ -90,7 +93,7 @@ class Answers:
         )
 
     def different(self, name: str) -> int:
-        """How many answers of a peer differ from ours."""
+        """How many answers of another side differ from ours."""
         return sum(a != b for a, b in zip(self.answers[name], self.answers["ours"], strict=True))
 
 
@@ -103,6 +106,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor seconds, where others use the machine"
     )
+    parser.add_argument("--levers", action="store_true", help="measure ours without each of its levers, too")
+    parser.add_argument("--without", nargs="*", choices=tuple(GOALS), default=(), help="peers to leave out")
     args = parser.parse_args(argv)
     use_all_cores()
     if args.threads:
@@ -120,10 +125,13 @@ def main(argv: list[str] | None = None) -> None:
         "one by one": partial(sides.peer, 1, "one by one"),
         "batched": partial(sides.peer, args.batch_size, "batched"),
         "ours": sides.ours,
+        **{name: partial(sides.ours, name) for name in (WHOLE_PROMPTS, ALL_ROWS) if args.levers},
     }
+    works = {name: work for name, work in works.items() if name not in args.without}
     clock = time.process_time if args.clock == "cpu" else time.perf_counter
     times = alternate(works, runs=args.runs, clock=clock)
-    for name, goal in GOALS.items():
+    for name in [name for name in works if name != "ours"]:
+        goal = GOALS.get(name, "-")
         work = f"answers, LLaVA, {len(records)} questions on {charts} charts, against {name}"
         peers = ratio(times[name], times["ours"])
         out.add(Row(work, times["ours"], len(records), times[name], peers, goal))

@@ -53,9 +53,16 @@ QUICK_SHAPE = {
 
 
 def llava(
-    records: Sequence[Mapping[str, Any]], *, quick: bool = False, shape: Mapping[str, Any] | None = None
+    records: Sequence[Mapping[str, Any]],
+    *,
+    quick: bool = False,
+    shape: Mapping[str, Any] | None = None,
+    device: str = "cpu",
 ) -> tuple[nn.Module, Any]:
-    """A LLaVA with random weights, always the same ones, and its processor, whose tokenizer learnt from `records`."""
+    """A LLaVA with random weights, always the same ones, and its processor, whose tokenizer learnt from `records`.
+
+    Weights that are drawn on a GPU are others than those drawn on a CPU, and a billion of them are there at once.
+    """
     shape = shape or (QUICK_SHAPE if quick else BASE_SHAPE)
     size = shape["image_size"]
     processor = build("llava")[1]
@@ -85,7 +92,7 @@ def llava(
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(0)
         model = tf.LlavaForConditionalGeneration(config)
     set_generation(model, tokenizer)
@@ -117,7 +124,7 @@ class Side:
         cuda: bool = False,
         shape: Mapping[str, Any] | None = None,
     ):
-        model, self.processor = llava(all_records, quick=quick, shape=shape)
+        model, self.processor = llava(all_records, quick=quick, shape=shape, device="cuda" if cuda else "cpu")
         self.cuda = cuda
         # As for a checkpoint on disk: neither side shall see what the other does to a processor or a configuration.
         self.adapter = adapter_for(model, copy.deepcopy(self.processor), prompt=PROMPT)

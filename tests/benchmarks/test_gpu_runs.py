@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 
 import pytest
@@ -29,15 +30,15 @@ def test_every_part_runs_in_tiny_sizes(tmp_path, monkeypatch):
     assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(parts, "done")
     checks = {name: len(part["checks"]) for name, part in parts.items() if part["checks"]}
     assert checks == {
-        **{"families": 6, "updates": 2, "levers": 17, "step 64 px": 1, "validation": 1, "answers": 2},
+        **{"families": 6, "updates": 2, "levers": 20, "step 64 px": 1, "validation": 1, "answers": 2},
         **{"lora step": 1, "full step": 1, "compile": 2},
     }
     assert {name: len(part["rows"]) for name, part in parts.items() if part["rows"]} == {
-        **{"step 64 px": 1, "validation": 1, "answers": 2, "lora step": 1, "full step": 1},
+        **{"step 64 px": 3, "validation": 1, "answers": 2, "lora step": 1, "full step": 1},
     }
     table = (tmp_path / "gpu.md").read_text()
     assert "## No GPU (a trial on the CPU)" in table
-    assert "33 of 33 checks passed." in table
+    assert "36 of 36 checks passed." in table
     assert "operations of our step at 64 px" in table
 
 
@@ -80,6 +81,22 @@ def test_what_does_not_fit_the_time_is_left_out_with_a_word(setting, report):
     assert (
         "| second | left out: 1 of 1 left out, 30 s were left | 0 | - |" in report.path.with_suffix(".md").read_text()
     )
+
+
+def test_a_run_ends_in_time_whatever_is_running(setting, report):
+    budget = Budget(0.2)
+
+    def work(setting: Setting, part: PartResult) -> None:
+        part.check("a figure", 0.0, 1.0)
+        signal.pause()
+
+    with budget.kept():
+        gpu.run_part(gpu.Part("first", 0.0, (("a", work), ("b", work))), setting, budget, report)
+    gpu.run_part(gpu.Part("second", 0.0, (("c", work),)), setting, budget, report)
+    first, second = report.parts
+    assert (first.status, first.word, len(first.checks)) == ("left out", "stopped after 0.00333 minutes", 1)
+    assert (second.status, len(second.checks)) == ("left out", 0)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_a_part_that_fails_does_not_end_the_run(setting, report):

@@ -66,7 +66,9 @@ def freeze(model, but):
         weight.requires_grad_(but in name)
 
 
-@pytest.mark.parametrize(("trained", "number"), [("position_bias", 4), ("query", 5), ("embeddings", 5), ("nothing", 5)])
+@pytest.mark.parametrize(
+    ("trained", "number"), [("position_bias", 4), ("query", 5), ("embeddings", 5), ("nothing", 5)]
+)
 def test_a_trained_bias_never_meets_frozen_scores_in_the_kernel(trained, number, calls):
     """pytorch#148476. From the second block on the states need a gradient, and with them queries, keys and values."""
     plain, model = fused()
@@ -104,7 +106,8 @@ def test_peft_weights_on_queries_take_part(calls):
 def test_it_is_turned_on_once_and_off_again(calls):
     plain, model = fused()
     kinds = {type(module) for module in model.modules()}
-    assert SdpaDonutSwinSelfAttention in kinds and DonutSwinSelfAttention not in kinds
+    assert SdpaDonutSwinSelfAttention in kinds
+    assert DonutSwinSelfAttention not in kinds
     assert fuse_swin_attention(model) == []
     assert model.state_dict().keys() == plain.state_dict().keys()
     again = pickle.loads(pickle.dumps(model))

@@ -1,6 +1,7 @@
 """Other ways to compute the blocks of a Donut encoder, with the same values.
 
-On a CPU a few windows at a time take less memory and time. On a GPU the attention within windows can use fused kernels.
+On a CPU a few windows at a time take less memory and time. On a GPU the attention within windows can use fused
+kernels.
 """
 
 from __future__ import annotations
@@ -57,12 +58,12 @@ def chunked_swin_blocks(model: nn.Module) -> Iterator[None]:
 
 
 def fuse_swin_attention(model: nn.Module, enable: bool = True) -> list[nn.Module]:
-    """Compute the attention within the windows of a Donut encoder by `torch.nn.functional.scaled_dot_product_attention`.
+    """Compute the attention within the windows of a Donut encoder by `scaled_dot_product_attention` of torch.
 
-    It is meant for GPUs, where upstream writes the scores of all windows to memory. Nothing enables it by default, since
-    its speed there is not measured yet. On a CPU leave it off: the blocks could no longer be chunked, and torch has no
-    fused kernel for a position bias that is trained. Values and gradients are the same up to float precision; in
-    mixed precision the position bias is rounded to 16 bits. A second call has no effect.
+    It is meant for GPUs, where upstream writes the scores of all windows to memory. Nothing enables it by default,
+    since its speed there is not measured yet. On a CPU leave it off: the blocks could no longer be chunked, and torch
+    has no fused kernel for a position bias that is trained. Values and gradients are the same up to float precision;
+    in mixed precision the position bias is rounded to 16 bits. A second call has no effect.
 
     Args:
         model: Any model. Only Donut encoders have such attention.

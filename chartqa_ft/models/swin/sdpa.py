@@ -1,4 +1,4 @@
-"""Attention within the windows of a Donut encoder by `scaled_dot_product_attention`, which has fused kernels on GPUs."""
+"""Attention within the windows of a Donut encoder by `scaled_dot_product_attention`, which is fused on GPUs."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import GenerationMixin
 
 from chartqa_ft.adapters.cache_name import CACHE
-from chartqa_ft.adapters.causal import starts_later
+from chartqa_ft.adapters.causal import Causal, starts_later
 from chartqa_ft.batching.collator import ChartQACollator
 from chartqa_ft.training.arguments import ChartQATrainingArguments
 from chartqa_ft.training.losses import AnswerLoss
@@ -109,7 +109,8 @@ def test_prefixes_of_other_lengths_leave_the_loss_to_whole_rows():
     loss = AnswerLoss(adapter, ChartQATrainingArguments("out", use_cpu=True))
     with torch.no_grad():
         prefixes = adapter.encode_charts(model, batch)
-        assert prefixes is not None and not starts_later(prefixes)
+        assert prefixes is not None
+        assert not starts_later(prefixes)
         assert torch.equal(loss(model, batch, prefixes)[0], loss(model, batch)[0])
 
 
@@ -139,7 +140,12 @@ def test_models_with_other_positions_or_masks_compute_whole_prompts(name):
     assert adapter.encode_charts(model, grouped(adapter, examples())) is None
 
 
-def asked_first(adapter) -> None:
+def checkpoint_with_a_cache(model, adapter) -> None:
+    """As some checkpoints have it in generation_config.json."""
+    model.generation_config.cache_implementation = "dynamic"
+
+
+def asked_first(model, adapter) -> None:
     """The question stands before the chart, so that no two prompts begin alike."""
     template = adapter.chat_template
     adapter.chat_template = template.replace(
@@ -153,14 +159,15 @@ def asked_first(adapter) -> None:
         (2, asked_first, {}),
         (8, None, {"use_cache": False}),
         (8, None, {"cache_implementation": "dynamic"}),
+        (8, checkpoint_with_a_cache, {}),
         (1, None, {}),
     ],
-    ids=["question first", "no cache", "own cache", "one question"],
+    ids=["question first", "no cache", "own cache", "checkpoint's cache", "one question"],
 )
 def test_calls_that_would_gain_nothing_or_bring_a_cache_get_none(rows, change, settings, caches):
     model, adapter = ready("llava")
     if change is not None:
-        change(adapter)
+        change(model, adapter)
     batch = grouped(adapter, examples()[:rows], with_answers=False)
     found = answers(model, adapter, batch, **settings)
     assert caches == [None]
@@ -183,3 +190,17 @@ def test_padding_between_a_chart_and_its_question_takes_no_room_of_an_answer(cac
         caches.clear()
         assert answers(model, adapter, batch) == expected
         assert [cache is not None for cache in caches] == [shared]
+
+
+def test_a_subclass_that_changes_what_the_model_is_given_computes_whole_prompts(caches):
+    class Own(Causal):
+        def prompt_groups(self, model, batch, encoder_outputs=None):
+            yield from super().prompt_groups(model, batch)
+
+    model, adapter = ready("llava")
+    own = Own(model, adapter.processor)
+    assert not own.shares_prefixes
+    assert not own.drops_finished
+    batch = grouped(adapter, examples(), with_answers=False)
+    assert answers(model, own, batch) == answers(model, adapter, batch)
+    assert [cache is not None for cache in caches] == [False, True]

@@ -17,6 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,10 +33,10 @@ import torch  # noqa: E402
 from ...support.families import FAMILIES  # noqa: E402
 from ..measure import OUT  # noqa: E402
 from .correctness import equal_updates, losses_and_answers  # noqa: E402
-from .levers import LEVERS, compare_compiled, compare_lever  # noqa: E402
+from .levers import COMPILED, LEVERS, compare_compiled, compare_lever  # noqa: E402
 from .profiling import profile_step  # noqa: E402
 from .report import GpuReport, PartResult, describe_card  # noqa: E402
-from .setting import Budget, Setting, free  # noqa: E402
+from .setting import Budget, OutOfTime, Setting, free  # noqa: E402
 from .speed import fine_tuning, llava_answers, training_step, validation  # noqa: E402
 
 
@@ -67,7 +68,11 @@ def all_parts(setting: Setting) -> list[Part]:
         Part("answers", 40, (("LLaVA", llava_answers),)),
         *(Part(f"{mode} step", 45, ((mode, partial(fine_tuning, mode=mode)),)) for mode in ("lora", "full")),
         *(Part(f"profile {size} px", 20, ((f"{size} px", partial(profile_step, size=size)),)) for size in sizes[:1]),
-        Part("compile", 75, (("torch_compile", compare_compiled),)),
+        Part(
+            "compile",
+            60,
+            tuple((name, partial(compare_compiled, name=name)) for name in COMPILED[: 1 if setting.tiny else 2]),
+        ),
     ]
 
 
@@ -94,6 +99,9 @@ def run_part(part: Part, setting: Setting, budget: Budget, report: GpuReport) ->
             result.word = f"{result.word}; {words}" if result.word else words
             if len(left_out) == len(part.steps):
                 result.status = "left out"
+    except OutOfTime:
+        result.conclude()
+        result.status, result.word = "left out", f"stopped after {budget.seconds / 60:.3g} minutes"
     finally:
         result.seconds = time.monotonic() - started
         report.write()
@@ -121,9 +129,11 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{report.card}; {report.machine}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(device, args.tiny, Path(folder), tuple(args.families), args.runs)
-        for part in all_parts(setting):
-            if not args.parts or any(part.name.startswith(name) for name in args.parts):
-                run_part(part, setting, budget, report)
+        with budget.kept(), suppress(OutOfTime):  # between two parts
+            for part in all_parts(setting):
+                if not args.parts or any(part.name.startswith(name) for name in args.parts):
+                    run_part(part, setting, budget, report)
+    report.write()
     print(f"\n{report.table()}\n{report.path}", flush=True)
     return int(any(part.status == "failed" for part in report.parts))
 

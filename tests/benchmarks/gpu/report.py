@@ -63,10 +63,10 @@ class PartResult:
         memory: Mapping[str, int | None] | None = None,
     ) -> None:
         """Keep a row of the table: a peer's times beside ours, and the memory of both where it is known."""
-        bytes_ = {side: (memory or {}).get(side) for side in (peer, ours)}
+        before, after = ((memory or {}).get(side) for side in (peer, ours))
         words = "-"
-        if bytes_[peer] and bytes_[ours]:
-            words = f"{bytes_[peer] / GIB:.2f} -> {bytes_[ours] / GIB:.2f} GiB ({bytes_[ours] / bytes_[peer]:.3g}x)"
+        if before and after:
+            words = f"{before / GIB:.2f} -> {after / GIB:.2f} GiB ({after / before:.3g}x)"
         row = Row(work, times[ours], rows, times[peer], ratio(times[peer], times[ours]), goal, words)
         self.rows.append(row)
         print(markdown([row], head=False), flush=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import random
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,10 @@ class Setting:
         return made
 
 
+class OutOfTime(BaseException):
+    """The time of the whole run is over; no `Exception`, so that no part takes it for a failure."""
+
+
 @dataclass
 class Budget:
     """The time of the whole run."""
@@ -73,6 +79,21 @@ class Budget:
     @property
     def left(self) -> float:
         return self.seconds - self.spent
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Raise `OutOfTime` in the context when the time is over, whatever is running."""
+
+        def stop(*_: Any) -> None:
+            raise OutOfTime
+
+        before = signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 def free(setting: Setting) -> None:

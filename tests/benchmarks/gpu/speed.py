@@ -93,7 +93,8 @@ def validation(setting: Setting, part: PartResult) -> None:
 def llava_answers(setting: Setting, part: PartResult) -> None:
     """P3 of a decoder-only model: greedy answers against `generate` of transformers, row by row and in batches."""
     found = setting.records(4 if setting.tiny else 24)
-    model, processor = sft.llava(found, quick=setting.tiny, shape=None if setting.tiny else LLAVA_SHAPE)
+    shape = None if setting.tiny else LLAVA_SHAPE
+    model, processor = sft.llava(found, quick=setting.tiny, shape=shape, device=str(setting.device))
     llava_evaluation.with_many_answers(model, processor.tokenizer)
     model.to(setting.device, torch.bfloat16 if setting.cuda else torch.float32).eval()
     batch = 4 if setting.tiny else 32
