@@ -37,10 +37,8 @@ _TOKEN_NAMES = {
 _BATCH_INDICES = {"image_token_pooling"}
 """Tensors whose values are indices into the patches of the whole batch (Molmo2), of which no part can be taken."""
 
-_OWN_CACHES = frozenset(
-    {"assistant_model", "custom_generate", "cache_implementation", "prefill_chunk_size", "use_cache", CACHE}
-)
-"""Arguments of `generate` with which the caller decides about the cache or the decoding loop."""
+_WITHOUT_CACHE = frozenset({"num_beams", "length_penalty", "early_stopping", "min_new_tokens"})
+"""Arguments of `generate` that decide neither about the cache nor by the tokens of a prompt and its padding."""
 _GIVEN = ("prompt_groups", "call_arguments", "model_inputs", "label_mask", "generate", "beams")
 """Methods that decide about what the model is given."""
 
@@ -340,13 +338,15 @@ class Causal(ChatSide, Adapter):
         )
 
     def model_inputs(self, batch: Mapping[str, torch.Tensor], *, encoder_outputs: Any = None) -> dict[str, Any]:
-        if starts_later(encoder_outputs):
-            return encoder_outputs.remaining(batch)
+        if isinstance(encoder_outputs, ChartPrefixes):
+            return encoder_outputs.remaining(batch, padding=self.pad_token_id)
         return super().model_inputs(batch)
 
     def loss_mask(self, labels: torch.LongTensor, encoder_outputs: Any = None) -> torch.BoolTensor:
         mask = self.label_mask(labels)
-        return mask[:, encoder_outputs.columns :] if starts_later(encoder_outputs) else mask
+        if not isinstance(encoder_outputs, ChartPrefixes):
+            return mask
+        return mask.gather(1, encoder_outputs.remaining_columns(mask.shape[1]))
 
     # ------------------------------------------------------------------ generation
     @torch.no_grad()
@@ -396,9 +396,10 @@ class Causal(ChatSide, Adapter):
             computed: return value of `encode_charts` for this batch, if it is known.
             arguments: what is passed to `generate` besides.
         """
-        used = {name for name, value in arguments.items() if value is not None}
+        unset = {"do_sample": (None, False), "synced_gpus": (None, False)}
+        used = {name for name, value in arguments.items() if not any(value is one for one in unset.get(name, (None,)))}
         own = base_model(model).generation_config
-        if not self.shares_prefixes or not self.pads_prompts or used & _OWN_CACHES or arguments.get("synced_gpus"):
+        if not self.shares_prefixes or not self.pads_prompts or used - _WITHOUT_CACHE:
             return None
         if own.cache_implementation is not None or getattr(own, "prefill_chunk_size", None) is not None:
             return None
@@ -408,8 +409,7 @@ class Causal(ChatSide, Adapter):
         if prefixes is None:
             return None
         lengths = mask.sum(dim=1)
-        before = prefixes.mask.sum(dim=1)[prefixes.chart_of_row]
-        columns = prefixes.columns + int((lengths - before).max())
+        columns = prefixes.columns + int((lengths - prefixes.lengths).max())
         # Where prefixes differ in length, padding between them and the questions takes columns.
         fits = columns + max_new_tokens <= self.positions or columns == int(lengths.max())
         return prefixes if fits else None
@@ -494,16 +494,6 @@ class Causal(ChatSide, Adapter):
         if self.drops_finished and len(inputs["input_ids"]) > 1 and takes_shrinking_search(config, arguments):
             inputs["custom_generate"] = shrinking_greedy_search
         return {**inputs, **arguments}
-
-
-def starts_later(encoder_outputs: Any) -> bool:
-    """Return whether a loss is computed from the columns after the prefixes alone.
-
-    Example:
-        >>> starts_later(None)
-        False
-    """
-    return isinstance(encoder_outputs, ChartPrefixes) and encoder_outputs.are_equally_long
 
 
 def has_token_axis(value: Any, mask: torch.Tensor) -> bool:

@@ -35,6 +35,7 @@ def takes_shrinking_search(config: GenerationConfig, arguments: Mapping[str, Any
         and config.cache_implementation is None
         and config.get_generation_mode() == GenerationMode.GREEDY_SEARCH
         and getattr(config, "guidance_scale", None) in (None, 1.0)
+        and config.repetition_penalty in (None, 1.0)  # it keeps the padding of each row
         and getattr(config, "watermarking_config", None) is None
         and getattr(config, "prefill_chunk_size", None) is None
         and not config.return_dict_in_generate

@@ -38,9 +38,9 @@ class ChartPrefixes:
         return self.ids.shape[1]
 
     @property
-    def are_equally_long(self) -> bool:
-        """Whether no prefix is padded, so that it takes the same columns as in the batch."""
-        return bool(self.mask.all())
+    def lengths(self) -> torch.LongTensor:
+        """Length of the prefix of each row, int64 of shape (rows,)."""
+        return self.mask.sum(dim=1)[self.chart_of_row]
 
     def cache_of_rows(self, *, beams: int = 1) -> DynamicCache:
         """Return a new cache for a forward pass that continues each row, or each of `beams` beams of each row."""
@@ -62,7 +62,7 @@ class ChartPrefixes:
             lengths: length of the prompt of each row, int64 of shape (rows,).
             padding: id of the padding token.
         """
-        before = self.mask.sum(dim=1)[self.chart_of_row]
+        before = self.lengths
         rest = lengths - before
         columns = torch.arange(int(rest.max()), device=ids.device)[None] - (rest.max() - rest)[:, None]
         inside = columns >= 0
@@ -70,18 +70,32 @@ class ChartPrefixes:
         mask = torch.cat([self.mask[self.chart_of_row], inside], dim=1)
         return torch.cat([self.ids[self.chart_of_row], own], dim=1), mask.long()
 
-    def remaining(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    def remaining_columns(self, length: int) -> torch.LongTensor:
+        """Return which columns of the batch follow the prefix of each row, int64 of shape (rows, longest rest).
+
+        Rows with a longer prefix have fewer; the last column of the batch is repeated for them.
+
+        Args:
+            length: number of columns of the batch.
+        """
+        before = self.lengths
+        longest = length - int(before.min())
+        return (before[:, None] + torch.arange(longest, device=before.device)).clamp(max=length - 1)
+
+    def remaining(self, batch: Mapping[str, torch.Tensor], *, padding: int) -> dict[str, Any]:
         """Return the arguments of a forward pass that computes the columns of a batch after the prefixes.
 
         Args:
-            batch: the batch of the prefixes, padded on the right; they must be equally long.
+            batch: the batch of the prefixes, padded on the right.
+            padding: id of the padding token.
         """
-        ids = batch["input_ids"][:, self.columns :]
-        places = torch.arange(self.columns, batch["input_ids"].shape[1], device=ids.device)
+        columns = self.remaining_columns(batch["input_ids"].shape[1])
+        places = self.lengths[:, None] + torch.arange(columns.shape[1], device=columns.device)
+        inside = places < batch["attention_mask"].sum(dim=1, keepdim=True)
         return {
-            "input_ids": ids,
-            "attention_mask": batch["attention_mask"],
-            "position_ids": places.expand(ids.shape),
+            "input_ids": batch["input_ids"].gather(1, columns).masked_fill(~inside, padding),
+            "attention_mask": torch.cat([self.mask[self.chart_of_row], inside], dim=1).long(),
+            "position_ids": columns,
             CACHE: self.cache_of_rows(),
         }
 
