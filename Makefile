@@ -18,11 +18,12 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist worksteal
 
 EXAMPLES := 2000
+GPU_PYTHON := python3
 KILLS := 40
-BENCHMARKS := training_step evaluation sft charts records predictions startup
+BENCHMARKS := training_step evaluation llava_evaluation sft charts records predictions startup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench quality style clean
+.PHONY: help demo test test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench bench-gpu quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -103,6 +104,9 @@ notebook: $(INSTALLED)  ## run examples/chartqa_ft.ipynb and write its results i
 
 bench: $(INSTALLED_BENCH)  ## measure time and memory beside the peers and print the table (BENCHMARKS="charts ..." for some)
 	$(foreach benchmark,$(BENCHMARKS),$(PYTHON) -m tests.benchmarks.$(benchmark) &&) $(PYTHON) -m tests.benchmarks.table
+
+bench-gpu:  ## check and measure everything on a GPU in at most 8 minutes, with the packages of `python3` (GPU_PYTHON=... for another)
+	$(GPU_PYTHON) -m tests.benchmarks.gpu
 
 quality: $(INSTALLED)  ## check lint, format and types
 	$(VENV)/bin/ruff check .

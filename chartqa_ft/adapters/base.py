@@ -368,6 +368,10 @@ class Adapter(TextSide, ABC):
         """Return the positions of the logits that predict an answer token: bool of shape (rows, length)."""
         return labels != IGNORE_INDEX
 
+    def loss_mask(self, labels: torch.LongTensor, encoder_outputs: Any = None) -> torch.BoolTensor:
+        """Return `label_mask` for the columns that `model_inputs` passes to the model with these `encoder_outputs`."""
+        return self.label_mask(labels)
+
     def attach(self, model: nn.Module) -> None:
         """Prepare a model (in place, through public hooks) for batches in which rows share charts."""
 

@@ -10,14 +10,20 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig
 
 from .argument_checks import check_records
-from .base import ANSWER_TOKENS, NO_LIMIT, Adapter
+from .base import ANSWER_TOKENS, NO_LIMIT, Adapter, cast_charts
+from .cache_name import CACHE
 from .chat_frame import check_date, reads_clock
 from .chat_side import PROBE, TRIALS, ChatSide, SystemPromptError
+from .greedy import shrinking_greedy_search, takes_shrinking_search
 from .image_cost import image_kwargs
 from .layout_trial import trial_charts
-from .sharing.packing import attention_of, can_pack, image_entries, pack_questions
+from .lockstep import is_sharded
+from .pixels import unchanged
+from .sharing.packing import PROVEN, attention_of, can_pack, image_entries, pack_questions
+from .sharing.prefixes import ChartPrefixes, encode_prefixes
 from .sharing.vision import share_vision
 from .text import IGNORE_INDEX, describe
 from .token_rows import as_list, group_by_length, pad_rows
@@ -30,6 +36,11 @@ _TOKEN_NAMES = {
 
 _BATCH_INDICES = {"image_token_pooling"}
 """Tensors whose values are indices into the patches of the whole batch (Molmo2), of which no part can be taken."""
+
+_WITHOUT_CACHE = frozenset({"num_beams", "length_penalty", "early_stopping", "min_new_tokens"})
+"""Arguments of `generate` that decide neither about the cache nor by the tokens of a prompt and its padding."""
+_GIVEN = ("prompt_groups", "call_arguments", "model_inputs", "label_mask", "generate", "beams")
+"""Methods that decide about what the model is given."""
 
 
 class Causal(ChatSide, Adapter):
@@ -70,6 +81,11 @@ class Causal(ChatSide, Adapter):
     """Values of tensors with one value per token at answer tokens; others are 0 there."""
     pads_prompts: ClassVar[bool] = True
     """Whether generation may pad prompts on the left; `False` generates rows of equal length together."""
+    shares_prefixes: bool = False
+    """Whether evaluations compute the prompt up to the end of a chart once for the loss and the answers of all its
+    questions. It is set for the model types of `sharing.packing.PROVEN`."""
+    drops_finished: bool = False
+    """Whether rows leave the batch of a greedy search when their answers end; set for the same model types."""
 
     def __init__(
         self, *args: Any, system_prompt: str | None = None, prompt_date: str | None = None, **kwargs: Any
@@ -89,6 +105,9 @@ class Causal(ChatSide, Adapter):
         self.limit = min(self.limit, self.positions)
         self.image_ids = as_list(getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None))
         self.packs_questions = bool(self.image_ids) and can_pack(config, self.forward_names, self.limit)
+        # A subclass that changes what the model is given would not be asked where prefixes are.
+        proven = self.packs_questions and self.model_type in PROVEN and unchanged(self, _GIVEN)
+        self.shares_prefixes = self.drops_finished = proven
         self.eager = attention_of(config) == "eager"
         image_token = getattr(self.processor, "image_token", None) or ""
         self.image_token: str = getattr(image_token, "content", image_token)  # BLIP-2 has an AddedToken
@@ -305,6 +324,30 @@ class Causal(ChatSide, Adapter):
     def attach(self, model: nn.Module) -> None:
         share_vision(base_model(model))
 
+    def encode_charts(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> ChartPrefixes | None:
+        if not self.shares_prefixes or is_sharded(model):
+            return None
+        inner = base_model(model)
+        return encode_prefixes(
+            inner,
+            {key: value for key, value in cast_charts(batch, inner).items() if key != "rows"},
+            self.image_mask(batch),
+            self.prompt_mask(batch).sum(dim=1),
+            padding=self.pad_token_id,
+            always="labels" in batch,
+        )
+
+    def model_inputs(self, batch: Mapping[str, torch.Tensor], *, encoder_outputs: Any = None) -> dict[str, Any]:
+        if isinstance(encoder_outputs, ChartPrefixes):
+            return encoder_outputs.remaining(batch, padding=self.pad_token_id)
+        return super().model_inputs(batch)
+
+    def loss_mask(self, labels: torch.LongTensor, encoder_outputs: Any = None) -> torch.BoolTensor:
+        mask = self.label_mask(labels)
+        if not isinstance(encoder_outputs, ChartPrefixes):
+            return mask
+        return mask.gather(1, encoder_outputs.remaining_columns(mask.shape[1]))
+
     # ------------------------------------------------------------------ generation
     @torch.no_grad()
     def generate(
@@ -313,12 +356,21 @@ class Causal(ChatSide, Adapter):
         batch: Mapping[str, torch.Tensor],
         *,
         max_new_tokens: int,
+        encoder_outputs: Any = None,
         **kwargs: Any,
     ) -> torch.LongTensor:
         # Rows that are padded to a prompt near the limit of the model would get as few tokens as it gets.
         parts = self.split_by_room(batch, max_new_tokens)
+        shared = encoder_outputs if len(parts) == 1 else None
         answers = [
-            super(Causal, self).generate(model, part, max_new_tokens=max_new_tokens, **kwargs) for _, part in parts
+            super(Causal, self).generate(
+                model,
+                part,
+                max_new_tokens=max_new_tokens,
+                encoder_outputs=self.prefixes(model, part, shared, max_new_tokens, kwargs),
+                **kwargs,
+            )
+            for _, part in parts
         ]
         joined = torch.empty_like(torch.cat(answers))
         for (rows, _), ids in zip(parts, answers, strict=True):
@@ -329,6 +381,38 @@ class Causal(ChatSide, Adapter):
         found = super().settings()
         # Left out if unset, as in checkpoints of earlier releases.
         return {key: found[key] for key in found if found[key] is not None or key in Adapter.setting_names}
+
+    def prefixes(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, torch.Tensor],
+        computed: ChartPrefixes | None,
+        max_new_tokens: int,
+        arguments: Mapping[str, Any],
+    ) -> ChartPrefixes | None:
+        """Return the prefixes with which a batch is generated; `None` if each row computes its whole prompt.
+
+        Args:
+            computed: return value of `encode_charts` for this batch, if it is known.
+            arguments: what is passed to `generate` besides.
+        """
+        unset = {"do_sample": (None, False), "synced_gpus": (None, False)}
+        used = {name for name, value in arguments.items() if not any(value is one for one in unset.get(name, (None,)))}
+        own = base_model(model).generation_config
+        if not self.shares_prefixes or not self.pads_prompts or used - _WITHOUT_CACHE:
+            return None
+        if own.cache_implementation is not None or getattr(own, "prefill_chunk_size", None) is not None:
+            return None
+        mask = self.prompt_mask(batch)
+        with torch.no_grad():
+            prefixes = self.encode_charts(model, batch) if computed is None else computed
+        if prefixes is None:
+            return None
+        lengths = mask.sum(dim=1)
+        columns = prefixes.columns + int((lengths - prefixes.lengths).max())
+        # Where prefixes differ in length, padding between them and the questions takes columns.
+        fits = columns + max_new_tokens <= self.positions or columns == int(lengths.max())
+        return prefixes if fits else None
 
     def split_by_room(
         self, batch: Mapping[str, torch.Tensor], max_new_tokens: int
@@ -380,6 +464,11 @@ class Causal(ChatSide, Adapter):
             key: value for key, value in batch.items() if key not in {*per_token, "labels", "chart_index", "rows"}
         }
         lengths = mask.sum(dim=1)
+        if encoder_outputs is not None:
+            ids, shared_mask = encoder_outputs.prompts(batch["input_ids"], lengths, padding=self.pad_token_id)
+            rows = torch.arange(len(mask), device=mask.device)
+            yield rows, {"input_ids": ids, "attention_mask": shared_mask, "prefixes": encoder_outputs}
+            return
         if self.pads_prompts:
             longest = int(lengths.max())
             # Prompts start at the first column: shift each to the right, so that they all end at the last one.
@@ -395,6 +484,16 @@ class Causal(ChatSide, Adapter):
         for length, index in group_by_length(lengths.tolist(), mask.device):
             prompts = {key: value[index, :length] for key, value in per_token.items()}
             yield index, {**prompts, **{key: value[index] for key, value in others.items()}}
+
+    def call_arguments(
+        self, model: nn.Module, inputs: dict[str, Any], config: GenerationConfig, arguments: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        prefixes = inputs.pop("prefixes", None)
+        if prefixes is not None:
+            inputs[CACHE] = prefixes.cache_of_rows(beams=config.num_beams)
+        if self.drops_finished and len(inputs["input_ids"]) > 1 and takes_shrinking_search(config, arguments):
+            inputs["custom_generate"] = shrinking_greedy_search
+        return {**inputs, **arguments}
 
 
 def has_token_axis(value: Any, mask: torch.Tensor) -> bool:

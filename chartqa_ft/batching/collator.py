@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import get_worker_info
 
 from ..adapters import IGNORE_INDEX, Adapter, compat
@@ -60,6 +61,8 @@ class ChartQACollator:
         chart_cache: Disk cache of resized charts, only with `raw_charts`; `None` for no cache.
         pack_questions: Pack the questions on a chart into one sequence, for training only (see
             `adapters.sharing.packing`). A batch without shared charts stays as it is.
+        pad_to_multiple_of: Pad tokens on the right to a multiple of this number, so that batches have few shapes;
+            `None` pads them to the longest row. The losses are the same.
 
     Raises:
         TypeError: An argument has another type than that documented.
@@ -86,6 +89,7 @@ class ChartQACollator:
     chart_cache: ChartCache | None = None
     pack_questions: bool = False
     allow_unanswered: bool = False
+    pad_to_multiple_of: int | None = None
     _padded: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -123,6 +127,8 @@ class ChartQACollator:
             check_switch(name, getattr(self, name))
         check_switch("group_by_chart", self.group_by_chart, or_none=True)
         check_count("seed", self.seed, least=0)
+        if self.pad_to_multiple_of is not None:
+            check_count("pad_to_multiple_of", self.pad_to_multiple_of, or_none=True)
         if self.chart_cache is not None and not isinstance(self.chart_cache, ChartCache):
             raise TypeError(f"chart_cache must be a ChartCache, got {self.chart_cache!r}: pass ChartCache(folder)")
 
@@ -136,6 +142,8 @@ class ChartQACollator:
                     batch["labels"][row] = IGNORE_INDEX
         if self.pack_questions and "chart_index" in batch:
             batch = self.adapter.packed(batch)
+        elif self.pad_to_multiple_of is not None and "labels" in batch:
+            batch = pad_tokens(batch, self.pad_to_multiple_of, self.adapter.pad_token_id, self.adapter.positions)
         if self.keep_rows:
             batch["rows"] = [row_texts(example) for example in examples]
         return batch
@@ -246,6 +254,31 @@ class ChartQACollator:
         worker = get_worker_info()
         self._padded += 1
         return partial(_seeded_offsets, (self.seed, worker.seed if worker else 0, self._padded - 1))
+
+
+def pad_tokens(batch: Mapping[str, Any], multiple: int, padding: int, most: int) -> dict[str, Any]:
+    """Pad the tensors of a batch with one value per label on the right, to a multiple of a number.
+
+    Args:
+        batch: A batch with `labels`, int64 of shape (rows, length).
+        multiple: Number that divides the new length, unless that is `most`.
+        padding: Id of the padding token.
+        most: Longest sequence of the model.
+
+    Example:
+        >>> ids = torch.tensor([[5, 6, 2]])
+        >>> {key: value.tolist() for key, value in pad_tokens({"input_ids": ids, "labels": ids}, 4, 1, 512).items()}
+        {'input_ids': [[5, 6, 2, 1]], 'labels': [[5, 6, 2, -100]]}
+    """
+    shape = batch["labels"].shape
+    more = min(-(-shape[1] // multiple) * multiple, most) - shape[1]
+    fill = {"labels": IGNORE_INDEX, "input_ids": padding, "decoder_input_ids": padding}
+    return {
+        key: F.pad(value, (0, more), value=fill.get(key, 0))
+        if torch.is_tensor(value) and value.shape == shape and not value.is_floating_point() and more > 0
+        else value
+        for key, value in batch.items()
+    }
 
 
 def _pixels_key(image: Any) -> tuple[tuple[int, int], bytes]:

@@ -16,6 +16,11 @@ from ..batching.loader import chart_loader
 from .arguments import ChartQATrainingArguments
 from .signals import outlive_signals
 
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+"""Values of `torch_compile_mode` that record a CUDA graph for every shape of a batch."""
+SHAPES = 64
+"""What the lengths of batches are a multiple of with these modes."""
+
 
 def make_collators(
     adapter: Adapter,
@@ -70,6 +75,7 @@ def make_collators(
             random_padding="seeded" if pad else None,
             seed=args.seed,
             keep_rows=own_loss,  # a step that fails names them
+            pad_to_multiple_of=SHAPES if args.torch_compile and args.torch_compile_mode in CUDA_GRAPHS else None,
             pack_questions=_packs_questions(
                 adapter, args, model, grouped=group_train, own_loss=own_loss and own_steps
             ),

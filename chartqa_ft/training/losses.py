@@ -12,6 +12,7 @@ from torch import nn
 
 from ..adapters import Adapter, base_model
 from ..adapters.base import cast_charts
+from ..adapters.sharing.prefixes import ChartPrefixes
 from .arguments import ChartQATrainingArguments
 
 
@@ -31,7 +32,9 @@ class AnswerLoss:
     ) -> tuple[torch.Tensor, Any]:
         """Return the losses in nats, shape (answer tokens,), in the order of the rows, and the model's outputs."""
         labels = inputs["labels"]
-        mask = self.adapter.label_mask(labels)
+        if self.args.torch_compile and isinstance(encoder_outputs, ChartPrefixes):
+            encoder_outputs = None  # the model would be compiled again for other caches
+        mask = self.adapter.loss_mask(labels, encoder_outputs)
         arguments = self.adapter.model_inputs(inputs, encoder_outputs=encoder_outputs)
         arguments = cast_charts(arguments, base_model(model))
         if self.args.torch_compile:

@@ -52,9 +52,18 @@ QUICK_SHAPE = {
 }
 
 
-def llava(records: Sequence[Mapping[str, Any]], *, quick: bool = False) -> tuple[nn.Module, Any]:
-    """A LLaVA with random weights, always the same ones, and its processor, whose tokenizer learnt from `records`."""
-    shape = QUICK_SHAPE if quick else BASE_SHAPE
+def llava(
+    records: Sequence[Mapping[str, Any]],
+    *,
+    quick: bool = False,
+    shape: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+) -> tuple[nn.Module, Any]:
+    """A LLaVA with random weights, always the same ones, and its processor, whose tokenizer learnt from `records`.
+
+    Weights that are drawn on a GPU are others than those drawn on a CPU, and a billion of them are there at once.
+    """
+    shape = shape or (QUICK_SHAPE if quick else BASE_SHAPE)
     size = shape["image_size"]
     processor = build("llava")[1]
     texts = [f"USER: {row['question']} ASSISTANT: {row['answer']}" for row in records]
@@ -83,7 +92,7 @@ def llava(records: Sequence[Mapping[str, Any]], *, quick: bool = False) -> tuple
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(0)
         model = tf.LlavaForConditionalGeneration(config)
     set_generation(model, tokenizer)
@@ -98,6 +107,8 @@ class Side:
         all_records: those that the tokenizer learns from.
         mode: a key of `MODES`.
         recompute: activations are computed again in the backward pass instead of kept.
+        cuda: the step is taken on a GPU, in bfloat16 autocast.
+        shape: of the model, in place of `BASE_SHAPE`.
     """
 
     name = ""
@@ -110,8 +121,11 @@ class Side:
         *,
         quick: bool = False,
         recompute: bool = False,
+        cuda: bool = False,
+        shape: Mapping[str, Any] | None = None,
     ):
-        model, self.processor = llava(all_records, quick=quick)
+        model, self.processor = llava(all_records, quick=quick, shape=shape, device="cuda" if cuda else "cpu")
+        self.cuda = cuda
         # As for a checkpoint on disk: neither side shall see what the other does to a processor or a configuration.
         self.adapter = adapter_for(model, copy.deepcopy(self.processor), prompt=PROMPT)
         self.records = [dict(row) for row in records]
@@ -122,7 +136,7 @@ class Side:
             "max_steps": 1,
             "report_to": [],
             "disable_tqdm": True,
-            "use_cpu": True,
+            "use_cpu": not cuda,
         }
         self.recompute = recompute
         self.trainer = self.make_trainer(model, default_lora_config(model) if mode == "lora" else None)
@@ -142,14 +156,18 @@ class Side:
 
     @cached_property
     def batch(self) -> dict[str, Any]:
-        return dict(self.collate())
+        device = self.model.device
+        return {
+            key: value.to(device) if torch.is_tensor(value) else value for key, value in dict(self.collate()).items()
+        }
 
     @cached_property
     def tokens(self) -> int:
         return int((self.batch["labels"] != -100).sum())
 
     def loss(self) -> torch.Tensor:
-        return self.trainer.compute_loss(self.model, dict(self.batch), num_items_in_batch=self.tokens)
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.cuda):
+            return self.trainer.compute_loss(self.model, dict(self.batch), num_items_in_batch=self.tokens)
 
     def step(self) -> None:
         self.optimizer.zero_grad()
@@ -189,7 +207,7 @@ class Trl(Side):
             for row in self.records
         ]
         features = Features({"image": Image(), "prompt": Value("string"), "completion": Value("string")})
-        args = SFTConfig(**self.options, bf16=False, max_length=None, gradient_checkpointing=self.recompute)
+        args = SFTConfig(**self.options, bf16=self.cuda, max_length=None, gradient_checkpointing=self.recompute)
         return SFTTrainer(
             model,
             args,
@@ -205,9 +223,17 @@ class Trl(Side):
 SIDES: tuple[type[Side], ...] = (Trl, Ours)
 
 
-def both_sides(rows: int, charts: int, mode: str, **kwargs: Any) -> tuple[Side, Side]:
-    records = real_records(60)
-    peer, ours = (side(with_rows(records, rows, charts), records, mode, **kwargs) for side in SIDES)
+def both_sides(
+    rows: int,
+    charts: int,
+    mode: str,
+    *,
+    records: Sequence[Mapping[str, Any]] | None = None,
+    sides: tuple[type[Side], ...] = SIDES,
+    **kwargs: Any,
+) -> tuple[Side, Side]:
+    records = real_records(60) if records is None else records
+    peer, ours = (side(with_rows(records, rows, charts), records, mode, **kwargs) for side in sides)
     with torch.no_grad():
         weights = dict(peer.model.named_parameters())
         for name, weight in ours.model.named_parameters():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -39,12 +39,22 @@ RECOMPUTE = {"official": 0, "ours": 0, "ours, recomputing half": 2, "ours, recom
 class Sides:
     """The two ways to take one step with one model."""
 
-    def __init__(self, size: int, rows: int, charts: int, *, quick: bool = False, side: str = "ours"):
-        records = real_records(60)
+    def __init__(
+        self,
+        size: int,
+        rows: int,
+        charts: int,
+        *,
+        quick: bool = False,
+        side: str = "ours",
+        records: Sequence[Mapping[str, Any]] | None = None,
+        cuda: bool | None = None,
+    ):
+        records = real_records(60) if records is None else records
         self.batch_records = with_rows(records, rows, charts)
         self.model, processor = unichart(size, records, quick=quick)
         self.folder = tempfile.TemporaryDirectory()
-        self.cuda = torch.cuda.is_available() and not quick
+        self.cuda = torch.cuda.is_available() and not quick if cuda is None else cuda
         args = ChartQATrainingArguments(
             output_dir=self.folder.name,
             per_device_train_batch_size=rows,

@@ -138,7 +138,7 @@ class OfficialRecipe:
         ).input_ids.to(self.model.device)
         with torch.no_grad():
             ids = self.model.generate(
-                self.pixels(record).to(self.model.device),
+                self.pixels(record).to(self.model.device, self.model.dtype),
                 decoder_input_ids=prompt,
                 max_new_tokens=max_new_tokens,
                 early_stopping=True,

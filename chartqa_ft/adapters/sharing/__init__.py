@@ -1,1 +1,1 @@
-"""Five ways to compute a chart once for several questions."""
+"""Six ways to compute a chart once for several questions."""
