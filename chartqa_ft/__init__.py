@@ -47,6 +47,7 @@ _HOMES = {
     "read_table_csv": "metrics",
     "table_scores": "metrics",
     "write_table": "metrics",
+    "text_scores": "metrics",
     "push_checkpoint": "hub",
     "push_dataset": "data",
     "synthetic_chartqa": "data",

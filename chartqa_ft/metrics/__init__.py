@@ -19,12 +19,15 @@ from .table import format_table
 from .tables import FORMATS as TABLE_FORMATS
 from .tables import VARIANTS as TABLE_VARIANTS
 from .tables import Table, parse_table, per_example_table_scores, read_table_csv, table_scores, write_table
+from .texts import VARIANTS as TEXT_VARIANTS
+from .texts import per_example_text_scores, text_scores
 
 __all__ = [
     "ALIASES",
     "EXTRACTORS",
     "TABLE_FORMATS",
     "TABLE_VARIANTS",
+    "TEXT_VARIANTS",
     "VARIANTS",
     "ProgramError",
     "RelaxedAccuracy",
@@ -42,6 +45,7 @@ __all__ = [
     "parse_table",
     "per_example_correctness",
     "per_example_table_scores",
+    "per_example_text_scores",
     "read_predictions",
     "read_table_csv",
     "relaxed_accuracy",
@@ -49,6 +53,7 @@ __all__ = [
     "relaxed_correctness",
     "run_program",
     "table_scores",
+    "text_scores",
     "wilson_interval",
     "write_table",
 ]
