@@ -14,7 +14,8 @@ from .extraction import EXTRACTORS
 from .intervals import mcnemar_exact, newcombe_paired_interval, paired_comparison, wilson_interval
 from .predictions import read_predictions
 from .programs import ProgramError, run_program
-from .rewards import as_grpo_dataset, format_reward, length_reward, relaxed_accuracy_reward
+from .rationales import rationale_target, with_rationales
+from .rewards import as_grpo_dataset, format_reward, length_reward, relaxed_accuracy_reward, table_reward
 from .table import format_table
 from .tables import FORMATS as TABLE_FORMATS
 from .tables import VARIANTS as TABLE_VARIANTS
@@ -46,15 +47,18 @@ __all__ = [
     "per_example_correctness",
     "per_example_table_scores",
     "per_example_text_scores",
+    "rationale_target",
     "read_predictions",
     "read_table_csv",
     "relaxed_accuracy",
     "relaxed_accuracy_reward",
     "relaxed_correctness",
     "run_program",
+    "table_reward",
     "table_scores",
     "text_scores",
     "wilson_interval",
+    "with_rationales",
     "write_table",
 ]
 
