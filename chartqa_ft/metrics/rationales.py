@@ -85,13 +85,22 @@ def with_rationales(
     """
     for one in template.values() if isinstance(template, Mapping) else [template]:
         _template(extract, one)
-    for part in dataset.values() if isinstance(dataset, Mapping) else [dataset]:
-        if part.column_names is not None and "rationale" not in part.column_names:
-            raise ValueError("the records have no column 'rationale', which holds the reasoning: name it so")
-    return dataset.map(partial(_reasoned, extract=extract, template=template))
+    if isinstance(dataset, Mapping):
+        parts = {name: with_rationales(part, extract=extract, template=template) for name, part in dataset.items()}
+        kind: Any = type(dataset)
+        return kind(parts)
+    columns = dataset.column_names or ["answer", "rationale"]  # a stream may not know its columns
+    if "rationale" not in columns:
+        raise ValueError("the records have no column 'rationale', which holds the reasoning: name it so")
+    # Named, so that no image is decoded.
+    names = [name for name in ("question", "answer", "rationale", "task") if name in columns]
+    return dataset.map(partial(_reasoned, names=names, extract=extract, template=template), input_columns=names)
 
 
-def _reasoned(record: Mapping[str, Any], *, extract: str, template: str | Mapping[str, str] | None) -> dict[str, str]:
+def _reasoned(
+    *values: Any, names: list[str], extract: str, template: str | Mapping[str, str] | None
+) -> dict[str, str]:
+    record = dict(zip(names, values, strict=True))
     rationale, answer = record["rationale"], record["answer"]
     if isinstance(template, Mapping):
         template = template.get(record.get("task") or "qa", "")

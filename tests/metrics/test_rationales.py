@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Image
+from PIL import Image as Pictures
 
 from chartqa_ft import relaxed_accuracy, with_rationales
 from chartqa_ft.metrics import EXTRACTORS, rationale_target
@@ -62,6 +63,17 @@ def test_what_cannot_be_read_back_is_refused(arguments: dict, said: str) -> None
     data = Dataset.from_dict({"question": ["a?"], "answer": ["20"], "rationale": ["12 + 8"]})
     with pytest.raises(ValueError, match=said):
         with_rationales(data, **arguments)
+
+
+def test_no_image_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [Pictures.new("RGB", (4, 4))]
+    data = Dataset.from_dict({"image": images, "answer": ["20"], "rationale": ["12 + 8"]}).cast_column(
+        "image", Image()
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(Image, "decode_example", lambda *_, **__: pytest.fail("an image was decoded"))
+        made = with_rationales(data)
+    assert made[0]["image"].size == (4, 4)
 
 
 def test_records_without_the_column_are_refused() -> None:
