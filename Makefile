@@ -30,7 +30,7 @@ help:  ## list the targets
 
 $(INSTALLED): setup.cfg pyproject.toml $(CONSTRAINTS)/current.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) $(INSTALL) -c $(CONSTRAINTS)/current.txt -e '.[test,quality,app,trackers]'
+	$(PYTHON) $(INSTALL) -c $(CONSTRAINTS)/current.txt -e '.[test,quality,app,trackers,rl]'
 	touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)

@@ -1,5 +1,6 @@
 """Any copy of ChartQA, or your own files, become checked records of one schema."""
 
+from .chartqapro import chartqapro_prompt, with_chartqapro_prompts
 from .columns import LayoutError
 from .load import load_chartqa
 from .push_dataset import push_dataset
@@ -10,9 +11,11 @@ from .synthetic import synthetic_chartqa
 __all__ = [
     "LayoutError",
     "RecordError",
+    "chartqapro_prompt",
     "load_chartqa",
     "push_dataset",
     "split_by_chart",
     "stratified_subset",
     "synthetic_chartqa",
+    "with_chartqapro_prompts",
 ]

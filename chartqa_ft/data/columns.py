@@ -14,6 +14,8 @@ from .column_words import guess_columns
 
 _COMPARED = 1000  # how many names are searched for one that may be meant
 CANONICAL = ("image", "question", "answer", "source", "chart_id")
+MAPPED = (*CANONICAL, "task", "rationale")
+"""The keys of `column_map`."""
 # Names that published copies of ChartQA and the tools around it use, by preference.
 _ALIASES = {
     "image": ("image", "images", "img"),
@@ -25,6 +27,8 @@ _ALIASES = {
     "question_type": ("question_type",),
     "year": ("year",),
     "paragraph": ("paragraph",),
+    "task": ("task",),
+    "rationale": ("rationale",),
 }
 
 
@@ -36,7 +40,7 @@ class LayoutError(ValueError):
 class Columns:
     """The source's name for each canonical column, or None where it has no such column."""
 
-    question: str
+    question: str | None  # None only if records name their tasks, some of which need no question
     answer: str | None
     image: str | None  # the images themselves, or the paths of their files
     file: str | None  # the names of the image files
@@ -45,6 +49,8 @@ class Columns:
     question_type: str | None = None  # this and the next two: ChartQAPro only
     year: str | None = None
     paragraph: str | None = None
+    task: str | None = None
+    rationale: str | None = None
 
     @property
     def used(self) -> list[str]:
@@ -56,6 +62,12 @@ class Columns:
     def is_pro(self) -> bool:
         """Whether the records have the layout of ChartQAPro."""
         return self.question_type is not None
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The columns of the result beside the canonical ones."""
+        pro = ("question_type", "year_flags") if self.is_pro else ()
+        return (*pro, *(name for name in ("task", "rationale") if getattr(self, name) is not None))
 
 
 def find_columns(
@@ -95,12 +107,12 @@ def find_columns(
     if found["question_type"] is None or found["year"] is None:  # only ChartQAPro has both
         found["question_type"] = found["year"] = found["paragraph"] = None
     question = found.pop("question")
-    missing = ["question"] if question is None else []
+    missing = ["question"] if question is None and found["task"] is None else []
     if require_answers and found["answer"] is None:
         missing.append("answer")
     if found["image"] is None and found["file"] is None:
         missing.append("image")
-    if missing or question is None:
+    if missing:
         free = [name for name in seen if name not in (question, *found.values())]
         raise LayoutError(_missing_columns(missing, seen, free, where, column_map))
     return Columns(question=question, **found)
@@ -117,12 +129,12 @@ def _key(name: str) -> str:
 
 def _check_column_map(column_map: Mapping[str, str], seen: Sequence[str], where: str) -> None:
     for canonical, theirs in column_map.items():
-        if canonical not in CANONICAL:
+        if canonical not in MAPPED:
             swapped = {name: other for other, name in column_map.items()}
-            is_swapped = set(swapped) <= set(CANONICAL) and set(column_map) <= set(seen)
+            is_swapped = set(swapped) <= set(MAPPED) and set(column_map) <= set(seen)
             raise LayoutError(
                 f"column_map has the key {canonical!r}, which is not a canonical column"
-                f"{_did_you_mean(canonical, CANONICAL)}. Its keys are from {', '.join(CANONICAL)}; its values are "
+                f"{_did_you_mean(canonical, MAPPED)}. Its keys are from {', '.join(MAPPED)}; its values are "
                 f"columns of your data.{f' Keys and values are swapped: pass column_map={swapped}.' * is_swapped}"
             )
         if not isinstance(theirs, str):

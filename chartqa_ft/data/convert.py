@@ -114,13 +114,13 @@ def convert(
     return _convert_stream(records, split_reader)
 
 
-def canonical_features(is_pro: bool = False) -> Features:
-    """Return the schema that `load_chartqa` documents, with the columns of ChartQAPro if `is_pro`."""
+def canonical_features(extras: Iterable[str] = ()) -> Features:
+    """Return the schema that `load_chartqa` documents, with the columns that only some layouts have."""
     from datasets import Features, Image, List, Value
 
     texts = {name: Value("string") for name in ("question", "answer", "source", "chart_id")}
-    pro = {"question_type": Value("string"), "year_flags": List(Value("string"))} if is_pro else {}
-    return Features({"image": Image(), **texts, **pro})
+    more = {name: List(Value("string")) if name == "year_flags" else Value("string") for name in extras}
+    return Features({"image": Image(), **texts, **more})
 
 
 def _read(
@@ -173,7 +173,9 @@ def _read_files(files: Iterable[RecordFile], split_reader: SplitReader) -> Itera
 
 
 def _features_of_files(files: Iterable[RecordFile], split_reader: SplitReader) -> Features:
-    return canonical_features(any(split_reader.columns_of_file(file).is_pro for file in files))
+    return canonical_features(
+        dict.fromkeys(name for file in files for name in split_reader.columns_of_file(file).extras)
+    )
 
 
 def _convert_files(split: FileSplit, split_reader: SplitReader, policy: ErrorPolicy) -> Dataset:
@@ -195,7 +197,7 @@ def _convert_dataset(dataset: Dataset, split_reader: SplitReader, policy: ErrorP
 
     dataset = dataset.with_format(None)
     columns = split_reader.columns(dataset.column_names, f"{split_reader.label}, split {split_reader.split!r}")
-    features = canonical_features(columns.is_pro)
+    features = canonical_features(columns.extras)
     image_column = columns.image if columns.image is not None and holds_images(dataset, columns.image) else None
     texts = features.copy()
     if image_column is not None:
@@ -262,7 +264,7 @@ def _convert_stream(stream: IterableDataset, split_reader: SplitReader) -> Itera
         stream = stream.decode(False).select_columns(columns.used)
     number = stream.num_shards
     shards = [stream.shard(number, index) for index in range(number)] if number > 1 else [stream]
-    return _from_shards(shards, split_reader, canonical_features(columns.is_pro))
+    return _from_shards(shards, split_reader, canonical_features(columns.extras))
 
 
 def _from_shards(shards: list[Any], split_reader: SplitReader, features: Features) -> IterableDataset:

@@ -11,6 +11,7 @@ from typing import Any
 from ..files import parse_json, read_regular, repeated
 from .cells import shorten
 from .columns import LayoutError, listed
+from .open_cqa import is_open_cqa, open_cqa_records
 from .record_lines import NOT_UTF8, RecordLines, is_utf8
 
 LARGEST_JSON = 2**31
@@ -20,7 +21,8 @@ _TOKEN = re.compile(r""""[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{},]""", re.DOTA
 
 
 def read_json_records(path: Path) -> Iterator[dict[str, Any] | str]:
-    """Yield the records of a JSON file: a list, an object that holds one list, or JSON lines under the wrong name.
+    """Yield the records of a JSON file: a list, an object that holds one list, an object of the records of
+    OpenCQA, or JSON lines under the wrong name.
 
     Raises:
         LayoutError: The file as a whole is not JSON.
@@ -39,6 +41,9 @@ def read_json_records(path: Path) -> Iterator[dict[str, Any] | str]:
         content = None
     if content is None or not is_utf8(text):
         yield from _read_one_by_one(path, text)
+        return
+    if is_open_cqa(content):
+        yield from open_cqa_records(content)
         return
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]

@@ -69,6 +69,11 @@ def load_chartqa(
     name: `"1.png#..."`. A stream of several splits or shards cannot know all names, so it adds the digest to every
     name except those of image files.
 
+    Records may name their task in a column `task` (`str`, `"qa"` where it is empty); records of other tasks than `qa`
+    and `open_qa` need no question. A column `rationale` (`str`) is kept too: see `with_rationales`. A clone of OpenCQA
+    gives records of `open_qa` with the abstractive answers, and a part of Chart-to-Text (`statista_dataset/dataset`)
+    records of `summary`.
+
     ChartQAPro keeps two more columns that its metric needs: `question_type` (`str`) and `year_flags` (`list[str]`, YES
     or NO). A dialogue becomes one row, as in its official evaluation: the last question is asked, `question` starts
     with the paragraph (if any) and the earlier turns with their answers, and `answer` is the last answer.
@@ -90,8 +95,8 @@ def load_chartqa(
 
     Layouts are recognized by their files and columns, never by a name: the original folder (with or without tables, or
     one split of it), `HuggingFaceM4/ChartQA`, `lmms-lab/ChartQA`, `ahmed-masry/ChartQA` (raw bytes),
-    `ahmed-masry/chartqa_without_images` with `image_dir`, ChartQAPro, an image folder with `metadata.csv` or
-    `metadata.jsonl`, a folder of Parquet files, a folder written by `save_to_disk`.
+    `ahmed-masry/chartqa_without_images` with `image_dir`, ChartQAPro, OpenCQA, Chart-to-Text, an image
+    folder with `metadata.csv` or `metadata.jsonl`, a folder of Parquet files, a folder written by `save_to_disk`.
 
     Every record is checked in one pass that decodes no pixels, see `RecordError`. An image is checked once, or again
     if its next question comes thousands of charts later. Damage inside the compressed pixels only shows when the row

@@ -9,7 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .chart_to_text import part_folder, split_lists
 from .columns import LayoutError
+from .open_cqa import record_folder
 from .real_paths import check_inside
 
 SPLIT_ALIASES = ("val", "validation", "valid", "dev")
@@ -50,6 +52,10 @@ def top_folder(path: Path) -> Path:
     """Return the folder that the image names of a source are relative to."""
     if path.is_file():
         return path.parent
+    part = part_folder(path)
+    if part is not None:
+        check_inside([part], path)
+        return part
     official = path / "ChartQA Dataset"  # in a clone of the official repository, and in its unpacked archive
     if not official.is_dir():
         return path
@@ -66,7 +72,8 @@ def image_folders(top: Path, split: str, *, within: Path | None = None) -> tuple
     names = SPLIT_ALIASES if split in SPLIT_ALIASES else (split,)
     names = tuple(dict.fromkeys((split, *names)))
     parents = [top / name for name in names] + [top]
-    folders = [folder for parent in parents for folder in (parent / "png", parent / "images", parent)]
+    inside = ("png", "images", "chart_images")
+    folders = [folder for parent in parents for folder in (*(parent / name for name in inside), parent)]
     found = [folder for folder in folders if folder.is_dir()]
     check_inside(found, within or top)
     return tuple(folder.resolve() for folder in found)
@@ -75,9 +82,10 @@ def image_folders(top: Path, split: str, *, within: Path | None = None) -> tuple
 def find_splits(path: Path) -> dict[str, FileSplit]:
     """Find the splits in a file or a folder.
 
-    A folder may be the original ChartQA folder (or one split of it), an image folder with its metadata file, a folder
-    of record files or of Parquet files. A split is named after its folder (`train/`), else after a word in the file's
-    name (`test_human.json`, `val-00000-of-00001.parquet`), else it is "train".
+    A folder may be the original ChartQA folder (or one split of it), a clone of OpenCQA or a part of Chart-to-Text, an
+    image folder with its metadata file, a folder of record files or of Parquet files. A split is named after its
+    folder (`train/`), else after a word in the file's name (`test_human.json`, `val-00000-of-00001.parquet`), else it
+    is "train".
 
     Raises:
         LayoutError: There are no records, a file type is not supported, a split has files of several types, or a file
@@ -97,7 +105,11 @@ def find_splits(path: Path) -> dict[str, FileSplit]:
         return {_split_of(path, path.parent): FileSplit((_record_file(path),))}
     if not path.is_dir():
         raise LayoutError(f"{path}: neither a regular file nor a folder, but a device, a pipe or a socket")
-    files = _record_files(path, _RECORD_SUFFIXES)
+    answers = record_folder(path)
+    if part_folder(path) == path:
+        files = split_lists(path)
+    else:
+        files = _record_files(path if answers is None else answers, _RECORD_SUFFIXES)
     if not files:
         folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
         files = [file for folder in folders for file in _record_files(folder, _RECORD_SUFFIXES)]

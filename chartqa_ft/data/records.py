@@ -28,6 +28,11 @@ logger = logging.getLogger(__name__)
 # Scorers read these as numbers that equal no number. pandas writes "nan" for a missing value.
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)%?", re.IGNORECASE)
 
+QA = "qa"
+"""The task of records that name none."""
+ASKING = (QA, "open_qa")
+"""Tasks whose records need a question. Whether an own task needs one is known to its prompt."""
+
 # How many images a reader remembers. The questions on a chart are usually close together, and remembering every chart
 # of a long stream would fill the memory. A chart that comes back later is checked again.
 _REMEMBERED = 8192
@@ -84,7 +89,8 @@ class RecordReader:
             raise RecordProblem("malformed record", raw)
         name = as_name(raw.get(columns.file)) if columns.file else None
         try:
-            question, answer = self._texts(raw, columns)
+            task = (plain_text(raw.get(columns.task)) or "").strip() or QA if columns.task else QA
+            question, answer = self._texts(raw, columns, task)
             image, identity, default_id = self._image(raw.get(columns.image or columns.file or ""))
         except RecordProblem as problem:
             raise RecordProblem(problem.reason, problem.cause, problem.file or name) from None
@@ -104,22 +110,28 @@ class RecordReader:
             flags = [plain_text(flag) or "" for flag in as_list(raw.get(columns.year or ""))]
             # A dialogue has one flag per turn, and its last turn is asked; others have one per item of a list.
             record["year_flags"] = flags[-1:] if record["question_type"] == "Conversational" else flags
+        if columns.task:
+            record["task"] = task
+        if columns.rationale:
+            record["rationale"] = (plain_text(raw.get(columns.rationale)) or "").strip()
         for key, value in record.items():
             texts = value if isinstance(value, list) else [value.get("path") if key == "image" else value]
             if not all(is_utf8(text) for text in texts if isinstance(text, str)):
                 raise RecordProblem("malformed record", f"its {key} holds half a surrogate pair: not Unicode text")
         return record
 
-    def _texts(self, raw: Mapping[str, Any], columns: Columns) -> tuple[str, str]:
+    def _texts(self, raw: Mapping[str, Any], columns: Columns, task: str) -> tuple[str, str]:
         for name in (columns.question, columns.answer):
             value = raw.get(name) if name is not None else None
             if isinstance(value, str) and not is_utf8(value):
                 raise RecordProblem(
                     "malformed record", f"column {name!r} holds half a surrogate pair: not Unicode text"
                 )
-        turns = [plain_text(turn) or "" for turn in as_list(raw.get(columns.question))]
-        if not turns or not turns[-1].strip():
-            value = raw.get(columns.question)
+        turns = [plain_text(turn) or "" for turn in as_list(raw.get(columns.question or ""))]
+        if task not in ASKING and not any(turn.strip() for turn in turns):
+            turns = [""]
+        elif not turns or not turns[-1].strip():
+            value = raw.get(columns.question or "")
             raise RecordProblem("empty question", f"column {columns.question!r} holds {shorten(value)}")
         value = raw.get(columns.answer) if columns.answer else None
         answers = [plain_text(unquote(answer)) or "" for answer in as_list(value)]

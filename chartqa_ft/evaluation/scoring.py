@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapters.text import has_answer
 from ..metrics.accuracy import per_example_correctness, relaxed_accuracy
-from ..metrics.correctness import variant_name
+from ..metrics.correctness import FLAGGED, variant_name
 from ..metrics.extraction import Extractor, extracted
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def score_rows(
         if any(row.get(key) is not None for row in scored)
     }
     flagged = sum(row.get("year_flags") is not None for row in scored)
-    if variant_name(variant) == "chartqapro" and 0 < flagged < len(scored):
+    if variant_name(variant) in FLAGGED and 0 < flagged < len(scored):
         logger.warning(
             "%d of %d questions have no year_flags: a number within 5 %% of a year counts as right there",
             len(scored) - flagged,

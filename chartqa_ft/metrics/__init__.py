@@ -14,17 +14,21 @@ from .extraction import EXTRACTORS
 from .intervals import mcnemar_exact, newcombe_paired_interval, paired_comparison, wilson_interval
 from .predictions import read_predictions
 from .programs import ProgramError, run_program
-from .rewards import as_grpo_dataset, format_reward, length_reward, relaxed_accuracy_reward
+from .rationales import rationale_target, with_rationales
+from .rewards import as_grpo_dataset, format_reward, length_reward, relaxed_accuracy_reward, table_reward
 from .table import format_table
 from .tables import FORMATS as TABLE_FORMATS
 from .tables import VARIANTS as TABLE_VARIANTS
 from .tables import Table, parse_table, per_example_table_scores, read_table_csv, table_scores, write_table
+from .texts import VARIANTS as TEXT_VARIANTS
+from .texts import per_example_text_scores, text_scores
 
 __all__ = [
     "ALIASES",
     "EXTRACTORS",
     "TABLE_FORMATS",
     "TABLE_VARIANTS",
+    "TEXT_VARIANTS",
     "VARIANTS",
     "ProgramError",
     "RelaxedAccuracy",
@@ -42,14 +46,19 @@ __all__ = [
     "parse_table",
     "per_example_correctness",
     "per_example_table_scores",
+    "per_example_text_scores",
+    "rationale_target",
     "read_predictions",
     "read_table_csv",
     "relaxed_accuracy",
     "relaxed_accuracy_reward",
     "relaxed_correctness",
     "run_program",
+    "table_reward",
     "table_scores",
+    "text_scores",
     "wilson_interval",
+    "with_rationales",
     "write_table",
 ]
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from .answers import as_text, to_number
+from .chartqapro import flags_of
 from .clustered import chart_numbers, clustered_interval, clustered_mean_interval
-from .correctness import best_score, flags_of, scorer_of, variant_name
+from .correctness import FLAGGED, best_score, scorer_of, variant_name
 from .entries import chart_labels, group_labels, listed, prediction_text, target_texts, truth, whole_number
 from .extraction import Extractor, extracted
 from .intervals import (
@@ -54,10 +55,11 @@ def per_example_correctness(
         predictions, references: one entry per question, as in `relaxed_correctness`.
         variant: as in `relaxed_correctness`, or `"detect_decimal_comma"`, which is `decimal_comma` or `pix2struct` as
             all references together decide (see `notation.find_notation`).
-        year_flags: for `chartqapro`, the data set's `Year` value of each question ("YES", "NO", a boolean or a list).
-        question_types: for `chartqapro`, the data set's `Question Type` of each question.
-        exact_choice: for `chartqapro`, score Fact Checking and Multi Choice questions by exact match, as lmms-eval
-            does and the official script does not. Needs `question_types`.
+        year_flags: for the variants of ChartQAPro, the data set's `Year` value of each question ("YES", "NO", a
+            boolean or a list).
+        question_types: for the variants of ChartQAPro, the data set's `Question Type` of each question.
+        exact_choice: for the variants of ChartQAPro, score Fact Checking and Multi Choice questions by exact match, as
+            lmms-eval does and the official script does not. Needs `question_types`.
         extract: a name from `EXTRACTORS` or a callable that finds the answer in each prediction (see `extraction.py`).
             `None` scores predictions as they are.
 
@@ -118,7 +120,7 @@ def _verdicts(
     if truth("exact_choice", exact_choice) and kinds is None:
         raise ValueError("exact_choice=True needs question_types, to know which questions are multiple choice")
     scorer = scorer_of(variant)
-    if variant_name(variant) == "chartqapro" and (flags is not None or exact_choice):
+    if variant_name(variant) in FLAGGED and (flags is not None or exact_choice):
         if flags is not None:
             flags = [flags_of(flag, f"year_flags[{i}]") for i, flag in enumerate(flags)]
         return [

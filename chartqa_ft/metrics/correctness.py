@@ -14,32 +14,19 @@ No function here raises for any pair of strings, and none runs code from a label
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Callable
 from functools import lru_cache, partial
 
-from .anls import anls
-from .answers import LONGEST_CACHED, LONGEST_LIST, as_text, to_list, to_number
-from .entries import is_missing, plain, prediction_text, target_texts, truth
+from .answers import LONGEST_CACHED, as_text, to_list, to_number
+from .chartqapro import chartqapro, chartqapro_official
+from .entries import prediction_text, target_texts, truth
 from .notation import DETECTED, drop_thousands_commas, to_point
+from .tolerance import TOLERANCE, within_tolerance
 
-TOLERANCE = 0.05
 # Labels that strict_year takes for a calendar year. Charts range from early statistics to projections for 2100;
 # four-digit labels outside (1342 million dollars, 4803 employees) are amounts, where the tolerance is meant to apply.
 FIRST_YEAR, LAST_YEAR = 1800, 2100
-
-
-def within_tolerance(prediction: float, target: float) -> bool:
-    """Return whether `abs(p - t) / abs(t) <= 0.05` in float64. `target` must not be 0.
-
-    nan and infinities are never within the tolerance.
-
-    Example:
-        >>> within_tolerance(105.0, 100.0), within_tolerance(1.05, 1.0)
-        (True, False)
-    """
-    return abs(prediction - target) / abs(target) <= TOLERANCE
 
 
 def pix2struct(prediction: str, target: str) -> float:
@@ -204,119 +191,6 @@ def decimal_comma(prediction: str, target: str) -> float:
     return exact_match(prediction, target)
 
 
-# ------------------------------------------------------------------ ChartQAPro
-_BRACKETED = re.compile(r"\[(.*)\]")
-_UNQUOTED_WORD = re.compile(r"(?<!['\w])\w['\w]*")
-
-
-def _pro_items(text: str) -> list[str]:
-    return [as_text(item).strip(" '") for item in to_list(text) or ()]
-
-
-@lru_cache(maxsize=1 << 12)
-def _pro_targets(target: str) -> tuple[str, ...]:
-    """Return the items of a target. As in the original, every unquoted word of a bracketed list is quoted first.
-
-    This turns `[Germany, United States]` into the items `Germany` and `UnitedStates`. A list with a decimal point no
-    longer parses then, and is read as it was.
-    """
-    bracketed = _BRACKETED.fullmatch(target.strip())
-    if bracketed:
-        quoted = to_list("[" + _UNQUOTED_WORD.sub(r"'\g<0>'", bracketed.group(1)) + "]")
-        if quoted is not None:
-            return tuple(_pro_items(as_text(quoted))) or (target,)
-    return tuple(_pro_items(target)) or (target,)
-
-
-def _pro_item(prediction: str, target: str) -> float:
-    target = target.strip().strip("%").strip()
-    prediction = prediction.strip().strip("%").strip()
-    try:
-        t = float(target.strip("%"))
-        p = float(prediction.strip("%"))
-    except ValueError:
-        return anls(prediction, target)
-    if t == 0.0:
-        return 1.0 if p == 0.0 else 0.0
-    return 1.0 if within_tolerance(p, t) else 0.0
-
-
-_YEAR_WORDS = {"YES": True, "TRUE": True, "NO": False, "FALSE": False, "": False}
-
-
-def _is_year(flag: object, name: str) -> bool:
-    flag = plain(flag)
-    if is_missing(flag):
-        return False
-    word = flag.strip().upper() if isinstance(flag, str) else None
-    if word in _YEAR_WORDS:
-        return _YEAR_WORDS[word]
-    if word is None and flag in (0, 1):
-        return bool(flag)
-    raise ValueError(f"{name} must be 'YES', 'NO', a boolean or a list of them, and is or holds {flag!r}")
-
-
-def flags_of(year_flags: object, name: str = "year_flags") -> list[bool]:
-    """Return the year flags of a question as booleans; an empty list if there are none.
-
-    Args:
-        year_flags: `"YES"`, `"NO"`, a boolean, a list of these or its text, or None.
-        name: what an error calls them.
-
-    Raises:
-        ValueError: a flag is anything else.
-
-    Example:
-        >>> flags_of("YES"), flags_of(["NO", True]), flags_of(None)
-        ([True], [False, True], [])
-    """
-    given = plain(year_flags)
-    if isinstance(given, str):
-        given = to_list(given) or given
-    if is_missing(given):
-        return []
-    return [_is_year(flag, name) for flag in (given if isinstance(given, (list, tuple)) else [given])]
-
-
-def _flags(year_flags: object, count: int) -> list[bool]:
-    flags = flags_of(year_flags)
-    if len(flags) < count:
-        flags *= count
-    return flags or [False] * count
-
-
-def chartqapro(prediction: str, target: str, *, year_flags: object = None, exact: bool = False) -> float:
-    """Score like vis-nlp/ChartQAPro: lists item by item, numbers within 5 %, texts by ANLS.
-
-    Missing and surplus items score 0. The official pipeline strips `.` from both sides before it calls this rule.
-
-    Args:
-        prediction: the predicted answer.
-        target: the label.
-        year_flags: the data set's `Year` column for this question: `"YES"`/`"NO"` or booleans, one for all items or
-            one per item. Flagged items must match exactly. `None` means no years.
-        exact: require every item to match exactly. lmms-eval does this for questions of the types Fact Checking and
-            Multi Choice; the official script computes the switch and never passes it on.
-
-    Returns:
-        A float between 0 and 1.
-
-    Example:
-        >>> chartqapro("[2008, 51]", "[2007, 50]"), chartqapro("2008", "2007", year_flags="YES")
-        (1.0, 0.0)
-    """
-    targets = _pro_targets(target) if len(target) <= LONGEST_LIST else (target,)
-    predictions = _pro_items(prediction) or [prediction]
-    flags = _flags(year_flags, len(targets))
-    total = 0.0
-    for p, t, flag in zip(predictions, targets, flags):  # noqa: B905 - unpaired items add nothing and count below
-        if flag or exact:
-            total += 1.0 if p.strip().lower() == t.strip().lower() else 0.0
-        else:
-            total += _pro_item(p, t)
-    return total / max(len(predictions), len(targets))
-
-
 # ------------------------------------------------------------------ variants by name
 VARIANTS: dict[str, Callable[..., float]] = {
     "pix2struct": pix2struct,
@@ -329,7 +203,10 @@ VARIANTS: dict[str, Callable[..., float]] = {
     "exact_match": exact_match,
     "decimal_comma": decimal_comma,
     "chartqapro": chartqapro,
+    "chartqapro_official": chartqapro_official,
 }
+FLAGGED = frozenset({"chartqapro", "chartqapro_official"})
+"""The variants that take `year_flags` and `exact`."""
 ALIASES = {"relaxed": "pix2struct", "lmms_eval": "pix2struct", "qwen_vl": "swapped", "internvl": "swapped"}
 
 
@@ -366,12 +243,12 @@ def relaxed_correctness(
         target: a string, number or date likewise, or a list, tuple, set or array of accepted answers, of which the
             best one counts.
         variant: `pix2struct` (aliases `relaxed`, `lmms_eval`), `unichart`, `vlmevalkit`, `swapped` (aliases `qwen_vl`,
-            `internvl`), `vlmevalkit_legacy`, `lenient`, `strict_year`, `exact_match`, `decimal_comma` or
-            `chartqapro`: see the functions of these names.
+            `internvl`), `vlmevalkit_legacy`, `lenient`, `strict_year`, `exact_match`, `decimal_comma`,
+            `chartqapro` or `chartqapro_official`: see the functions of these names.
         year_flags, exact: see `chartqapro`; the other variants ignore them.
 
     Returns:
-        1.0 or 0.0; `chartqapro` gives any float between them.
+        1.0 or 0.0; the variants of ChartQAPro give any float between them.
 
     Raises:
         ValueError: the variant is unknown, or the target is None, NaN or an empty list. Never because of a string.
@@ -388,7 +265,7 @@ def relaxed_correctness(
 
 
 def scorer_of(variant: str, year_flags: object = None, exact: bool = False) -> Callable[[str, str], float]:
-    """Return the function of a variant, with the options of `chartqapro` set.
+    """Return the function of a variant, with the options of ChartQAPro's set.
 
     Raises:
         ValueError: the variant is unknown.
@@ -403,7 +280,7 @@ def scorer_of(variant: str, year_flags: object = None, exact: bool = False) -> C
             f"{DETECTED} needs the labels of a whole data set, as relaxed_accuracy gets them: for one answer name the "
             "notation by variant='decimal_comma' or 'pix2struct'"
         )
-    return partial(VARIANTS[name], year_flags=year_flags, exact=exact) if name == "chartqapro" else VARIANTS[name]
+    return partial(VARIANTS[name], year_flags=year_flags, exact=exact) if name in FLAGGED else VARIANTS[name]
 
 
 def best_score(prediction: str, targets: str | list[str], scorer: Callable[[str, str], float]) -> float:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .answers import as_targets, to_list, to_number
-from .correctness import FIRST_YEAR, LAST_YEAR, TOLERANCE, within_tolerance
+from .correctness import FIRST_YEAR, LAST_YEAR
 from .notation import drop_thousands_commas, to_point
 from .predictions import is_blank
+from .tolerance import TOLERANCE, within_tolerance
 
 __all__ = [
     "ANSWER_RULES",

@@ -1,4 +1,4 @@
-"""Rewards for reinforcement learning with TRL's `GRPOTrainer`: the metric itself, the format and the length.
+"""Rewards for reinforcement learning with TRL's `GRPOTrainer`: the metrics themselves, the format and the length.
 
 The functions have the signature that TRL (1.16) calls: `completions` (texts, or lists of messages), the columns of the
 data set as lists in keyword arguments, and one reward per completion in return. A reward of None leaves a completion
@@ -24,6 +24,7 @@ from .correctness import scorer_of
 from .entries import is_missing, listed, plain, truth, whole_number
 from .extraction import Extractor, extracted
 from .programs import FAILED
+from .tables import per_example_table_scores
 
 
 def relaxed_accuracy_reward(
@@ -79,6 +80,50 @@ def relaxed_accuracy_reward(
     rewards: list[float | None] = [None] * len(texts)
     for i, score in zip(kept, scores, strict=True):
         rewards[i] = score
+    return rewards
+
+
+def table_reward(
+    completions: Sequence[str | Sequence[Mapping[str, Any]]],
+    *,
+    answer: Iterable[object],
+    variant: str = "default",
+    score: str = "rms_f1",
+    extract: str | Extractor | None = None,
+    **columns: object,
+) -> list[float | None]:
+    """Return how well the table in each completion agrees with the right one: a score of `per_example_table_scores`.
+
+    Args:
+        completions: as in `relaxed_accuracy_reward`; tables in any linearization that `parse_table` reads.
+        answer: the table of each chart as a text, or its accepted tables; the column `answer` of the data set.
+        variant: as in `table_scores`.
+        score: the name of the score: `"rms_f1"`, `"rnss"` or another one of the variant.
+        extract: a name from `EXTRACTORS` or a callable, applied first: `"after_think"` for models that reason.
+        columns: other columns and arguments of TRL, which are ignored.
+
+    Returns:
+        A float between 0 and 1 per completion, or None where the table is missing (None, NaN or an empty list).
+
+    Raises:
+        ValueError: lengths differ, the variant, score or extraction is unknown, or a right table is too large.
+        TypeError: a completion is neither a text nor a list of messages with text.
+
+    Example:
+        >>> table_reward(["Year | EU & 2019 | 4", "no idea"], answer=["Year,EU\\n2019,4", "Year,EU\\n2019,4"])
+        [1.0, 0.0]
+    """
+    texts, _ = extracted(_texts(completions), extract)
+    labels = _column("answer", answer, len(texts))
+    kept = [i for i, label in enumerate(labels) if not _unlabeled(label)]
+    each = per_example_table_scores(
+        predictions=[texts[i] for i in kept], references=[labels[i] for i in kept], variant=variant
+    )
+    if each and (not isinstance(score, str) or score not in each[0]):
+        raise ValueError(f"score must be one of {', '.join(map(repr, each[0]))} for {variant!r}, and is {score!r}")
+    rewards: list[float | None] = [None] * len(texts)
+    for i, scores in zip(kept, each, strict=True):
+        rewards[i] = scores[score]
     return rewards
 
 

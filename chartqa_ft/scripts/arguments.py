@@ -80,6 +80,13 @@ class ScoringArguments(ResultArguments):
             "limits, not executed."
         },
     )
+    chartqapro_prompts: str | None = field(
+        default=None,
+        metadata={
+            "help": "Ask questions of ChartQAPro by its published prompts: direct, cot or pot (with --run_programs). "
+            "Answers are scored by chartqapro_official, unless another variant is named."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,6 +97,27 @@ class ScoringArguments(ResultArguments):
                     "leave out one of them"
                 )
             self.metric_extract = "program"
+        if self.chartqapro_prompts is not None:
+            self._choose_chartqapro(self.chartqapro_prompts)
+
+    def _choose_chartqapro(self, style: str) -> None:
+        """Set what is unset to what the prompts of ChartQAPro need."""
+        from ..data.chartqapro import STYLES
+
+        if style not in STYLES:
+            raise ValueError(f"--chartqapro_prompts must be {', '.join(STYLES)}, got {style!r}")
+        if STYLES[style] == "program" and self.metric_extract is None:
+            raise ValueError(
+                f"--chartqapro_prompts {style} asks for programs: add --run_programs, or --metric_extract"
+            )
+        self.metric_extract = self.metric_extract or STYLES[style]
+        # Both are arguments of the commands that score, which derive from this class.
+        for name, default, chosen in (
+            ("prompt", None, "{question}"),
+            ("metric_variant", "pix2struct", "chartqapro_official"),
+        ):
+            if hasattr(self, name) and getattr(self, name) == default:
+                setattr(self, name, chosen)
 
 
 def check_choice(value: str | bool) -> str:

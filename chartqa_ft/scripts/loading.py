@@ -16,6 +16,7 @@ from torch import nn
 from transformers import set_seed
 
 from ..adapters import Adapter, adapter_for
+from ..data.chartqapro import with_chartqapro_prompts
 from ..data.load import load_chartqa
 from ..data.record_errors import RecordError
 from ..data.record_files import names_splits
@@ -59,6 +60,9 @@ def load_split(script: DatasetArguments, split: str, *, max_samples: int | None 
     """
     with _explained(script, script.dataset_name):
         records = load_chartqa(script.dataset_name, split=split, revision=script.dataset_revision, **_reading(script))
+    style = getattr(script, "chartqapro_prompts", None)
+    if style is not None:
+        records = with_chartqapro_prompts(records, style=style)
     return stratified_subset(records, max_samples, seed=seed) if max_samples else records
 
 

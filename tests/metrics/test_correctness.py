@@ -32,6 +32,7 @@ RECORDED = {
     "vlmevalkit_legacy": lambda row: row["extra"]["vlmevalkit_before_20250901"],
     "lenient": lambda row: row["extra"]["lm_eval"],
     "chartqapro": lambda row: row["chartqapro"],
+    "chartqapro_official": lambda row: row["extra"]["chartqapro_pipeline"],
 }
 
 

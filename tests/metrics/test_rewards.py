@@ -16,14 +16,21 @@ from hypothesis import strategies as st
 from PIL import Image as Pictures
 
 import chartqa_ft
-from chartqa_ft import as_grpo_dataset, format_reward, length_reward, relaxed_accuracy_reward
-from chartqa_ft.metrics import EXTRACTORS, VARIANTS, per_example_correctness
+from chartqa_ft import as_grpo_dataset, format_reward, length_reward, relaxed_accuracy_reward, table_reward
+from chartqa_ft.metrics import (
+    EXTRACTORS,
+    TABLE_VARIANTS,
+    VARIANTS,
+    per_example_correctness,
+    per_example_table_scores,
+    table_scores,
+)
 from chartqa_ft.metrics.correctness import relaxed_correctness
 from chartqa_ft.metrics.rewards import grpo_prompt
 
 from ..security.fuzzing import fuzz
 
-REWARDS = (relaxed_accuracy_reward, format_reward, length_reward)
+REWARDS = (relaxed_accuracy_reward, table_reward, format_reward, length_reward)
 OF_TRL = {"trainer_state": object(), "log_extra": print, "log_metric": print, "image": [None], "source": ["human"]}
 
 
@@ -220,6 +227,52 @@ def test_streams_and_dictionaries_of_splits() -> None:
 
 
 def test_the_names_are_public() -> None:
-    for name in ("relaxed_accuracy_reward", "format_reward", "length_reward", "as_grpo_dataset", "run_program"):
+    for name in (
+        "relaxed_accuracy_reward",
+        "format_reward",
+        "length_reward",
+        "table_reward",
+        "as_grpo_dataset",
+        "run_program",
+    ):
         assert name in chartqa_ft.__all__
         assert callable(getattr(chartqa_ft, name))
+
+
+# ------------------------------------------------------------------ tables
+TABLES = ["Year,EU\n2019,4\n2020,nan", "Year | EU & 2019 | 4", "no table", "", "Tea | Milk\n1 | 2"]
+
+
+@pytest.mark.parametrize("variant", TABLE_VARIANTS)
+@pytest.mark.parametrize("wrapped", [str, said])
+def test_the_reward_of_tables_is_the_metric(variant: str, wrapped) -> None:
+    pairs = [(given, right) for given in TABLES for right in (TABLES[0], TABLES[4], [TABLES[0], TABLES[4]])]
+    predictions, references = [given for given, _ in pairs], [right for _, right in pairs]
+    each = per_example_table_scores(predictions, references, variant=variant)
+    for score in each[0]:
+        found = table_reward(list(map(wrapped, predictions)), answer=references, variant=variant, score=score)
+        assert found == [scores[score] for scores in each]
+    mean = table_scores(predictions, references, variant=variant)["rms_f1"]
+    rewards = table_reward(list(map(wrapped, predictions)), answer=references, variant=variant)
+    assert sum(rewards) / len(rewards) == mean
+
+
+def test_tables_after_reasoning_and_without_labels() -> None:
+    reasoned = said(f"<think>Two columns.</think>{TABLES[0]}")
+    assert table_reward([reasoned, reasoned], answer=[TABLES[0], None], extract="after_think") == [1.0, None]
+    assert table_reward([], answer=[]) == []
+    assert table_reward(["a | b"], answer=[None], score="rms") == [None]
+
+
+@pytest.mark.parametrize(
+    ("call", "said_of_it"),
+    [
+        (lambda: table_reward(["a | b"], answer=["a | b"], score="rms"), "score must be one of 'rms_precision'"),
+        (lambda: table_reward(["a | b"], answer=["a | b"], variant="deplod"), "variant must be one of"),
+        (lambda: table_reward(["a | b"], answer=["a | b"], extract="boxd"), "unknown extraction"),
+        (lambda: table_reward(["a | b"], answer=[]), "entries of answer"),
+    ],
+)
+def test_wrong_arguments_of_the_reward_of_tables(call, said_of_it: str) -> None:
+    with pytest.raises(ValueError, match=said_of_it):
+        call()

@@ -6,12 +6,15 @@ import dataclasses
 import logging
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from chartqa_ft import ChartQATrainingArguments
+from chartqa_ft import ChartQATrainingArguments, read_predictions
 from chartqa_ft.scripts import DataArguments, ModelArguments, ScriptParser, load_split
 
+from ..data.test_load import PRO, PRO_ROWS
 from ..support.common import drawn_charts
 from ..support.launching import EVALUATE, answers, as_command_line, example, report, save_tiny, write_original_layout
 
@@ -61,6 +64,7 @@ def test_names_and_defaults_are_those_of_the_training_scripts():
     }
     fields = {field.name: field.default for field in dataclasses.fields(example(EVALUATE).EvaluationArguments)}
     assert fields.pop("run_programs") is False  # training scores answers, not programs
+    assert fields.pop("chartqapro_prompts") is None  # ChartQAPro has a test split alone
     assert {name for name, default in fields.items() if default != known[name]} == {
         "eval_split",
         "model_name_or_path",
@@ -88,3 +92,47 @@ def test_a_part_of_a_split_is_the_part_that_training_scripts_draw(tmp_path):
     assert drawn["question"] != load_split(script, "val", max_samples=4, seed=0)["question"]
     recorded = report(tmp_path / "scores")["arguments"]
     assert {name: recorded[name] for name in NEW} == NEW
+
+
+# ---------------------------------------------------------------------------------------------------- ChartQAPro
+@pytest.mark.parametrize(
+    ("style", "more", "expected"),
+    [
+        ("direct", {}, (None, "chartqapro_official", "{question}")),
+        ("cot", {"metric_variant": "chartqapro"}, ("answer_is", "chartqapro", "{question}")),
+        (
+            "cot",
+            {"metric_extract": "boxed", "prompt": "<|{question}|>"},
+            ("boxed", "chartqapro_official", "<|{question}|>"),
+        ),
+        ("pot", {"run_programs": True}, ("program", "chartqapro_official", "{question}")),
+    ],
+)
+def test_the_prompts_of_chartqapro_choose_what_is_unset(style, more, expected):
+    base = {"model_name_or_path": "m", "output_dir": "out"}
+    found = parse(as_command_line({**base, "chartqapro_prompts": style, **more}))
+    assert (found["metric_extract"], found["metric_variant"], found["prompt"]) == expected
+
+
+@pytest.mark.parametrize(("style", "said"), [("pot", "add --run_programs"), ("CoT", "must be direct, cot, pot")])
+def test_wrong_prompts_of_chartqapro(style, said, capsys):
+    with pytest.raises((SystemExit, ValueError)) as stopped:
+        parse(["--model_name_or_path", "m", "--output_dir", "out", "--chartqapro_prompts", style])
+    assert said in f"{stopped.value} {capsys.readouterr().err}"
+
+
+def test_chartqapro_from_its_file_to_its_scores(tmp_path):
+    """Scores by question type and overall, of questions that are asked by the published prompts."""
+    file = tmp_path / "test.parquet"
+    pq.write_table(pa.Table.from_pylist(PRO_ROWS, PRO), file)
+    model = save_tiny(tmp_path / "tiny")
+    settings = {"model_name_or_path": model, "dataset_name": file, "output_dir": tmp_path / "out", "use_cpu": True}
+    settings |= {"chartqapro_prompts": "cot", "generation_num_beams": 1, "generation_max_new_tokens": 2}
+    metrics = example(EVALUATE).main(as_command_line(settings))
+    types = ("factoid", "conversational", "fact_checking")
+    assert [metrics[f"eval_n_type_{name}"] for name in types] == [1, 1, 1]
+    scores = [metrics[f"eval_relaxed_accuracy_type_{name}"] for name in types]
+    assert metrics["eval_relaxed_accuracy"] == pytest.approx(sum(scores) / 3)
+    rows = read_predictions(tmp_path / "out" / "predictions.jsonl")
+    assert all("You need to think step-by-step" in row["question"] for row in rows)
+    assert all(row["extracted"] for row in rows)

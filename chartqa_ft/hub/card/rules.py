@@ -17,5 +17,7 @@ RULES = {
     "detect_decimal_comma": f"{_RELAXED}; numbers have a decimal comma (1.204,50) if the labels have one",
     "chartqapro": "its items match those of the label: numbers within 5 %, text in proportion to its similarity "
     "(ANLS)",
+    "chartqapro_official": "its items match those of the label: numbers within 5 %, text in proportion to its "
+    "similarity (ANLS); periods and line breaks at the ends of both are ignored",
 }
 """When an answer is right under each variant of relaxed accuracy, as the end of a sentence."""
