@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import transformers
+from packaging.version import Version
 from torch import nn
 from transformers import LogitsProcessor
 
@@ -18,11 +19,18 @@ from chartqa_ft.training.trainer import ChartQATrainer
 from .common import trainer
 from .families import FAMILIES, build
 from .families import KINDS as FIRST_KINDS
+from .more_families import More
 from .torchvision_families import MORE
 
 KINDS = {**FIRST_KINDS, **{name: more.kind for name, more in MORE.items()}}
 QUICK = ("unichart", "pix2struct", "florence2", "llava", "kosmos2", "qwen2_5_vl", "paligemma", "gemma3")
 """Of the first fifteen families those that `make test` tries: each needs something that the others do not."""
+
+
+def is_there(more: More) -> bool:
+    """Whether the installed transformers has the classes of a family, and they work."""
+    release = Version(transformers.__version__)
+    return hasattr(transformers, more.needs or "AutoModel") and release >= Version(more.since or "0")
 
 
 def chosen(which: str) -> list[str]:
@@ -36,7 +44,7 @@ def chosen(which: str) -> list[str]:
     """
     if which not in ("quick", "all", "torchvision"):
         return which.split(",")
-    added = {name: more for name, more in MORE.items() if hasattr(transformers, more.needs or "AutoModel")}
+    added = {name: more for name, more in MORE.items() if is_there(more)}
     if which == "torchvision":
         return [name for name, more in added.items() if more.torchvision]
     first = [name for name in FAMILIES if which == "all" or name in QUICK]

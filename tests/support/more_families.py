@@ -43,6 +43,8 @@ class More(NamedTuple):
     """Regular expression of what stands for a chart in the text."""
     needs: str = ""
     """Name of a class of transformers that its oldest supported release lacks."""
+    since: str = ""
+    """First release of transformers in which it was seen to pass, where the oldest supported one has it but fails."""
     quick: bool = False
     """Whether `make test` has it too."""
     layout: str | None = None
@@ -460,6 +462,7 @@ def aria() -> Built:
 @more(
     "<s>USER: <chart>{prompt} ASSISTANT: |{answer}</s>",
     r"<\|image\|>",
+    since="5.24",  # 5.19 warns of its own argument `hidden_state`
 )
 def mllama() -> Built:
     tokenizer = llama_tokenizer("<|image|>", "<|python_tag|>", adds_bos=False)
@@ -497,6 +500,7 @@ def mllama() -> Built:
     "<bos><|turn>user\n\n\n<chart>\n\n{prompt}<turn|>\n<|turn>model\n<|channel>thought\n<channel|>|{answer}<turn|>",
     r"<\|image>(<\|image\|>)+<image\|>",
     steps=100,
+    since="5.24",  # in 5.19 its processor needs torchvision
 )
 def gemma4() -> Built:
     named = {
