@@ -16,6 +16,8 @@ _HOMES = {
     "Adapter": "adapters",
     "adapter_for": "adapters",
     "register_adapter": "adapters",
+    "register_task": "adapters",
+    "Task": "adapters",
     "Causal": "adapters",
     "DecoderPrompt": "adapters",
     "EncoderPrompt": "adapters",
