@@ -321,6 +321,8 @@ class Evaluator:
         main = {"relaxed_accuracy", *main_metrics(self._scored, self.adapter.bound_task)}
         if not any(f"{prefix}_{name}" in metrics for name in main):
             return
+        names = dict.fromkeys(row.get("task") or QA_NAME for row in self._scored)
+        tasks = {name: self.adapter.bound_task(name) for name in names if name != QA_NAME}
         self.results[step] = EvaluationResult(
             step=step,
             prefix=f"{prefix}_",
@@ -332,4 +334,6 @@ class Evaluator:
             part=part_of(records, eval_dataset),
             extract=extract_name(self.args.metric_extract),
             interval=self.args.metric_interval,
+            tasks=list(tasks),
+            signatures={key: text for task in tasks.values() for key, text in task.signatures().items()},
         )

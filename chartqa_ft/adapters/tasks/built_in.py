@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...metrics.tables import Table, parse_table, per_example_table_scores, table_scores, write_table
+from ...metrics.texts import per_example_text_scores, text_scores
 from .prompts import OPEN_QA_PROMPTS, SUMMARY_PROMPTS, TABLE_FORMATS, TABLE_PROMPTS
 from .registry import register_task
 from .task import QA_NAME, Task
@@ -23,23 +24,69 @@ class QA(Task):
     metric = "relaxed_accuracy"
 
 
+class TextTask(Task):
+    """A text of some sentences, scored by BLEU and ROUGE (`chartqa_ft.text_scores`).
+
+    It needs the packages of the extra `text`. The verdict on one text is its ROUGE-L.
+
+    Args:
+        variant: The settings of BLEU, as in `text_scores`.
+        tokenizer: The words of ROUGE, likewise.
+    """
+
+    max_new_tokens = 256
+    metric = "bleu"
+
+    def __init__(self, variant: str = "default", tokenizer: str = "rouge_score") -> None:
+        self.variant, self.tokenizer = variant, tokenizer
+
+    def for_adapter(self, adapter: Any) -> Task:
+        """Return the task, if the packages that score it are installed.
+
+        Raises:
+            ImportError: A package is missing.
+            ValueError: There is no such variant or tokenizer.
+        """
+        self._scores(["a"], ["a"])
+        return self
+
+    def verdicts(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
+        """Return the ROUGE-L of each text."""
+        each = per_example_text_scores(predictions, references, variant=self.variant, tokenizer=self.tokenizer)
+        return [scores["rougeL"] for scores in each]
+
+    def score(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        """Return the metrics of `chartqa_ft.text_scores`, without the signatures."""
+        scores = self._scores(predictions, references, n_resamples=1000)
+        return {name: value for name, value in scores.items() if not isinstance(value, str)}
+
+    def signatures(self) -> dict[str, str]:
+        """Return the signatures of BLEU and ROUGE."""
+        return {name: value for name, value in self._scores(["a"], ["a"]).items() if isinstance(value, str)}
+
+    def _scores(
+        self, predictions: Sequence[str], references: Sequence[str], n_resamples: int = 0
+    ) -> dict[str, float | int | str]:
+        return text_scores(
+            predictions, references, variant=self.variant, tokenizer=self.tokenizer, n_resamples=n_resamples
+        )
+
+
 @register_task
-class OpenQA(Task):
+class OpenQA(TextTask):
     """An answer of some sentences to a question, as in OpenCQA."""
 
     name = "open_qa"
     prompts = OPEN_QA_PROMPTS
-    max_new_tokens = 256
 
 
 @register_task
-class Summary(Task):
+class Summary(TextTask):
     """A paragraph about a chart, as in Chart-to-Text. Records need no question."""
 
     name = "summary"
     prompt = "Summarize the chart in a few sentences."
     prompts = SUMMARY_PROMPTS
-    max_new_tokens = 256
 
 
 @register_task

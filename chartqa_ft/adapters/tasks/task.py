@@ -71,5 +71,9 @@ class Task:
         verdicts = self.verdicts(predictions, references)
         return {self.metric: sum(verdicts) / len(verdicts), "n": len(verdicts)}
 
+    def signatures(self) -> dict[str, str]:
+        """Return what the metrics of `score` depend on, such as versions and settings, to be shown beside them."""
+        return {}
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -76,8 +76,8 @@ def check_tasks(context: CheckContext) -> Iterator[Finding]:
     for name in dict.fromkeys(name for part in data for name in task_names(part)):
         try:
             adapter.bound_task(name)
-        except ValueError as error:
-            message, _, advice = str(error).rpartition(": ")
+        except (ValueError, ImportError) as error:
+            message, _, advice = str(error).partition(": ")
             yield Finding("task", "error", message, advice)
     for argument in ("task_weights", "task_max_new_tokens"):
         unknown = [name for name in getattr(trainer.args, argument) or {} if name not in adapter.known_tasks()]
