@@ -23,7 +23,7 @@ KILLS := 40
 BENCHMARKS := training_step evaluation llava_evaluation sft charts records predictions startup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench bench-gpu quality style clean
+.PHONY: help demo demo-tasks test test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench bench-gpu quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +64,9 @@ $(INSTALLED_DEEPSPEED): setup.cfg pyproject.toml $(CONSTRAINTS)/current.txt
 
 demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (10 minutes on 2 cores), show its score and a picture
 	$(PYTHON) examples/demo.py
+
+demo-tasks: $(INSTALLED)  ## train one tiny UniChart on questions, tables and summaries of drawn charts (10 minutes on 2 cores), show its scores
+	$(PYTHON) examples/demo_tasks.py
 
 test: $(INSTALLED)  ## run all tests and the examples in docstrings
 	$(PYTHON) $(PYTEST)
