@@ -89,10 +89,11 @@ coverage: $(INSTALLED)  ## run them and print how much of each module they reach
 fuzz: $(INSTALLED)  ## look longer for files that crash a reader (EXAMPLES=2000 of each kind)
 	CHARTQA_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) tests/security -k fuzz
 
-families: $(INSTALLED)  ## test all families (5 minutes on 2 cores) and write their tables into their pages
+families: $(INSTALLED)  ## test all families (10 minutes on 2 cores), also on all tasks, and write their tables into their pages
 	CHARTQA_FAMILIES=all $(PYTHON) $(PYTEST) tests/families tests/training/model_check/test_broken.py --junitxml=out/families.xml
 	$(PYTHON) -m tests.support.family_table out/families.xml examples/own_family.md
 	$(PYTHON) -m tests.support.model_table out/families.xml chartqa_ft/adapters/FAMILIES.md
+	$(PYTHON) -m tests.support.task_table examples/tasks.md
 
 families-torchvision: $(INSTALLED_TORCHVISION)  ## test the families whose processors need torchvision, in an environment that has it
 	CHARTQA_FAMILIES=torchvision $(TORCHVISION)/bin/python $(PYTEST) $(addprefix tests/families/test_families,.py _checked.py _lora.py _saved.py) \

@@ -34,6 +34,7 @@ _HOMES = {
     "quantized_loading": "models",
     "compare_predictions": "metrics",
     "export_predictions": "metrics",
+    "export_tables": "metrics",
     "as_grpo_dataset": "metrics",
     "format_reward": "metrics",
     "length_reward": "metrics",

@@ -1,4 +1,5 @@
-"""What differs by model family: prompt, tensors, image cost, processor, generation and legacy numbers."""
+"""What differs by model family and by task: prompt, target, tensors, image cost, processor, generation, metrics of
+tasks and legacy numbers."""
 
 from .base import Adapter
 from .causal import Causal

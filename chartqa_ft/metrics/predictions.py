@@ -131,6 +131,16 @@ def _wrong_value(row: Mapping[str, Any]) -> str | None:
     return None
 
 
+def is_short_answer(row: Mapping[str, Any]) -> bool:
+    """Return whether a row is of the task `qa`, which files of earlier releases do not name.
+
+    Example:
+        >>> is_short_answer({}), is_short_answer({"task": "table"})
+        (True, False)
+    """
+    return row.get("task") in (None, "", "qa")
+
+
 def is_blank(answer: Any) -> bool:
     """Return whether a row has no answer to compare with: None, NaN or white space."""
     if isinstance(answer, float):

@@ -55,6 +55,10 @@ class ResultArguments:
         default=False,
         metadata={"help": "Write report.html: scores, mistakes and every answer with its chart, in one file."},
     )
+    write_tables: bool = field(
+        default=False,
+        metadata={"help": "Write the predicted tables of charts as CSV files into the folder tables (task table)."},
+    )
     answers_picture: Literal["mistakes", "sample", "none"] = field(
         default="mistakes",
         metadata={"help": "Which answers answers.png shows: mistakes first, a sample of all, or none (no file)."},
