@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from chartqa_ft.adapters import add_prompt_tokens
+from chartqa_ft.adapters import adapter_for, add_prompt_tokens
 from chartqa_ft.evaluation.scoring import score_rows
 from chartqa_ft.metrics.predictions import read_predictions
 from chartqa_ft.training.trainer import ChartQATrainer
@@ -192,3 +192,35 @@ def test_rows_without_answers_are_not_scored():
     assert metrics["table_rms_f1"] == 1.0
     assert metrics["table_n"] == 1
     assert [row["correct"] for row in rows] == [1.0, None]
+
+
+def test_records_without_a_task_for_a_checkpoint_of_another_are_pointed_out(tmp_path):
+    model, processor = models()
+    adapter = adapter_for(model, processor, task="summary")
+    rows = [{key: row[key] for key in ("image", "question", "answer")} for row in mixed()]
+    run = ChartQATrainer(model, arguments(tmp_path), train_dataset=rows, adapter=adapter, processing_class=processor)
+    assert [str(found) for found in run.check("train").warnings] == [
+        "the records name no task, and are taken for 'summary', the task of this checkpoint: for short answers load "
+        "them with load_chartqa(..., task='qa'), or the model with task='qa'"
+    ]
+
+
+def test_an_own_loss_would_ignore_the_weights(tmp_path):
+    class Own(ChartQATrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            return model(**inputs).loss
+
+    model, processor = models()
+    run = Own(model, arguments(tmp_path, task_weights={"table": 2}), train_dataset=mixed(), processing_class=processor)
+    with pytest.raises(ValueError, match="task_weights would not be used by the own compute_loss"):
+        run.train()
+
+
+def test_packed_questions_have_no_rows_to_weight(tmp_path):
+    from ..support.families import build, records
+
+    model, processor = build("llava")
+    rows = [{**row, "task": "summary" if i else "qa"} for i, row in enumerate(records(2))]
+    args = arguments(tmp_path, task_weights={"summary": 0.5}, pack_questions=True)
+    with pytest.raises(ValueError, match="pack_questions=True is not possible: task_weights needs a row per question"):
+        ChartQATrainer(model, args, train_dataset=rows, processing_class=processor)

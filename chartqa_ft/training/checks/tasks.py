@@ -79,6 +79,13 @@ def check_tasks(context: CheckContext) -> Iterator[Finding]:
         except (ValueError, ImportError) as error:
             message, _, advice = str(error).partition(": ")
             yield Finding("task", "error", message, advice)
+    if adapter.task != QA_NAME and context.records is not None and not task_names(context.records):
+        yield Finding(
+            "task",
+            "warning",
+            f"the records name no task, and are taken for {adapter.task!r}, the task of this checkpoint",
+            "for short answers load them with load_chartqa(..., task='qa'), or the model with task='qa'",
+        )
     for argument in ("task_weights", "task_max_new_tokens"):
         unknown = [name for name in getattr(trainer.args, argument) or {} if name not in adapter.known_tasks()]
         if unknown:
