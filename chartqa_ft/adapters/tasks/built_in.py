@@ -119,15 +119,13 @@ class TableExtraction(Task):
         """Return the task with the linearization of the model's family, or one that its tokenizer can write."""
         if self.format is not None:
             return self
-        published = TABLE_FORMATS.get(adapter.model_type)
+        published = TABLE_FORMATS.get(adapter.model_type, "lines")
         probe = Table(("a", "b"), [("1", "2")])
-        for format in dict.fromkeys((published or "lines", "lines", "unichart")):
-            text = write_table(probe, format)
-            if parse_table(_read_back(adapter, text)) == probe:
-                break
-        chosen = type(self)()
-        chosen.format = format
-        return chosen
+        candidates = dict.fromkeys((published, "lines", "unichart"))
+        can_write = (
+            format for format in candidates if parse_table(_read_back(adapter, write_table(probe, format))) == probe
+        )
+        return type(self)(next(can_write, published))
 
     def target(self, answer: str) -> str:
         table = parse_table(answer)
