@@ -4,7 +4,7 @@ Draws charts, each with questions, its data table and a sentence about it; build
 architecture and the prompts of its tasks, trains it on all of them together, and scores it on charts that it has never
 seen: relaxed accuracy of the questions, RMS F1 of the tables, BLEU of the summaries.
 
-    python examples/demo_tasks.py [--output_dir demo_tasks_output] [--steps 1500] [--charts 6000]
+    python examples/demo_tasks.py [--output_dir demo_tasks_output] [--steps 1300] [--charts 6000]
 """
 
 from chartqa_ft.scripts.demo_tasks import main
