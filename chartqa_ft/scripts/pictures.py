@@ -95,7 +95,7 @@ def _written(
         return folder / "tables"
 
     steps = {
-        "tables": tables if answered and script.write_tables else None,
+        "tables": tables if answered and getattr(script, "write_tables", False) else None,
         "answers.png": answers if answered and images is not None and script.answers_picture != "none" else None,
         "curves.png": plot,
         "report.html": report if answered and script.report else None,

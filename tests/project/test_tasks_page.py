@@ -96,3 +96,5 @@ def test_the_evaluation_of_the_page_scores_tables(folder, capsys):
     assert "table  rms_f1" in capsys.readouterr().out
     report = json.loads((folder / "scores" / "metrics.json").read_text())
     assert report["eval_table_rms_f1"] == metrics["eval_table_rms_f1"]
+    names = [path.name for path in sorted((folder / "charts" / "train" / "tables").iterdir())]
+    assert [path.name for path in sorted((folder / "scores" / "tables").iterdir())] == names
