@@ -42,7 +42,7 @@ def answer_questions(
     task: str | None = None,
     batch_size: int = 8,
     num_beams: int = 1,
-    max_new_tokens: int | None = None,
+    max_new_tokens: int | str = "auto",
     prompt: str | None = None,
     adapter: Adapter | None = None,
     progress: bool | None = None,
@@ -66,7 +66,7 @@ def answer_questions(
             not the answers. In a list of images, questions on the same object or path are answered together, wherever
             they stand.
         num_beams: 1 for greedy decoding, more for beam search.
-        max_new_tokens: the longest answer, in tokens; `None`: that of the task, 128 for short answers.
+        max_new_tokens: the longest answer, in tokens; `"auto"`: that of the task, 128 for short answers.
         prompt: template of the prompt with the field `{question}`; `None` uses the prompt of the model.
         adapter: an existing adapter, in place of `adapter_for(model, processor, prompt=prompt)`.
         progress: whether to show a progress bar; `None` shows one if there is more than one batch.
@@ -108,7 +108,7 @@ def answer_questions(
     task = adapter.task if task is None else task
     if not needed and "{question}" in adapter.task_prompt(task):
         raise ValueError(f"the task {task!r} asks questions: pass one for each image")
-    if max_new_tokens is None:
+    if max_new_tokens == "auto":
         max_new_tokens = adapter.bound_task(task).max_new_tokens or MAX_NEW_TOKENS
     num_beams, max_new_tokens = check_count("num_beams", num_beams), check_count("max_new_tokens", max_new_tokens)
     split_settings(base_model(model), {"max_new_tokens": max_new_tokens, **generation_kwargs})
