@@ -23,7 +23,7 @@ KILLS := 40
 BENCHMARKS := training_step evaluation llava_evaluation sft charts records predictions startup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench bench-gpu quality style clean
+.PHONY: help demo demo-tasks test test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench bench-gpu quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ $(INSTALLED_DEEPSPEED): setup.cfg pyproject.toml $(CONSTRAINTS)/current.txt
 demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (10 minutes on 2 cores), show its score and a picture
 	$(PYTHON) examples/demo.py
 
+demo-tasks: $(INSTALLED)  ## train one tiny UniChart on questions, tables and summaries of drawn charts (10 minutes on 2 cores), show its scores
+	$(PYTHON) examples/demo_tasks.py
+
 test: $(INSTALLED)  ## run all tests and the examples in docstrings
 	$(PYTHON) $(PYTEST)
 
@@ -86,10 +89,11 @@ coverage: $(INSTALLED)  ## run them and print how much of each module they reach
 fuzz: $(INSTALLED)  ## look longer for files that crash a reader (EXAMPLES=2000 of each kind)
 	CHARTQA_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) tests/security -k fuzz
 
-families: $(INSTALLED)  ## test all families (5 minutes on 2 cores) and write their tables into their pages
+families: $(INSTALLED)  ## test all families (10 minutes on 2 cores), also on all tasks, and write their tables into their pages
 	CHARTQA_FAMILIES=all $(PYTHON) $(PYTEST) tests/families tests/training/model_check/test_broken.py --junitxml=out/families.xml
 	$(PYTHON) -m tests.support.family_table out/families.xml examples/own_family.md
 	$(PYTHON) -m tests.support.model_table out/families.xml chartqa_ft/adapters/FAMILIES.md
+	$(PYTHON) -m tests.support.task_table examples/tasks.md
 
 families-torchvision: $(INSTALLED_TORCHVISION)  ## test the families whose processors need torchvision, in an environment that has it
 	CHARTQA_FAMILIES=torchvision $(TORCHVISION)/bin/python $(PYTEST) $(addprefix tests/families/test_families,.py _checked.py _lora.py _saved.py) \

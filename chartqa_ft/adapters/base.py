@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +24,9 @@ from .prompts import CHAT_PROMPT, PROMPTS
 from .renamed import RenamedAttribute, translates_argument, update_subclass
 from .sharing.encoded_rows import EncodedRow
 from .sharing.vision import share_vision, sharing_vision
+from .tasks.asked import TaskSide
+from .tasks.registry import as_tasks, check_prompts
+from .tasks.task import QA_NAME, Task
 from .text import IGNORE_INDEX, TextSide, describe
 from .token_ids import check_embeddings, check_end, control_tokens, end_ids, padding_id, reads_places
 from .token_rows import as_list
@@ -43,7 +46,7 @@ PaddingOffset = Callable[[int, int], tuple[int, int]]
 """Function (free rows, free columns) -> (top, left), in pixels: the offset of a chart on its canvas."""
 
 
-class Adapter(TextSide, ABC):
+class Adapter(TaskSide, TextSide, ABC):
     """Turns (image, question, answer) into the tensors of one model family, and generated tokens back into answers.
 
     An adapter reads what it needs from the model and the processor when it is created. It keeps no reference to the
@@ -58,6 +61,10 @@ class Adapter(TextSide, ABC):
             is kept. `None` uses the limit of the model.
         on_long_answer: What to do with an answer that does not fit even beside an empty question: `"raise"` raises an
             error that names the record, `"warn"` truncates the answer and logs how many were truncated.
+        prompts: Task -> template of its prompt, for other tasks than `qa`; see `chartqa_ft.Task`. Others have that
+            of the family.
+        tasks: Tasks, as objects or classes, in addition to registered ones.
+        task: The task of records that name none.
     """
 
     name: ClassVar[str]
@@ -106,6 +113,9 @@ class Adapter(TextSide, ABC):
         prompt: str | None = None,
         max_length: int | None = None,
         on_long_answer: str = "raise",
+        prompts: Mapping[str, str] | None = None,
+        tasks: Iterable[Task | type[Task]] | None = None,
+        task: str | None = None,
     ):
         if on_long_answer not in ("raise", "warn"):
             raise ValueError(f"on_long_answer must be 'raise' or 'warn', got {on_long_answer!r}")
@@ -117,6 +127,7 @@ class Adapter(TextSide, ABC):
         if prompt is None:
             prompt = self.default_prompt or PROMPTS.get(base_model(model).config.model_type, self.other_prompt)
         self.prompt = check_prompt(prompt)
+        self.set_tasks(task, check_prompts(prompts), as_tasks(tasks))
         self.on_long_answer = on_long_answer
         self.cut_answers = 0
         generation_config = model.generation_config
@@ -381,7 +392,10 @@ class Adapter(TextSide, ABC):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings to save with a checkpoint, so that it is prompted in the same way again (JSON types)."""
-        return {"adapter": self.name, **{name: getattr(self, name) for name in self.setting_names}}
+        others: dict[str, Any] = {"prompts": dict(self.given_prompts)} if self.given_prompts else {}
+        if self.task != QA_NAME:
+            others["task"] = self.task
+        return {"adapter": self.name, **{name: getattr(self, name) for name in self.setting_names}, **others}
 
     # ------------------------------------------------------------------ common to all families
     def images(self, examples: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -171,6 +171,7 @@ class Causal(ChatSide, Adapter):
         return rows
 
     def check_texts(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> None:
+        examples = self.asked(examples)
         super().check_texts(examples, with_answers=with_answers)
         texts = [self.prompt_text(example["question"]) for example in examples]
         prompts = self.tokenize(texts)
@@ -222,6 +223,7 @@ class Causal(ChatSide, Adapter):
 
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
         check_records(examples)
+        examples = self.asked(examples)
         batch = self.prompts(examples)
         mask = batch["attention_mask"].bool()
         per_token = self.per_token(batch, mask)

@@ -23,6 +23,9 @@ from .pixels import RawCharts
 from .sharing.charts import as_sequence, share_charts
 from .sharing.cross_attention import shared_cross_cache, takes_cross_cache
 from .sharing.encoded_rows import EncodedRow, join_rows, split_rows
+from .tasks.registry import task_named
+from .tasks.task import QA_NAME
+from .tasks.task_text import first_part
 from .text import IGNORE_INDEX
 from .token_rows import as_list, group_by_length, pad_rows
 from .vocabulary import add_tokens
@@ -32,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 MARKERS = ("<chartqa>", "<s_answer>")
 """Tokens around the question in UniChart's ChartQA prompt."""
+
+MARKER = re.compile(r"<[^<>\s{}]+>")
+"""Tokens of a prompt template that look like markers."""
 
 TASK_TOKEN = re.compile(r"</?s_[^<>]+>")
 """Tokens with which Donut marks tasks and fields."""
@@ -109,6 +115,20 @@ class DecoderPrompt(RawCharts):
         image_processor = self.processor.image_processor
         self.pads_charts = bool(getattr(image_processor, "do_pad", False)) and canvas_of(image_processor) is not None
 
+    def check_task_prompt(self, name: str, prompt: str) -> None:
+        known = self.tokenizer.get_vocab()
+        markers = MARKER.findall(prompt)
+        unknown = [marker for marker in markers if marker not in known]
+        if unknown and name not in self.given_prompts and name != QA_NAME:
+            raise ValueError(
+                f"{' and '.join(unknown)} of the prompt {prompt!r} is not in the vocabulary: pass "
+                f"prompts={{{name!r}: '...'}} with tokens of this model, or add the markers with "
+                f"chartqa_ft.adapters.add_prompt_tokens(model, processor, tasks=[{name!r}]) before training."
+            )
+        added = self.tokenizer.get_added_vocab()
+        self.skipped_ids |= {added[marker] for marker in markers if marker in added}
+        self.control_tokens |= {marker for marker in markers if marker in added}
+
     # ------------------------------------------------------------------ text
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
         return {
@@ -121,6 +141,7 @@ class DecoderPrompt(RawCharts):
     ) -> dict[str, torch.Tensor]:
         """Return the row tensors of a batch; see the class."""
         check_records(examples)
+        examples = self.asked(examples)
         prompts, answers = self.rows(examples, with_answers)
         if not with_answers:
             mask = pad_rows([[1] * len(prompt) for prompt in prompts], 0)
@@ -161,6 +182,7 @@ class DecoderPrompt(RawCharts):
         return prompts, answers
 
     def check_texts(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> None:
+        examples = self.asked(examples)
         super().check_texts(examples, with_answers=with_answers)
         self.check_ids(examples, *self.rows(examples, with_answers))
 
@@ -184,11 +206,11 @@ class DecoderPrompt(RawCharts):
         low, high = 0, len(question)
         while low < high:
             middle = (low + high + 1) // 2
-            if len(self.prompt_ids([question[:middle].rstrip()])[0]) <= room:
+            if len(self.prompt_ids([first_part(question, middle)])[0]) <= room:
                 low = middle
             else:
                 high = middle - 1
-        return self.prompt_ids([question[:low].rstrip()])[0]
+        return self.prompt_ids([first_part(question, low)])[0]
 
     # ------------------------------------------------------------------ images
     def encode_images(
@@ -357,8 +379,13 @@ def chart_numbers(batch: Mapping[str, torch.Tensor]) -> torch.LongTensor:
     return batch.get("chart_index", torch.arange(len(ids), device=ids.device))
 
 
-def add_prompt_tokens(model: nn.Module, processor: Any) -> int:
+def add_prompt_tokens(model: nn.Module, processor: Any, *, tasks: Sequence[str] = ()) -> int:
     """Add the markers of the default prompt to the vocabulary, and resize the embeddings of the decoder.
+
+    Args:
+        model: A `VisionEncoderDecoderModel`.
+        processor: Its processor.
+        tasks: Tasks whose published markers are added too, such as `["table", "summary"]`.
 
     Returns:
         The number of tokens that were added.
@@ -370,6 +397,8 @@ def add_prompt_tokens(model: nn.Module, processor: Any) -> int:
         0
     """
     known = processor.tokenizer.get_vocab()
-    new = [marker for marker in MARKERS if marker not in known]
+    model_type = base_model(model).config.model_type
+    wanted = [*MARKERS, *(m for task in tasks for m in MARKER.findall(task_named(task).prompt_for(model_type)))]
+    new = [marker for marker in dict.fromkeys(wanted) if marker not in known]
     add_tokens(model, processor, new)
     return len(new)

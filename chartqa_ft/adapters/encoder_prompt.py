@@ -72,6 +72,7 @@ class EncoderPrompt(Adapter):
 
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
         check_records(examples)
+        examples = self.asked(examples)
         for example in examples:
             self.check_question(example)
         rows = self.answer_tensors(examples) if with_answers else {}
@@ -102,6 +103,7 @@ class EncoderPrompt(Adapter):
         ]
 
     def check_texts(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> None:
+        examples = self.asked(examples)
         super().check_texts(examples, with_answers=with_answers)
         questions = self.tokenize([self.question_text(example["question"]) for example in examples])
         self.check_ids(examples, questions, self.fitting_answers(examples) if with_answers else [])

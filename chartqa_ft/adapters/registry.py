@@ -16,6 +16,7 @@ from .kosmos2 import Kosmos2
 from .own_layouts import Blip2, GotOcr2, Kosmos2_5, T5Gemma2
 from .paligemma import PaliGemma
 from .pix2struct import Pix2Struct
+from .tasks.registry import as_tasks, check_prompts, task_named
 from .wrappers import base_model
 
 SETTINGS_KEY = "chartqa_settings"
@@ -78,6 +79,7 @@ def adapter_for(
     processor: Any,
     *,
     prompt: str | None = None,
+    prompts: Mapping[str, str] | None = None,
     saved: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Adapter:
@@ -91,14 +93,17 @@ def adapter_for(
         processor: Its processor (tokenizer + image processor).
         prompt: Template of the prompt with the field `{question}`. `None` uses the prompt that the model was trained
             with by `ChartQATrainer`, else the published ChartQA prompt of the family.
+        prompts: Task -> template of its prompt, for other tasks than `qa`, such as `{"table": "Read the chart."}`.
+            Other tasks have the prompt that the model was trained with, else the published one of the family.
         saved: Adapter settings that were saved with a checkpoint. `None` uses those in the config of the model.
-        **settings: Further arguments of the adapter, such as `max_length`, `on_long_answer`, for chat families
-            `system_prompt`, and for Pix2Struct `font_path`. They take precedence over saved ones.
+        **settings: Further arguments of the adapter, such as `max_length`, `on_long_answer`, `tasks` and `task` (see
+            `Adapter`), for chat families `system_prompt`, and for Pix2Struct `font_path`. They take precedence over
+            saved ones.
 
     Raises:
         TypeError: `model` or `processor` is something else, or an argument has another type than that documented.
-        ValueError: The markers of the prompt are not in the vocabulary, or an unknown family has no chat template. The
-            message says what to do.
+        ValueError: The markers of the prompt are not in the vocabulary, an unknown family has no chat template, or
+            there is no such task. The message says what to do.
 
     Example:
         >>> from chartqa_ft import adapter_for, tiny_unichart
@@ -109,7 +114,8 @@ def adapter_for(
     check_model(model)
     adapter = adapter_class(model)
     kept = getattr(base_model(model).config, SETTINGS_KEY, {}) if saved is None else saved
-    settings = {**{name: kept[name] for name in adapter.setting_names if name in kept}, **settings}
+    names = (*adapter.setting_names, "prompts", "task")
+    settings = {**{name: kept[name] for name in names if name in kept}, **settings}
     if prompt is not None:
         settings["prompt"] = prompt
     if settings.get("system_prompt") is None:
@@ -119,6 +125,13 @@ def adapter_for(
             f"{base_model(model).config.model_type!r} models have no chat template, and so no system message: put the "
             "text of system_prompt into prompt="
         )
+    if prompts is not None:
+        known = as_tasks(settings.get("tasks"))
+        for name in check_prompts(prompts):
+            task_named(name, known)
+        settings["prompts"] = {**settings.get("prompts", {}), **prompts}
+    if settings.get("task") is not None:
+        task_named(settings["task"], as_tasks(settings.get("tasks")))
     return adapter(model, processor, **settings)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .tasks.task_text import TaskText
 from .token_ids import LOCATION
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,8 @@ class TextSide:
             >>> adapter_for(*tiny_unichart("test")).question_text("How much is {red}?")
             '<chartqa> How much is {red}? <s_answer>'
         """
-        return self.prompt.replace("{question}", encodable(question))
+        prompt = question.prompt if isinstance(question, TaskText) else self.prompt
+        return prompt.replace("{question}", encodable(question))
 
     def check_question(self, example: Mapping[str, Any]) -> None:
         """Check that a question is text without control tokens, which would end the prompt or stand for a chart.
@@ -363,7 +365,8 @@ def describe(example: Mapping[str, Any]) -> str:
         >>> describe({"chart_id": "17.png", "question": "How much is red?"})
         "record (chart_id='17.png', question='How much is red?')"
     """
-    return f"record (chart_id={shown(example.get('chart_id'))}, question={shown(example.get('question'))})"
+    task = "" if example.get("task") in (None, "", "qa") else f", task={shown(example['task'])}"
+    return f"record (chart_id={shown(example.get('chart_id'))}, question={shown(example.get('question'))}{task})"
 
 
 def shown(value: Any) -> str:

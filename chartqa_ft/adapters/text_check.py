@@ -13,11 +13,13 @@ from tqdm.auto import tqdm
 from .base import Adapter
 from .pixels import unchanged
 from .plain_texts import PlainTexts
+from .tasks.task import QA_NAME
+from .tasks.task_text import TaskText
 from .text import AnswerTooLong, describe, encodable, shown, single_answer
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = ("question", "answer", "chart_id")
+_COLUMNS = ("question", "answer", "chart_id", "task")
 _ROWS_PER_READ = 512
 _MADE_BY_CODE = 4
 """Number of records that are read where reading one runs a user's code and opens its image."""
@@ -64,10 +66,17 @@ def find_bad_texts(adapter: Adapter, records: Any, *, training: bool, progress: 
     read: set[str] = set()
     with tqdm(total=len(records), desc="Checking texts", unit="record", delay=3, disable=not progress) as bar:
         for start, examples in _texts(records):
-            others = [(row, example) for row, example in enumerate(examples, start) if not _is_plain(plain, example)]
+            # The search for plain texts does not know the prompts of other tasks.
+            of_qa = [adapter.task_of(example) == QA_NAME for example in examples]
+            others = [
+                (start + row, example)
+                for row, example in enumerate(examples)
+                if not (of_qa[row] and _is_plain(plain, example))
+            ]
             if others:
                 bad += _bad_of(adapter, others, training)
-            _read_back(adapter, [e for e in examples if _is_new(plain, e, read)], unreadable)
+            answers = [e for e, qa in zip(examples, of_qa, strict=True) if qa and _is_new(plain, e, read)]
+            _read_back(adapter, answers, unreadable)
             bar.update(len(examples))
     if unreadable:
         example, decoded = next(iter(unreadable.values()))
@@ -86,7 +95,7 @@ def _texts(records: Any) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Yield (number of the first row, the texts of some rows)."""
     columns = getattr(records, "column_names", None)
     if isinstance(columns, list) and hasattr(records, "select_columns") and records.format["type"] != "custom":
-        if "question" not in columns:
+        if "question" not in columns and "task" not in columns:
             return
         texts = records.with_format(None).select_columns([name for name in _COLUMNS if name in columns])
         for start in range(0, len(texts), _ROWS_PER_READ):
@@ -96,13 +105,13 @@ def _texts(records: Any) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     stop = len(records) if isinstance(records, (list, tuple)) else min(len(records), _MADE_BY_CODE)
     for start in range(0, stop, _ROWS_PER_READ):
         rows = [records[row] for row in range(start, min(start + _ROWS_PER_READ, stop))]
-        if not all(isinstance(row, Mapping) and "question" in row for row in rows):
+        if not all(isinstance(row, Mapping) and ("question" in row or "task" in row) for row in rows):
             return
         yield start, [{name: row[name] for name in _COLUMNS if name in row} for row in rows]
 
 
 def _is_plain(plain: PlainTexts, example: Mapping[str, Any]) -> bool:
-    question, answer = example["question"], example.get("answer")
+    question, answer = example.get("question"), example.get("answer")
     if type(question) is not str or type(answer) is not str or not question.strip() or not answer.strip():
         return False
     return plain(question, answer)
@@ -120,13 +129,13 @@ def _is_new(plain: PlainTexts, example: Mapping[str, Any], read: set[str]) -> bo
 def _bad_of(adapter: Adapter, examples: Sequence[tuple[int, dict[str, Any]]], training: bool) -> list[BadText]:
     """Return the bad ones of some records and their row numbers."""
     try:
-        adapter.check_texts([_learned(example, training) for _, example in examples])
+        adapter.check_texts([_learned(adapter, example, training) for _, example in examples])
         return []
     except Exception:  # find out which one it is
         bad = []
         for row, example in examples:
             try:
-                adapter.check_texts([_learned(example, training)])
+                adapter.check_texts([_learned(adapter, example, training)])
             except AnswerTooLong as error:
                 bad += [BadText(row, str(error))] if training else []
             except ValueError as error:
@@ -137,9 +146,12 @@ def _bad_of(adapter: Adapter, examples: Sequence[tuple[int, dict[str, Any]]], tr
         return bad
 
 
-def _learned(example: dict[str, Any], training: bool) -> dict[str, Any]:
+def _learned(adapter: Adapter, example: Mapping[str, Any], training: bool) -> dict[str, Any]:
     """Return a record as the collator passes it to the adapter."""
-    if isinstance(example["question"], str) and not example["question"].strip():
+    (example,) = adapter.asked([example])
+    question = example.get("question")
+    needed = not isinstance(question, TaskText) or "{question}" in question.prompt
+    if needed and isinstance(question, str) and not question.strip():
         raise ValueError(f"{describe(example)} has an empty question: give it one, or drop the record")
     answer = single_answer(example)
     if answer is not None and answer != "":

@@ -18,6 +18,7 @@ from ..adapters import IGNORE_INDEX, Adapter, compat
 from ..adapters.argument_checks import check_count, check_records, check_switch
 from ..adapters.pixels import RawCharts, makes_raw_charts, unchanged
 from ..adapters.registry import check_adapter
+from ..adapters.tasks.task import QA_NAME
 from ..adapters.text import AnswerTooLong, describe, shown, single_answer
 from ..data.chart_groups import check_chart_id, digest, has_chart
 from ..images.cache import ChartCache
@@ -145,7 +146,7 @@ class ChartQACollator:
         elif self.pad_to_multiple_of is not None and "labels" in batch:
             batch = pad_tokens(batch, self.pad_to_multiple_of, self.adapter.pad_token_id, self.adapter.positions)
         if self.keep_rows:
-            batch["rows"] = [row_texts(example) for example in examples]
+            batch["rows"] = [row_texts(example, self.adapter.task_of(example)) for example in examples]
         return batch
 
     def encode_answerable(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -193,6 +194,7 @@ class ChartQACollator:
 
     def encode(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the tensors of some records; `chart_index` says which chart each row shows, if any are shared."""
+        examples = self.adapter.asked(examples)
         chart_of_row, charts = self.distinct_charts(examples)
         if not self.adapter.shares_encoder:
             batch = dict(self.adapter.encode(examples, with_answers=self.with_answers))
@@ -290,14 +292,15 @@ def _seeded_offsets(seed: tuple[int, ...], free_rows: int, free_columns: int) ->
     return int(top), int(left)
 
 
-def row_texts(example: Mapping[str, Any]) -> dict[str, Any]:
+def row_texts(example: Mapping[str, Any], task: str = QA_NAME) -> dict[str, Any]:
     """Return what an evaluation reports about a record.
 
-    This is `index` (-1 without a row number or for a filler row), its texts and, if the record has them, the columns
-    that the metric of ChartQAPro reads: `question_type` and `year_flags`.
+    This is `index` (-1 without a row number or for a filler row), its texts, its task if that is not `qa` and, if the
+    record has them, the columns that the metric of ChartQAPro reads: `question_type` and `year_flags`.
     """
     key = example.get(ROW_KEY)
     texts = {name: example.get(name) for name in ("chart_id", "question", "answer", "source")}
     texts["answer"] = single_answer(example)
     pro = {name: example[name] for name in ("question_type", "year_flags") if name in example}
-    return {"index": key.row if key is not None and key.counts else -1, **texts, **pro}
+    named = {} if task == QA_NAME else {"task": task}
+    return {"index": key.row if key is not None and key.counts else -1, **texts, **named, **pro}

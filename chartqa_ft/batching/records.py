@@ -295,7 +295,8 @@ def check_columns(columns: Iterable[str], where: str, *, answers: bool = False) 
         ValueError: a column is missing, or answers stand in a column of another name.
     """
     seen = {str(name): None for name in columns}
-    missing = [name for name in ("image", "question") if name not in seen]
+    needed = ("image",) if "task" in seen else ("image", "question")  # a task may need no question
+    missing = [name for name in needed if name not in seen]
     wrong = [*missing, "answer"] if "answer" not in seen else missing
     if not wrong or (wrong == ["answer"] and not answers and _other_name(seen, "answer") is None):
         return

@@ -32,6 +32,15 @@ _ALIASES = {
 }
 
 
+_ANSWERS_OF_TASKS = {"table": ("table", "data_table", "csv"), "summary": ("summary", "caption")}
+"""Names of the column of answers that some tasks have, by preference."""
+
+QA = "qa"
+"""The task of records that name none."""
+ASKING = (QA, "open_qa")
+"""Tasks whose records need a question. Whether an own task needs one is known to its prompt."""
+
+
 class LayoutError(ValueError):
     """A source whose files or columns are not recognized; the message lists what was found and how to fix it."""
 
@@ -51,11 +60,12 @@ class Columns:
     paragraph: str | None = None
     task: str | None = None
     rationale: str | None = None
+    given_task: str | None = None  # no column, but the task of records that name none
 
     @property
     def used(self) -> list[str]:
         """The source's columns that are read, each once."""
-        names = (getattr(self, field.name) for field in fields(self))
+        names = (getattr(self, field.name) for field in fields(self) if field.name != "given_task")
         return list(dict.fromkeys(name for name in names if name is not None))
 
     @property
@@ -67,11 +77,17 @@ class Columns:
     def extras(self) -> tuple[str, ...]:
         """The columns of the result beside the canonical ones."""
         pro = ("question_type", "year_flags") if self.is_pro else ()
-        return (*pro, *(name for name in ("task", "rationale") if getattr(self, name) is not None))
+        has_task = self.task is not None or self.given_task is not None
+        return (*pro, *["task"] * has_task, *["rationale"] * (self.rationale is not None))
 
 
 def find_columns(
-    seen: Sequence[str], column_map: Mapping[str, str] | None, *, where: str, require_answers: bool = True
+    seen: Sequence[str],
+    column_map: Mapping[str, str] | None,
+    *,
+    where: str,
+    require_answers: bool = True,
+    task: str | None = None,
 ) -> Columns:
     """Match the columns of a source with the canonical ones.
 
@@ -82,6 +98,7 @@ def find_columns(
         column_map: `{canonical column: the source's column}`, or None.
         where: What error messages call the source.
         require_answers: Whether a column of answers must exist.
+        task: The task of records that name none; `None`: a short answer to a question.
 
     Raises:
         LayoutError: A column is missing or misspelled.
@@ -95,7 +112,8 @@ def find_columns(
     column_map = dict(column_map or {})
     _check_column_map(column_map, seen, where)
     by_key = {_key(name): name for name in reversed(seen)}
-    found = {role: next((by_key[a] for a in aliases if a in by_key), None) for role, aliases in _ALIASES.items()}
+    names = {**_ALIASES, "answer": (*_ANSWERS_OF_TASKS.get(task or "", ()), *_ALIASES["answer"])}
+    found = {role: next((by_key[a] for a in aliases if a in by_key), None) for role, aliases in names.items()}
     for role, name in found.items():
         twins = [other for other in seen if name is not None and _key(other) == _key(name)]
         if len(twins) > 1 and role not in column_map:
@@ -107,7 +125,7 @@ def find_columns(
     if found["question_type"] is None or found["year"] is None:  # only ChartQAPro has both
         found["question_type"] = found["year"] = found["paragraph"] = None
     question = found.pop("question")
-    missing = ["question"] if question is None and found["task"] is None else []
+    missing = ["question"] if question is None and found["task"] is None and task in (None, *ASKING) else []
     if require_answers and found["answer"] is None:
         missing.append("answer")
     if found["image"] is None and found["file"] is None:
@@ -115,7 +133,7 @@ def find_columns(
     if missing:
         free = [name for name in seen if name not in (question, *found.values())]
         raise LayoutError(_missing_columns(missing, seen, free, where, column_map))
-    return Columns(question=question, **found)
+    return Columns(question=question, **found, given_task=task)
 
 
 def columns_of(records: Iterable[dict[str, Any] | str], limit: int = 1000) -> list[str]:

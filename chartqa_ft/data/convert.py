@@ -42,6 +42,7 @@ class SplitReader:
     max_pixels: int | None
     require_answers: bool
     ids: ChartIds  # shared by all splits that are not streams
+    task: str | None = None  # of records that name none
     hub: HubFiles | None = None  # of a stream that may come from the Hub: the files that its records may name there
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SplitReader:
@@ -54,7 +55,9 @@ class SplitReader:
         Raises:
             LayoutError: A column is missing, or images are only named and there is no folder to find them in.
         """
-        columns = find_columns(seen, self.column_map, where=where, require_answers=self.require_answers)
+        columns = find_columns(
+            seen, self.column_map, where=where, require_answers=self.require_answers, task=self.task
+        )
         if columns.image is None and not self.folders:
             raise LayoutError(
                 f"{where}: the records name their images (column {columns.file!r}) but do not contain them; pass "

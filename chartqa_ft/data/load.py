@@ -31,6 +31,7 @@ from .record_files import (
     top_folder,
 )
 from .saved_datasets import check_saved_dataset
+from .tables import TABLE_TASK, table_splits
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -51,6 +52,7 @@ def load_chartqa(
     token: str | bool | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     require_answers: bool = True,
+    task: str | None = None,
     **load_kwargs: Any,
 ) -> DatasetDict | Dataset | IterableDatasetDict | IterableDataset:
     """Load charts with questions from any copy of ChartQA, or from your own files, as one checked schema.
@@ -73,6 +75,13 @@ def load_chartqa(
     and `open_qa` need no question. A column `rationale` (`str`) is kept too: see `with_rationales`. A clone of OpenCQA
     gives records of `open_qa` with the abstractive answers, and a part of Chart-to-Text (`statista_dataset/dataset`)
     records of `summary`.
+
+    With `task="table"`, the records are those of tables: one for each `tables/<chart>.csv` beside `png/<chart>.png` of
+    the original folder (or of a folder of the same form), and for other sources one for each record, whose column
+    `table` or `answer` holds a table: a text in any linearization that `parse_table` reads
+    (`ahmed-masry/unichart-table-data` has Markdown), the name of a CSV file, or in JSON a list of rows, a list of
+    dicts or `{"header": [...], "rows": [[...], ...]}`. `answer` is then the table with a row per line and cells
+    divided by `|`.
 
     ChartQAPro keeps two more columns that its metric needs: `question_type` (`str`) and `year_flags` (`list[str]`, YES
     or NO). A dialogue becomes one row, as in its official evaluation: the last question is asked, `question` starts
@@ -121,6 +130,7 @@ def load_chartqa(
         max_pixels: Largest width x height of a chart (default: the limit of Pillow's own warning); None for no limit.
             Above twice the default, Pillow itself refuses to decode unless `PIL.Image.MAX_IMAGE_PIXELS` is raised.
         require_answers: False gives records without an answer (a hidden test set) the answer `""`.
+        task: The task of records that name none, such as `"table"` or `"summary"`, for a result with a column `task`.
         **load_kwargs: Passed to `datasets.load_dataset` where it is used (the Hub, Parquet): `cache_dir`, ...
 
     Returns:
@@ -157,6 +167,8 @@ def load_chartqa(
 
     policy = ErrorPolicy(on_error)
     _check_arguments(source, split, image_dir, max_pixels, streaming=streaming, require_answers=require_answers)
+    if task is not None and (not isinstance(task, str) or not task.isidentifier()):
+        raise ValueError(f"task must be the name of a task, such as 'table', not {task!r}")
     if token is not None:
         load_kwargs["token"] = token
     if image_dir is not None:
@@ -167,7 +179,7 @@ def load_chartqa(
                 f"image_dir={str(image_dir)!r} is not a folder (working directory: {Path.cwd()})"
                 f"{f': did you mean {near!r}?' if near else ''}"
             )
-    opened = _open(source, streaming, revision, load_kwargs)
+    opened = _open(source, streaming, revision, load_kwargs, task)
     if split is not None or isinstance(source, Dataset | IterableDataset):
         selections = list(_select(next(iter(opened.splits)) if split is None else split, opened, streaming))
     else:
@@ -194,6 +206,7 @@ def load_chartqa(
             on_error=on_error,
             max_pixels=max_pixels,
             require_answers=require_answers,
+            task=task,
             ids=stream_ids if is_stream else table_ids,
             # A stream from the Hub, opened here or by the user, names its files there; records in files must not.
             hub=_hub_files(source, selection.records, load_kwargs) if opened.folder is None and is_stream else None,
@@ -242,7 +255,11 @@ class _Source(NamedTuple):
     """The folder of its images; None for the Hub and for loaded datasets."""
 
 
-def _open(source: Any, streaming: bool, revision: str | None, load_kwargs: dict[str, Any]) -> _Source:
+def _open(
+    source: Any, streaming: bool, revision: str | None, load_kwargs: dict[str, Any], task: str | None
+) -> _Source:
+    from datasets import Dataset
+
     if not isinstance(source, str | os.PathLike):
         return _open_loaded(source, streaming, revision, load_kwargs)
     name = os.fspath(source)
@@ -251,6 +268,11 @@ def _open(source: Any, streaming: bool, revision: str | None, load_kwargs: dict[
         return _open_hub(name, streaming, revision, load_kwargs)
     if revision is not None:
         raise ValueError(f"revision={revision!r} is for datasets on the Hub; {name} is a local path")
+    if task == TABLE_TASK and path.is_dir() and not is_saved_dataset(path):
+        records = table_splits(top_folder(path))
+        if records:
+            tables = {split: Dataset.from_list(rows) for split, rows in records.items()}
+            return _open_loaded(tables, streaming, None, {})._replace(label=name, folder=top_folder(path))
     return _open_local(path, name, streaming, load_kwargs)
 
 

@@ -15,6 +15,7 @@ ADVICE = {
     "malformed record": "Correct the file.",
     "empty question": "Fill in the question.",
     "no answer": "Fill in the answer, or pass require_answers=False for a split without answers.",
+    "no table": "Write a header and rows, as text, as a list of rows, or as the name of a CSV file.",
     "ambiguous record": "Write one question and one answer per record; a list is one text: '[2017, 2023]'.",
     "no image file": "Restore the file, or pass image_dir=<the folder with the images>.",
     "path leaves image_dir": "Write the path relative to image_dir, without links that lead out of it.",

@@ -17,21 +17,17 @@ from ..images.check import ImageShapeError, ImageTooLargeError, TruncatedImageEr
 from ..images.opening import check_format
 from .cells import as_list, as_name, from_base64, plain_text, shorten, unquote
 from .chart_ids import ChartIds, digest
-from .columns import Columns
+from .columns import ASKING, QA, Columns
 from .hub_files import HubFiles
 from .real_paths import RealPaths
 from .record_errors import RecordProblem
 from .record_lines import is_utf8
+from .tables import TABLE_TASK, table_answer
 
 logger = logging.getLogger(__name__)
 
 # Scorers read these as numbers that equal no number. pandas writes "nan" for a missing value.
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)%?", re.IGNORECASE)
-
-QA = "qa"
-"""The task of records that name none."""
-ASKING = (QA, "open_qa")
-"""Tasks whose records need a question. Whether an own task needs one is known to its prompt."""
 
 # How many images a reader remembers. The questions on a chart are usually close together, and remembering every chart
 # of a long stream would fill the memory. A chart that comes back later is checked again.
@@ -89,7 +85,8 @@ class RecordReader:
             raise RecordProblem("malformed record", raw)
         name = as_name(raw.get(columns.file)) if columns.file else None
         try:
-            task = (plain_text(raw.get(columns.task)) or "").strip() or QA if columns.task else QA
+            task = (plain_text(raw.get(columns.task)) or "").strip() if columns.task else ""
+            task = task or columns.given_task or QA
             question, answer = self._texts(raw, columns, task)
             image, identity, default_id = self._image(raw.get(columns.image or columns.file or ""))
         except RecordProblem as problem:
@@ -110,7 +107,7 @@ class RecordReader:
             flags = [plain_text(flag) or "" for flag in as_list(raw.get(columns.year or ""))]
             # A dialogue has one flag per turn, and its last turn is asked; others have one per item of a list.
             record["year_flags"] = flags[-1:] if record["question_type"] == "Conversational" else flags
-        if columns.task:
+        if columns.task or columns.given_task:
             record["task"] = task
         if columns.rationale:
             record["rationale"] = (plain_text(raw.get(columns.rationale)) or "").strip()
@@ -134,6 +131,8 @@ class RecordReader:
             value = raw.get(columns.question or "")
             raise RecordProblem("empty question", f"column {columns.question!r} holds {shorten(value)}")
         value = raw.get(columns.answer) if columns.answer else None
+        if task == TABLE_TASK and value is not None and value != "":
+            return turns[-1], table_answer(value, self._named_file)
         answers = [plain_text(unquote(answer)) or "" for answer in as_list(value)]
         if not answers or not answers[-1].strip():
             if self.require_answers:
@@ -153,6 +152,12 @@ class RecordReader:
         if paragraph and paragraph.strip() not in ("", "nan"):
             question = f"{paragraph.strip()}\n{question}"
         return question, self._answer(answers[-1], columns)
+
+    def _named_file(self, name: str) -> str:
+        """Return the path of another file than an image that a record names."""
+        if self.folders is not None:
+            return find_image(name, self.folders, self._real_paths)
+        return name
 
     def _answer(self, text: str, columns: Columns) -> str:
         """Return an answer as a model can give it: predictions have no outer white space."""

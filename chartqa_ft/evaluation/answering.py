@@ -15,6 +15,7 @@ from ..adapters.argument_checks import check_count
 from ..adapters.generation_settings import split_settings
 from ..adapters.image_cost import cost_arguments
 from ..adapters.pixels import makes_raw_charts
+from ..adapters.tasks.task import QA_NAME
 from ..adapters.wrappers import without_autocast
 from ..batching.collator import ChartQACollator
 from ..batching.rows import CHART_KEY
@@ -25,7 +26,10 @@ from ..models.swin import chunked_swin_blocks
 from ..printable import printable_errors
 from ..resources import explaining_memory, is_out_of_memory
 from .answer_queue import WINDOW, AnswerQueue
-from .arguments import check_objects, checked_images, checked_questions
+from .arguments import check_objects, checked_images, checked_questions, is_single
+
+MAX_NEW_TOKENS = 128
+"""Longest short answer, in tokens."""
 
 
 @printable_errors()
@@ -33,11 +37,12 @@ def answer_questions(
     model: nn.Module,
     processor: Any,
     images: Any,
-    questions: Sequence[str],
+    questions: Sequence[str] | None = None,
     *,
+    task: str | None = None,
     batch_size: int = 8,
     num_beams: int = 1,
-    max_new_tokens: int = 128,
+    max_new_tokens: int | str = "auto",
     prompt: str | None = None,
     adapter: Adapter | None = None,
     progress: bool | None = None,
@@ -54,12 +59,14 @@ def answer_questions(
         processor: the processor of the model.
         images: one image per question (a list, a column of a `datasets.Dataset` or another sequence), or a single
             image for all of them. An image is a PIL image, the path of a file, or an array of uint8.
-        questions: the questions, as a sequence of str.
+        questions: the questions, as a sequence of str. `None` for a task without a question, such as `table` and
+            `summary`: one answer for each image.
+        task: what to ask for, such as `"table"`; `None` is the task of the adapter, usually a short answer.
         batch_size: number of questions that are decoded, and charts that are encoded, together. It changes the speed,
             not the answers. In a list of images, questions on the same object or path are answered together, wherever
             they stand.
         num_beams: 1 for greedy decoding, more for beam search.
-        max_new_tokens: the longest answer, in tokens.
+        max_new_tokens: the longest answer, in tokens; `"auto"`: that of the task, 128 for short answers.
         prompt: template of the prompt with the field `{question}`; `None` uses the prompt of the model.
         adapter: an existing adapter, in place of `adapter_for(model, processor, prompt=prompt)`.
         progress: whether to show a progress bar; `None` shows one if there is more than one batch.
@@ -73,8 +80,8 @@ def answer_questions(
         MemoryError, RuntimeError: memory ran out; the error, of the class that the allocator raised, has the answers
             so far as its attribute `answers`.
         TypeError: an argument is of a wrong type, or generation does not know one of the settings.
-        ValueError: images and questions differ in number, a question is not a str, an image cannot be decoded, or a
-            setting of generation would have no effect.
+        ValueError: images and questions differ in number, a question is not a str, an image cannot be decoded, a
+            setting of generation would have no effect, the task is unknown, or it needs questions and there are none.
 
     Example:
         >>> from PIL import Image
@@ -87,13 +94,23 @@ def answer_questions(
         ['str', 'str']
     """
     check_objects(model, processor, adapter, prompt)
+    if questions is None:
+        questions = [""] * (1 if is_single(images) else len(images))
+        needed = False
+    else:
+        needed = True
     questions = checked_questions(questions)
     images = checked_images(images, len(questions))
     batch_size = check_count("batch_size", batch_size)
-    num_beams, max_new_tokens = check_count("num_beams", num_beams), check_count("max_new_tokens", max_new_tokens)
     check_active_methods(model)
     if adapter is None:
         adapter = adapter_for(model, processor, prompt=prompt)
+    task = adapter.task if task is None else task
+    if not needed and "{question}" in adapter.task_prompt(task):
+        raise ValueError(f"the task {task!r} asks questions: pass one for each image")
+    if max_new_tokens == "auto":
+        max_new_tokens = adapter.bound_task(task).max_new_tokens or MAX_NEW_TOKENS
+    num_beams, max_new_tokens = check_count("num_beams", num_beams), check_count("max_new_tokens", max_new_tokens)
     split_settings(base_model(model), {"max_new_tokens": max_new_tokens, **generation_kwargs})
     collate = ChartQACollator(adapter, with_answers=False, raw_charts=makes_raw_charts(adapter))
     device = next(model.parameters()).device
@@ -105,10 +122,14 @@ def answer_questions(
     hidden = len(questions) <= batch_size if progress is None else not progress
     bar = tqdm(total=len(questions), desc="Answering", unit="question", disable=hidden)
 
+    def texts(row: int) -> dict[str, str]:
+        named = {} if task == adapter.task == QA_NAME else {"task": task}
+        return {"question": questions[row], **named}
+
     def example(row: int) -> dict[str, Any]:
         if _is_plain(images):
-            return {"image": images[row], "question": questions[row], CHART_KEY: _chart(images[row])}
-        return {"image": snapshot(_read(images, row, questions[row])), "question": questions[row]}
+            return {"image": images[row], **texts(row), CHART_KEY: _chart(images[row])}
+        return {"image": snapshot(_read(images, row, questions[row])), **texts(row)}
 
     def explain() -> str:
         lower = [f"batch_size={batch_size}"] * (batch_size > 1) + [f"num_beams={num_beams}"] * (num_beams > 1)

@@ -10,6 +10,7 @@ from typing import Any
 from ..files import read_json, write_json
 from ..hub.public import as_json, public_values
 from ..metrics.predictions import FIELDS, read_predictions
+from ..metrics.task_table import task_rows
 from .results import EvaluationResult
 
 METRICS_NAME = "metrics.json"
@@ -71,6 +72,8 @@ def write_metrics(folder: str | Path, result: EvaluationResult, *, report: str |
             content["extract"] = result.extract
         if result.interval != "wilson":
             content["interval"] = result.interval
+        if result.signatures:
+            content["signatures"] = dict(result.signatures)
     return write_json(Path(folder) / METRICS_NAME, content)
 
 
@@ -83,6 +86,7 @@ def _same_evaluation(report: Path, numbers: Mapping[str, Any]) -> dict[str, Any]
     except ValueError:  # a damaged file is not the report of any evaluation
         return None
     keys = [key for key in numbers if "relaxed_accuracy" in key]
+    keys = keys or [f"eval_{row.task}_{row.metric}" for row in task_rows(numbers, prefix="eval_")]
     return found if keys and all(found.get(key) == numbers[key] for key in keys) else None
 
 

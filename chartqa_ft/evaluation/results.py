@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 SCORES_NAME = "chartqa_scores.json"
 _ADVICE = "resume from another checkpoint, or delete the file and evaluate again"
 _STORED = ("step", "prefix", "metrics", "decoding", "rows", "part")
-_STORED_SINCE = {"extract": None, "interval": "wilson"}
+_STORED_SINCE: dict[str, Any] = {"extract": None, "interval": "wilson", "tasks": [], "signatures": {}}
 """Fields that files of earlier releases lack, with what they mean there."""
 _IDENTIFYING = ("chart_id", "question", "answer")
 
@@ -46,6 +47,10 @@ class EvaluationResult:
     """The name of the step that found the answers in the generated texts."""
     interval: str = "wilson"
     """How the intervals in `metrics` were computed."""
+    tasks: list[str] = field(default_factory=list)
+    """The tasks of the records beside `qa`."""
+    signatures: dict[str, str] = field(default_factory=dict)
+    """What the metrics of these tasks depend on, such as the settings and version of BLEU."""
 
     def chart(self, row: Mapping[str, Any]) -> Any:
         """Return the image of one of `rows`, or `None` if `records` is a stream or does not hold that row."""
@@ -142,7 +147,7 @@ def read_scores(
         found = {}
         for entry in entries:
             stored = {name: entry[name] for name in _STORED}
-            stored |= {name: entry.get(name, default) for name, default in _STORED_SINCE.items()}
+            stored |= {name: entry.get(name, copy(default)) for name, default in _STORED_SINCE.items()}
             answers = None if entry["predictions"] is None else _answers(output_dir, entry["predictions"])
             records = eval_dataset.get(entry["part"]) if isinstance(eval_dataset, dict) else eval_dataset
             found[entry["step"]] = EvaluationResult(**stored, predictions=answers, records=records)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..adapters.tasks.registry import task_named
+from ..adapters.tasks.task import QA_NAME, Task
 from ..adapters.text import has_answer
 from ..metrics.accuracy import per_example_correctness, relaxed_accuracy
 from ..metrics.correctness import FLAGGED, variant_name
@@ -34,23 +37,28 @@ def score_rows(
     extract: str | Extractor | None = None,
     interval: str = "wilson",
     compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None = None,
+    task_of: Callable[[str], Task] = task_named,
+    weights: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Return the metrics of answered rows, and set the verdict on each row as `correct`.
 
-    `correct` is `None` for a row without a reference.
+    `correct` is `None` for a row without a reference. If any row has a `task` other than `qa`, all get theirs.
 
     Args:
         rows: dicts with `answer` and `source`, and if they were computed, `prediction` (the generated answer) and
             `loss_sum` (nats, summed over the answer's tokens) with `tokens` (their number). `question_type` and
-            `year_flags`, which ChartQAPro has, reach the metric.
+            `year_flags`, which ChartQAPro has, reach the metric. Rows without `task` are of the task `qa`.
         variant: the variant of relaxed accuracy.
         extract, interval: as in `relaxed_accuracy`. With `extract`, rows get the answer that was scored as
             `extracted`; `prediction` stays as it was generated.
-        compute_metrics: called with answers and references as lists of strings; its metrics are added.
+        compute_metrics: called with answers and references of all tasks as lists of strings; its metrics are added.
+        task_of: returns the task of a name.
+        weights: task -> weight of its tokens in `loss`, as in the training.
 
     Returns:
         `loss`, the mean over all answer tokens in nats (rows without an answer have none), and the keys of
-        `relaxed_accuracy` over the rows that have a reference. Each is present only if the rows have what it needs.
+        `relaxed_accuracy` over the rows of `qa` that have a reference. Each is present only if the rows have what it
+        needs. Other tasks have `{task}_loss` and the metrics of their `score` with the same prefix.
 
     Example:
         >>> rows = [{"answer": "10", "source": "human", "prediction": "10.2", "loss_sum": 3.0, "tokens": 2}]
@@ -59,8 +67,11 @@ def score_rows(
         (1.5, 1.0, 1.0)
     """
     metrics: dict[str, float] = {}
+    groups = _by_task(rows)
     if rows and all("tokens" in row for row in rows) and any(row["tokens"] for row in rows):
-        metrics["loss"] = sum(row["loss_sum"] for row in rows) / sum(row["tokens"] for row in rows)
+        metrics["loss"] = _loss(rows, weights or {})
+        metrics |= {f"{name}_loss": _loss(group, {}) for name, group in groups.items() if name != QA_NAME}
+        metrics = {name: loss for name, loss in metrics.items() if not math.isnan(loss)}
     if not rows or not all("prediction" in row for row in rows):
         return metrics
     for row in rows:
@@ -74,6 +85,72 @@ def score_rows(
             len(rows) - len(scored),
             len(rows),
         )
+    everything = {"predictions": [r["prediction"] for r in scored], "label_ids": [str(r["answer"]) for r in scored]}
+    if QA_NAME in groups:
+        metrics |= _score_answers(groups[QA_NAME], variant=variant, extract=extract, interval=interval)
+    for name, group in groups.items():
+        if name != QA_NAME:
+            metrics |= _score_task(task_of(name), group)
+    if compute_metrics is None:
+        return metrics
+    # Here, since they import all of transformers' trainer, and with it peft.
+    from transformers import EvalPrediction
+    from transformers.trainer_utils import denumpify_detensorize
+
+    metrics.update(compute_metrics(EvalPrediction(**everything)))
+    return denumpify_detensorize(metrics)
+
+
+def main_metrics(rows: Sequence[Mapping[str, Any]], task_of: Callable[[str], Task] = task_named) -> list[str]:
+    """Return the names of the main metrics of the tasks of some rows, without the prefix of an evaluation.
+
+    Example:
+        >>> main_metrics([{"task": "table"}, {"task": "table"}, {}])
+        ['table_rms_f1', 'relaxed_accuracy']
+    """
+    names = dict.fromkeys(row.get("task") or QA_NAME for row in rows)
+    return ["relaxed_accuracy" if name == QA_NAME else f"{name}_{task_of(name).metric}" for name in names]
+
+
+def _by_task(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each task, and name the task of every row if there are others than `qa`."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row.get("task") or QA_NAME, []).append(row)
+    if groups.keys() - {QA_NAME}:
+        for row in groups.get(QA_NAME, ()):
+            row["task"] = QA_NAME
+    return groups
+
+
+def _loss(rows: Sequence[Mapping[str, Any]], weights: Mapping[str, float]) -> float:
+    """Return the mean loss per answer token, NaN if there are none."""
+    tokens = sum(row["tokens"] for row in rows)
+    if not weights:
+        return sum(row["loss_sum"] for row in rows) / tokens if tokens else math.nan
+    return sum(weights.get(row.get("task") or QA_NAME, 1.0) * row["loss_sum"] for row in rows) / tokens
+
+
+def _score_task(task: Task, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the metrics of the rows of a task other than `qa`, and set their verdicts."""
+    scored = [row for row in rows if has_answer(row)]
+    if not scored:
+        return {}
+    answers, references = [row["prediction"] for row in scored], [str(row["answer"]) for row in scored]
+    for row, verdict in zip(scored, task.verdicts(answers, references), strict=True):
+        row["correct"] = float(verdict)
+    scores = task.score(answers, references)
+    return {f"{task.name}_{name}": value.item() if hasattr(value, "item") else value for name, value in scores.items()}
+
+
+def _score_answers(
+    rows: Sequence[dict[str, Any]], *, variant: str, extract: str | Extractor | None, interval: str
+) -> dict[str, float]:
+    """Return the metrics of short answers, and set their verdicts."""
+    metrics: dict[str, float] = {}
+    scored = [row for row in rows if has_answer(row)]
+    if not scored:
+        return metrics
     answers, references = [row["prediction"] for row in scored], [str(row["answer"]) for row in scored]
     extras = {
         name: [row.get(key) for row in scored]
@@ -104,11 +181,4 @@ def score_rows(
         # Of every row, so that a comparison of files finds no mix.
         for row, text in zip(rows, extracted((row["prediction"] for row in rows), extract)[0], strict=True):
             row["extracted"] = text
-    if compute_metrics is None:
-        return metrics
-    # Here, since they import all of transformers' trainer, and with it peft.
-    from transformers import EvalPrediction
-    from transformers.trainer_utils import denumpify_detensorize
-
-    metrics.update(compute_metrics(EvalPrediction(predictions=answers, label_ids=references)))
-    return denumpify_detensorize(metrics)
+    return metrics

@@ -16,8 +16,10 @@ import datasets
 from tqdm.auto import tqdm
 
 from ..adapters.argument_checks import check_count, check_prompt
+from ..adapters.tasks.task import QA_NAME
 from ..adapters.text import describe, encodable
 from ..batching.collator import row_texts
+from ..batching.records import column
 from ..batching.rows import ROW_KEY, KeyedRows, RowKey
 from ..images.data_urls import data_url
 from ..printable import printable_errors
@@ -76,7 +78,8 @@ def ask_served_model(
 
     Raises:
         ServerError: a question was not answered. The message names it, and the answers so far are kept in `path`.
-        ValueError: `path` holds answers of other settings, a chart cannot be read, or an argument has a wrong value.
+        ValueError: `path` holds answers of other settings, a chart cannot be read, a record is of another task than
+            `qa`, or an argument has a wrong value.
         TypeError: an argument is of a wrong type.
 
     Example:
@@ -99,6 +102,12 @@ def ask_served_model(
     if on_refusal not in ON_REFUSAL:
         raise ValueError(f"on_refusal must be 'raise' or 'empty', and is {on_refusal!r}")
     keyed = KeyedRows(records, stored_images=True)
+    others = sorted({str(task) for task in column(keyed.records, "task") if task not in (None, "", QA_NAME)})
+    if others:
+        raise ValueError(
+            f"a server is asked for short answers with one prompt, and records have the tasks {', '.join(others)}: "
+            "leave these records out, or evaluate the checkpoint itself"
+        )
     rows = [row_texts({**texts, ROW_KEY: RowKey(row, 0, True)}) for row, texts in enumerate(_texts(keyed.records))]
     for texts in rows:
         if not isinstance(texts["question"], str):

@@ -19,7 +19,15 @@ from .rewards import as_grpo_dataset, format_reward, length_reward, relaxed_accu
 from .table import format_table
 from .tables import FORMATS as TABLE_FORMATS
 from .tables import VARIANTS as TABLE_VARIANTS
-from .tables import Table, parse_table, per_example_table_scores, read_table_csv, table_scores, write_table
+from .tables import (
+    Table,
+    export_tables,
+    parse_table,
+    per_example_table_scores,
+    read_table_csv,
+    table_scores,
+    write_table,
+)
 from .texts import VARIANTS as TEXT_VARIANTS
 from .texts import per_example_text_scores, text_scores
 
@@ -37,6 +45,7 @@ __all__ = [
     "as_grpo_dataset",
     "compare_predictions",
     "export_predictions",
+    "export_tables",
     "format_reward",
     "format_table",
     "length_reward",

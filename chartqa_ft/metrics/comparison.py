@@ -16,7 +16,7 @@ from .extraction import Extractor, extract_name
 from .intervals import paired_comparison
 from .mistakes import answer_type, question_type
 from .notation import chosen_variant
-from .predictions import is_blank, read_predictions
+from .predictions import is_blank, is_short_answer, read_predictions
 
 _MUST_AGREE = ("question", "answer", "chart_id", "source", "year_flags", "question_type")
 
@@ -45,7 +45,8 @@ def compare_predictions(
     Args:
         a, b: each the path of a predictions.jsonl, or a list of its records (dicts with `answer`, `prediction` and
             preferably `index`, `question`, `chart_id`, `source`), which are matched by `index` in any order (records
-            whose answer is missing are left out); or both lists of bare predictions in the order of `references`.
+            whose answer is missing, or that are of another task than `qa`, are left out); or both lists of bare
+            predictions in the order of `references`.
         references, sources, chart_ids, year_flags, question_types: labels, sources, charts, year flags and question
             types of bare predictions; records bring their own.
         variant: the variant of relaxed accuracy that scores both; `correct` in a file is not used.
@@ -325,7 +326,7 @@ def _by_index(name: str, records: list[Mapping]) -> dict[object, Mapping]:
         for key in ("answer", "prediction"):
             if key not in record:
                 raise ValueError(f"{name}: the record of index {index!r} has no {key!r}")
-        if not is_blank(record["answer"]):
+        if not is_blank(record["answer"]) and is_short_answer(record):
             by_index[index] = record
     return by_index
 

@@ -18,7 +18,7 @@ from ..files import write_whole
 from ..printable import printable_errors
 from .accuracy import SPLITS, per_example_correctness, source_of
 from .answers import LONGEST_LIST, as_targets, as_text, to_number
-from .predictions import is_blank, read_predictions
+from .predictions import is_blank, is_short_answer, read_predictions
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,17 @@ def export_predictions(
     suffix = Path(path).suffix.lower()
     if suffix not in writers:
         raise ValueError(f"{path}: a file for {format} must end in {' or '.join(writers)}")
-    return write_whole(Path(path), writers[suffix](_rows(predictions)))
+    return write_whole(Path(path), writers[suffix](_short_answers(_rows(predictions))))
+
+
+def _short_answers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the task `qa`, the only one that the other programs have here."""
+    kept = [row for row in rows if is_short_answer(row)]
+    if not kept:
+        raise ValueError("the predictions hold no short answers, which alone are exported")
+    if len(kept) < len(rows):
+        logger.warning("%d of %d rows are of other tasks than qa: they are left out", len(rows) - len(kept), len(rows))
+    return kept
 
 
 def _rows(predictions: Any) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ from ..files import open_regular, parse_json, written_whole
 from ..printable import printable_errors
 
 FIELDS = ("index", "chart_id", "question", "answer", "prediction", "correct", "source")
-OPTIONAL_FIELDS = ("extracted", "question_type", "year_flags")
-"""Fields of rows that have them: the answer that was scored, if it was extracted from the prediction, and what
-ChartQAPro's metric reads."""
+OPTIONAL_FIELDS = ("extracted", "task", "question_type", "year_flags")
+"""Fields of rows that have them: the answer that was scored, if it was extracted from the prediction; the task, if the
+evaluation had others than `qa`; and what ChartQAPro's metric reads."""
 LONGEST_LINE = 2**26
 """Bytes of one row. A degenerate generation is megabytes long at most."""
 _FAST = json.JSONDecoder()
@@ -129,6 +129,16 @@ def _wrong_value(row: Mapping[str, Any]) -> str | None:
     elif answer is None:
         return f"answer is null, but correct is {correct!r}"
     return None
+
+
+def is_short_answer(row: Mapping[str, Any]) -> bool:
+    """Return whether a row is of the task `qa`, which files of earlier releases do not name.
+
+    Example:
+        >>> is_short_answer({}), is_short_answer({"task": "table"})
+        (True, False)
+    """
+    return row.get("task") in (None, "", "qa")
 
 
 def is_blank(answer: Any) -> bool:

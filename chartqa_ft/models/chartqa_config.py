@@ -91,12 +91,18 @@ def _is_variant(value: Any) -> bool:
         return False
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prompt": (_is_text, "text"),
+    "prompts": (_is_texts, "an object of tasks and their prompts"),
+    "task": (_is_text, "the name of a task"),
     "max_length": (_is_count, "an integer of at least 1, or null"),
     "system_prompt": (_is_text, "text"),
     "prompt_date": (_is_date, "a date like 2025-12-31"),

@@ -20,6 +20,7 @@ from ..adapters import compat as compatibility
 from ..adapters.image_cost import follow_processor, set_image_cost
 from ..adapters.processors import load_processor
 from ..adapters.registry import SETTINGS_KEY
+from ..adapters.tasks.prompts import PUBLISHED_TASKS
 from ..adapters.vocabulary import grow_vocabulary
 from ..hub.answers import check_revision
 from ..hub.download import fetch_checkpoint, stems_of_weights
@@ -57,6 +58,8 @@ def load_checkpoint(
     trainable: bool = False,
     prompt: str | None = None,
     system_prompt: str | None = None,
+    prompts: Mapping[str, str] | None = None,
+    task: str | None = None,
     image_cost: Mapping[str, int] | None = None,
     compat: bool | None = None,
     trust_remote_code: bool = False,
@@ -77,6 +80,9 @@ def load_checkpoint(
         prompt: The template of the prompt, with `{question}`; `None` uses the one saved with the checkpoint, or the
             default of the family.
         system_prompt: System message of chat families; `None` uses the one saved with the checkpoint, if any.
+        prompts: Task -> template of its prompt, for other tasks than `qa`; see `adapter_for`.
+        task: The task of records and questions that name none. `None`: the one saved with the checkpoint, or that of
+            UniChart's published checkpoints for OpenCQA and Chart-to-Text, else `"qa"`.
         image_cost: Limits of the image size, as in `set_image_cost`, for example `{"max_pixels": 512 * 28 * 28}`.
         compat: Whether to reproduce transformers 4.28.1; `None` decides by the layout of the checkpoint.
         trust_remote_code: Run code that comes with the checkpoint, and code that its settings or `model_arguments`
@@ -125,8 +131,10 @@ def load_checkpoint(
     if image_cost:
         set_image_cost(model, processor, **image_cost)
     saved = read_settings(folder)
-    given = {} if system_prompt is None else {"system_prompt": system_prompt}
-    adapter = adapter_for(model, processor, prompt=prompt, saved=saved or None, **given)
+    if task is None and not saved:
+        task = PUBLISHED_TASKS.get(str(path_or_repo))
+    given = {name: value for name, value in (("system_prompt", system_prompt), ("task", task)) if value is not None}
+    adapter = adapter_for(model, processor, prompt=prompt, prompts=prompts, saved=saved or None, **given)
     check_saved_adapter(folder, saved, adapter)
     # Another adapter made of this model later uses the same prompt.
     setattr(base_model(model).config, SETTINGS_KEY, adapter.settings())

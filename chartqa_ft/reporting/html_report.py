@@ -17,7 +17,8 @@ from typing import Any
 from ..files import written_whole
 from .chart_files import ChartTables
 from .report_rows import FIELDS, Rows, explained_rows, match_rows, read_rows, shown
-from .report_tables import comparison, mistake_tables, rule_lists, score_tables
+from .report_tables import comparison, mistake_tables, rule_lists, score_tables, task_scores
+from .task_rows import QA, of_qa, task_of
 from .thumbnails import ChartImages, thumbnail
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,8 @@ def write_report(
     numbers = {chart: number for number, chart in enumerate(charts)}
     of_charts = ChartTables(_tables_beside(images) if tables is None else tables)
     examples = explained_rows(rows, others, numbers, of_charts)
+    both: list[Sequence[Mapping[str, Any]]] = [rows] if others is None else [rows, others]
+    answers = of_qa(rows)
     runs = [shown(name) for name in (names if others is not None else names[:1])]
     script, style = _part("page.js"), _part("page.css")
     fields = {
@@ -90,9 +93,9 @@ def write_report(
         "version": html.escape(_version()),
         "title": html.escape(shown(title)),
         "summary": f"{_count(rows, 'question')} on {_count(charts, 'chart')}",
-        "scores": score_tables([rows] if others is None else [rows, others], runs),
-        "comparison": "" if others is None else comparison(rows, others, runs),
-        "tables": mistake_tables(examples, runs),
+        "scores": (score_tables(list(map(of_qa, both)), runs) if answers else "") + task_scores(both, runs),
+        "comparison": "" if others is None or not answers else comparison(answers, of_qa(others), runs),
+        "tables": mistake_tables([e for e, row in zip(examples, rows, strict=True) if task_of(row) == QA], runs),
         "rules": rule_lists(),
         "style": style,
         "script": script,

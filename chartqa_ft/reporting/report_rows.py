@@ -13,6 +13,8 @@ from ..metrics.notation import find_notation
 from ..metrics.predictions import is_blank, read_predictions
 from ..printable import printable
 from .chart_files import ChartTables
+from .task_rows import QA, grids, of_qa, task_of
+from .task_rows import why as task_why
 
 Rows = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 """The path of a `predictions.jsonl`, or its rows."""
@@ -32,6 +34,7 @@ FIELDS = [
     "kind",
     "error",
     "numbers",
+    "grids",
     "other_prediction",
     "other_correct",
     "other_why",
@@ -90,7 +93,7 @@ def _checked(name: str, number: int, row: Any) -> dict[str, Any]:
 
 
 def _scored(rows: list[dict[str, Any]], variant: str) -> list[dict[str, Any]]:
-    known = [row for row in rows if not is_blank(row["answer"])]
+    known = [row for row in rows if not is_blank(row["answer"]) and task_of(row) == QA]
     extra: dict[str, list[Any]] = {}
     for key, argument in (("year_flags", "year_flags"), ("question_type", "question_types")):
         if known and all(row.get(key) is not None for row in known):
@@ -103,7 +106,10 @@ def _scored(rows: list[dict[str, Any]], variant: str) -> list[dict[str, Any]]:
         question_types=extra.get("question_types"),
     )
     numbers = iter(verdicts)
-    return [{**row, "correct": None if is_blank(row["answer"]) else next(numbers)} for row in rows]
+    return [
+        row if task_of(row) != QA else {**row, "correct": None if is_blank(row["answer"]) else next(numbers)}
+        for row in rows
+    ]
 
 
 def scored_text(row: Mapping[str, Any]) -> Any:
@@ -159,13 +165,18 @@ def explained_rows(
         charts: the number of each chart by its id.
         tables: the tables of the charts.
     """
-    labels = [row["answer"] for row in rows if not is_blank(row["answer"])]
+    labels = [row["answer"] for row in of_qa(rows) if not is_blank(row["answer"])]
     texts = [[str(item) for item in label] if isinstance(label, list) else str(label) for label in labels]
     comma = find_notation(texts).mark == "comma"
     found = []
     for position, row in enumerate(rows):
         chart, answer = row["chart_id"], row["answer"]
         table = tables.find(chart)
+
+        if task_of(row) != QA:
+            second = others[position] if others is not None else None
+            found.append(_of_task(row, second, None if chart is None else charts[str(chart)]))
+            continue
 
         def why(one: Mapping[str, Any], answer: Any = answer, table: list[Any] = table) -> Explanation:
             return explain(scored_text(one), answer, one["correct"], table=table, decimal_comma=comma)
@@ -199,6 +210,30 @@ def explained_rows(
             }
         found.append({name: _finite(values.get(name)) for name in FIELDS})
     return found
+
+
+def _of_task(row: Mapping[str, Any], other: Mapping[str, Any] | None, chart: int | None) -> dict[str, Any]:
+    """Return what a report shows of a row of another task than short answers."""
+    values: dict[str, Any] = {
+        "index": row["index"] if isinstance(row["index"], int) else shown(row["index"]),
+        "chart": chart,
+        "question": shown(row["question"] or f"({task_of(row)})"),
+        "answer": None if is_blank(row["answer"]) else shown(row["answer"]),
+        "prediction": shown(row["prediction"]),
+        "correct": row["correct"],
+        "why": task_why(row),
+        "source": None if source_of(row["source"]) is None else shown(source_of(row["source"])),
+        "question_type": shown(task_of(row)),
+        "grids": grids(row),
+    }
+    if other is not None:
+        values |= {
+            "other_prediction": shown(other["prediction"]),
+            "other_correct": other["correct"],
+            "other_why": task_why(other),
+            "change": _change(row, other),
+        }
+    return {name: values[name] if name == "grids" else _finite(values.get(name)) for name in FIELDS}
 
 
 def _numbers(prediction: Any, answer: Any, comma: bool) -> list[float] | None:

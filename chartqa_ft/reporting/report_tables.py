@@ -11,6 +11,7 @@ from ..metrics.accuracy import source_of
 from ..metrics.intervals import mean, mean_of_wilson_intervals, paired_comparison, wilson_interval
 from ..metrics.mistakes import ANSWER_RULES, MISTAKE_RULES, QUESTION_RULES
 from .report_rows import shown
+from .task_rows import MEASURES, QA, task_of
 
 ALL = "all questions"
 
@@ -42,6 +43,24 @@ def score_tables(runs: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[st
             lines.append(["without an answer to compare", "", "", f"{unknown:,}"])
         tables.append(table(["questions", "accuracy [%]", "95 % interval", "n"], lines, name if len(runs) > 1 else ""))
     return f'<div class="columns">{"".join(tables)}</div>'
+
+
+def task_scores(runs: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str]) -> str:
+    """Return the mean scores of tasks beside short answers as a table; "" if there are none.
+
+    Args:
+        runs: the rows of each run.
+        names: the name of each run; not shown if there is one only.
+    """
+    lines = []
+    for name, run in zip(names, runs, strict=True):
+        for task in dict.fromkeys(map(task_of, run)):
+            scores = [row["correct"] for row in run if task_of(row) == task and row["correct"] is not None]
+            if task != QA and scores:
+                cells = [shown(task), MEASURES.get(task, "score"), f"{100 * mean(scores):.2f}", f"{len(scores):,}"]
+                lines.append([name, *cells] if len(runs) > 1 else cells)
+    heads = [*(["run"] if len(runs) > 1 else []), "task", "score of one answer", "mean [%]", "n"]
+    return f'<div class="columns">{table(heads, lines, "Other tasks")}</div>' if lines else ""
 
 
 def _by_source(run: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:

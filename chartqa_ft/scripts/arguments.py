@@ -29,6 +29,13 @@ class CheckpointArguments:
     system_prompt: str | None = field(
         default=None, metadata={"help": "System message for models whose chat template takes one. Unset: none."}
     )
+    prompts: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Prompt templates of other tasks than qa, for example: table='Read the chart.' Unset: those of "
+            "the model or its family."
+        },
+    )
     compat: bool = field(
         default=True,
         metadata={"help": "Run checkpoints in the old layout as transformers 4.28.1 did, as their authors require."},
@@ -47,6 +54,10 @@ class ResultArguments:
     report: bool = field(
         default=False,
         metadata={"help": "Write report.html: scores, mistakes and every answer with its chart, in one file."},
+    )
+    write_tables: bool = field(
+        default=False,
+        metadata={"help": "Write the predicted tables of charts as CSV files into the folder tables (task table)."},
     )
     answers_picture: Literal["mistakes", "sample", "none"] = field(
         default="mistakes",
@@ -209,6 +220,13 @@ class DatasetArguments:
     )
     column_map: list[str] | None = field(
         default=None, metadata={"help": "Columns with other names, for example: image=file question=q answer=a"}
+    )
+    task: str | None = field(
+        default=None,
+        metadata={
+            "help": "Task of records that name none: table (also the tables of the original folder), summary, open_qa "
+            "or an own one. Unset: qa, short answers."
+        },
     )
     split_file: str | None = field(
         default=None,

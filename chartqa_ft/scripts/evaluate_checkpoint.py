@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from .arguments import CheckpointArguments, EvalDataArguments, ScoringArguments
 from .help_text import MODEL
-from .parsing import ScriptParser
+from .parsing import ScriptParser, parse_mapping
 from .process import run_script, usage
 
 OLD_NAMES = {
@@ -94,7 +94,7 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
     from transformers.utils.logging import disable_progress_bar
 
     from ..evaluation.report import METRICS_NAME, PREDICTIONS_NAME, write_report
-    from ..metrics.table import format_table
+    from ..metrics.task_table import format_scores
     from ..models.load import load_checkpoint
     from ..training.arguments import ChartQATrainingArguments
     from ..training.trainer import ChartQATrainer
@@ -127,6 +127,7 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
                 script.model_name_or_path,
                 revision=script.model_revision,
                 prompt=script.prompt,
+                prompts=parse_mapping(script.prompts, "prompts"),
                 compat=None if script.compat else False,
             )
         trainer = ChartQATrainer(model, args, processing_class=processor, adapter=adapter)
@@ -139,7 +140,7 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
             f"{script.model_name_or_path} on {asked}: "
             f"{beams} beam{'s' * (beams != 1)}, variant {script.metric_variant}"
         )
-        print(format_table(metrics, prefix="eval_"))
+        print(format_scores(metrics, prefix="eval_"))
         print(f"{PREDICTIONS_NAME}, {METRICS_NAME}: {script.output_dir}")
         pictures = write_pictures(script, trainer, records)
         if pictures:

@@ -32,7 +32,7 @@ from ..metrics.accuracy import INTERVALS
 from ..metrics.correctness import variant_name
 from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
-from ..metrics.table import format_table
+from ..metrics.task_table import format_scores
 from ..printable import printable
 from .arguments import EvalDataArguments, ScoringArguments
 from .parsing import ScriptParser
@@ -193,7 +193,7 @@ def _evaluate(script: ServedArguments) -> dict[str, float]:
         f"{script.temperature:g}, variant {script.metric_variant}"
     )
     if "eval_relaxed_accuracy" in metrics:
-        print(format_table(metrics, prefix="eval_"))
+        print(format_scores(metrics, prefix="eval_"))
     else:
         print(f"none of the {len(rows)} questions has an answer to compare with")
     written = [PREDICTIONS_NAME, METRICS_NAME, *(path.name for path in write_answer_pictures(script, output, records))]

@@ -159,7 +159,12 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
 def _reading(script: DatasetArguments) -> dict[str, Any]:
     """Return how `load_chartqa` has to read the data of a script."""
     columns = parse_mapping(script.column_map)
-    return {"image_dir": script.image_dir, "column_map": columns, "on_error": script.on_error}
+    return {
+        "image_dir": script.image_dir,
+        "column_map": columns,
+        "on_error": script.on_error,
+        "task": script.task,
+    }
 
 
 @contextmanager
@@ -227,6 +232,7 @@ def load_model(
             trainable=frozen,
             prompt=script.prompt,
             system_prompt=script.system_prompt,
+            prompts=parse_mapping(script.prompts, "prompts"),
             image_cost={name: value for name, value in costs.items() if value is not None},
             compat=None if script.compat else False,
             **{"dtype": computed if frozen else torch.float32, **model_arguments},

@@ -12,7 +12,7 @@ from .held_out import SPLIT_NAME
 
 __all__ = ["next_commands"]
 
-_DATA = ("dataset_name", "dataset_revision", "image_dir", "column_map", "prompt")
+_DATA = ("dataset_name", "dataset_revision", "image_dir", "column_map", "task", "prompt", "prompts")
 """Arguments of a training script that an evaluation of its model needs as well."""
 
 

@@ -253,11 +253,12 @@ def _quick_parser(parser_of: Callable[[type], ScriptParser]) -> ScriptParser | N
         return None
 
 
-def parse_mapping(parts: Sequence[str] | None) -> dict[str, str] | None:
+def parse_mapping(parts: Sequence[str] | None, name: str = "column_map") -> dict[str, str] | None:
     """Return the mapping that an argument such as `--column_map` holds.
 
     Args:
         parts: `key=value` pairs, or one JSON object as text (which a mapping in a YAML file becomes).
+        name: The name of the argument.
 
     Raises:
         ValueError: A part has no `=`, or the JSON object is damaged.
@@ -274,5 +275,6 @@ def parse_mapping(parts: Sequence[str] | None) -> dict[str, str] | None:
         return parse_json(" ".join(parts))
     wrong = [part for part in parts if "=" not in part]
     if wrong:
-        raise ValueError(f"column_map: {wrong[0]!r} is not a pair like image=file (our column, then the data's)")
+        like = "image=file (our column, then the data's)" if name == "column_map" else "table='Read the chart.'"
+        raise ValueError(f"{name}: {wrong[0]!r} is not a pair like {like}")
     return dict(part.split("=", 1) for part in parts)

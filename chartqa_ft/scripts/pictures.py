@@ -10,7 +10,8 @@ from typing import Any
 
 from ..batching.records import is_stream
 from ..evaluation.report import PREDICTIONS_NAME
-from ..metrics.predictions import read_predictions
+from ..metrics import export_tables
+from ..metrics.predictions import is_short_answer, read_predictions
 from ..reporting import draw_answers, write_report
 from ..reporting.training_log import training_series
 from ..training.arguments import ChartQATrainingArguments
@@ -83,12 +84,18 @@ def _written(
     def answers() -> Path:
         first = "mistakes" if script.answers_picture == "mistakes" else None
         rows = read_predictions(predictions)
+        rows = [row for row in rows if is_short_answer(row)] or rows
         return draw_answers(rows, folder / "answers.png", images=images, first=first, count=DRAWN)
 
     def report() -> Path:
         return write_report(predictions, folder / "report.html", images=images, tables=_tables(script))
 
+    def tables() -> Path | None:
+        export_tables(predictions, folder / "tables")
+        return folder / "tables"
+
     steps = {
+        "tables": tables if answered and getattr(script, "write_tables", False) else None,
         "answers.png": answers if answered and images is not None and script.answers_picture != "none" else None,
         "curves.png": plot,
         "report.html": report if answered and script.report else None,

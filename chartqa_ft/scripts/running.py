@@ -27,7 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from ..data.hub_datasets import commit_of
 from ..evaluation.report import PREDICTIONS_NAME, write_report
-from ..metrics.table import format_table
+from ..metrics.task_table import format_scores
 from ..printable import printable
 from ..training.arguments import ChartQATrainingArguments
 from ..training.running_loss import last_checkpoint
@@ -161,7 +161,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         answers = f"final-step-{trainer.weights_step}.jsonl" if args.write_predictions else None
         name = None if best is None else Path(best).name
         numbers = {**result.metrics, **untrained, **metrics, "best_checkpoint": name, "num_processes": args.world_size}
-        table = format_table(metrics, prefix="eval_")
+        table = format_scores(metrics, prefix="eval_")
         write_report(args.output_dir, script, numbers, answers)
         if untrained:
             files = Path(args.output_dir, BASELINE_NAME), Path(args.output_dir, PREDICTIONS_NAME)

@@ -13,7 +13,7 @@ import torch
 from transformers import Seq2SeqTrainingArguments
 
 from ..evaluation.answer_queue import WINDOW
-from ..files import write_whole
+from ..files import parse_json, write_whole
 from ..hub.credentials import masked
 from ..hub.public import as_json, public_values
 from ..metrics.extraction import extract_name
@@ -33,6 +33,16 @@ _LOCAL = ("chart_cache", "chart_cache_gb")
 def _switch(text: str) -> dict:
     """Return the metadata of a flag that may be unset; `--flag` without a value turns it on."""
     return {"help": text, "nargs": "?", "const": True}
+
+
+def as_dict(value: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    """Return a dict that may be given as JSON; `None` for an empty one.
+
+    Example:
+        >>> as_dict('{"table": 0.5}'), as_dict(None)
+        ({'table': 0.5}, None)
+    """
+    return (parse_json(value) if isinstance(value, str) else value) or None
 
 
 def _trackers(report_to: Any) -> Any:
@@ -169,6 +179,21 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     generation_max_new_tokens: int = field(default=128, metadata={"help": "Longest answer in evaluations, in tokens."})
     """Longest answer in tokens. (`generation_max_length`, which counts the prompt as well, is refused.)"""
 
+    task_max_new_tokens: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Longest answers of other tasks than qa, in tokens, as JSON such as '{\"table\": 1024}'."},
+    )
+    """Longest answers of other tasks than `qa` in evaluations, in tokens, such as `{"table": 1024}`; JSON on the
+    command line. Tasks that are missing have their own, and `qa` has `generation_max_new_tokens`."""
+
+    task_weights: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Weights of tasks in the loss as JSON, such as '{\"table\": 0.5}'; others have 1."},
+    )
+    """Weights of tasks in the loss, such as `{"table": 0.5}`; JSON on the command line. The loss of each answer token
+    of the task is multiplied by it, and the sum is still divided by the number of all answer tokens of the step. Tasks
+    that are missing have the weight 1."""
+
     metric_variant: str = field(
         default="pix2struct", metadata={"help": "Variant of relaxed accuracy; see examples/evaluation.md."}
     )
@@ -294,6 +319,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         make_plain(self)
         self.report_to = _trackers(self.report_to)  # type: ignore[has-type]
         raise_all(refusals(self))
+        self.task_weights, self.task_max_new_tokens = as_dict(self.task_weights), as_dict(self.task_max_new_tokens)
         if not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
             # Their only names before transformers 5.23.
             if self.activation_checkpointing:

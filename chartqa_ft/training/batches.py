@@ -103,6 +103,8 @@ def _refuse_packing(
             f"the adapter {adapter.name!r} cannot for this model, which must be decoder-only, with causal sdpa or "
             "eager attention to all tokens and rotary positions of one dimension"
         )
+    if args.task_weights:
+        return "task_weights needs a row per question"
     if args.torch_compile:
         return "torch_compile would compile again for other masks"
     if args.include_num_input_tokens_seen == "non_padding":

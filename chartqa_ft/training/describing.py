@@ -94,6 +94,8 @@ def describe_model(
             "decoding": result.decoding,
             "metric_extract": result.extract,
             "metric_interval": result.interval,
+            "task_prompts": {name: adapter.task_prompt(name) for name in result.tasks},
+            "signatures": result.signatures,
             "samples": [_sample(row, result, include_images) for row in result.rows],
         }
     found |= facts

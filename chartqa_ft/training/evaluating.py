@@ -17,15 +17,16 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..adapters import Adapter
 from ..adapters.lockstep import lockstep_for
+from ..adapters.tasks.task import QA_NAME
 from ..batching.records import column, hinted_chart_ids
 from ..data.chart_subset import chart_subset
 from ..evaluation.answer_queue import AnswerQueue
 from ..evaluation.results import EvaluationResult, part_of, read_scores
-from ..evaluation.scoring import each_row_once, score_rows
+from ..evaluation.scoring import each_row_once, main_metrics, score_rows
 from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
 from ..resources import naming_a_full_disk
-from .arguments import ChartQATrainingArguments
+from .arguments import ChartQATrainingArguments, as_dict
 from .checks.metric_function import MetricsError, checked_metrics
 from .losses import AnswerLoss, sum_by_row
 
@@ -70,6 +71,12 @@ class Evaluator:
         self._queue: AnswerQueue | None = None
         self._scored: list[dict[str, Any]] = []
         self._row_numbers: list[int] | None = None
+
+    def decoding_of_tasks(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of each task that has its own. Those of the current evaluation precede them."""
+        own = as_dict(self.args.task_max_new_tokens) or {}
+        lengths = {name: own.get(name, self.adapter.max_new_tokens_of(name)) for name in self.adapter.known_tasks()}
+        return {name: {"max_new_tokens": n, **self.settings} for name, n in lengths.items() if n is not None}
 
     def decoding(self) -> dict[str, Any]:
         """Return the settings of the next generation: those of the arguments and of the current evaluation."""
@@ -137,6 +144,7 @@ class Evaluator:
             self.adapter,
             rows_per_call=self.args.eval_batch_size,
             window=self.args.eval_window,
+            of_tasks=self.decoding_of_tasks(),
             **self.decoding(),
         )
         try:
@@ -170,7 +178,7 @@ class Evaluator:
                 loss = losses.sum() / max(losses.numel(), 1)
             if self._queue is None:
                 if self.args.predict_with_generate and not loss_only:
-                    ids = self._answer_ids(model, inputs, encoder_outputs, {**self.decoding(), **settings})
+                    ids = self._answer_ids(model, inputs, encoder_outputs, {**self._decoding_of(inputs), **settings})
                 return loss, ids, labels
             if "rows" not in inputs:
                 raise ValueError(
@@ -186,9 +194,16 @@ class Evaluator:
                     row["loss_sum"], row["tokens"] = loss_sum, tokens
             self.rows.extend(rows)
             if self.args.predict_with_generate:
-                for row, answer in self._queue.add(model, inputs, rows, encoder_outputs):
+                tasks = [row.get("task") for row in rows]
+                for row, answer in self._queue.add(model, inputs, rows, encoder_outputs, tasks):
                     row["prediction"] = answer
         return None, None, None
+
+    def _decoding_of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings for one batch outside of a loop: with the longest answers of its tasks."""
+        decoding, own = self.decoding(), self.decoding_of_tasks()
+        ways = [{**decoding, **own.get(row.get("task", QA_NAME), {})} for row in inputs.get("rows", ())]
+        return max([*ways, decoding][: max(len(ways), 1)], key=lambda way: way["max_new_tokens"])
 
     def _answer_ids(
         self, model: nn.Module, inputs: Mapping[str, Any], encoder_outputs: Any, decoding: Mapping[str, Any]
@@ -244,7 +259,8 @@ class Evaluator:
         writes = predictions is not None and bool(rows) and "correct" in rows[0]
         if predictions is not None and writes:
             self.rows = rows  # until they are written
-            shown = ", ".join(f"{key} {metrics[key]:.4g}" for key in metrics if key.endswith("relaxed_accuracy"))
+            main = {"relaxed_accuracy", *main_metrics(rows, self.adapter.bound_task)}
+            shown = ", ".join(f"{key} {metrics[key]:.4g}" for key in metrics if key.removeprefix(start) in main)
             message = (
                 f"{predictions} could not be written. The evaluation is complete ({shown}), and "
                 "trainer.evaluator.rows holds its rows: free some space, then "
@@ -273,6 +289,8 @@ class Evaluator:
             variant=self.args.metric_variant,
             extract=self.args.metric_extract,
             interval=self.args.metric_interval,
+            task_of=self.adapter.bound_task,
+            weights=as_dict(self.args.task_weights),
         )
         failure = None
         try:
@@ -300,8 +318,11 @@ class Evaluator:
             eval_dataset: the evaluation data of the trainer, to find the name of `records` in a dict.
             predictions: where the answers were written, if at all.
         """
-        if f"{prefix}_relaxed_accuracy" not in metrics:
+        main = {"relaxed_accuracy", *main_metrics(self._scored, self.adapter.bound_task)}
+        if not any(f"{prefix}_{name}" in metrics for name in main):
             return
+        names = dict.fromkeys(row.get("task") or QA_NAME for row in self._scored)
+        tasks = {name: self.adapter.bound_task(name) for name in names if name != QA_NAME}
         self.results[step] = EvaluationResult(
             step=step,
             prefix=f"{prefix}_",
@@ -313,4 +334,6 @@ class Evaluator:
             part=part_of(records, eval_dataset),
             extract=extract_name(self.args.metric_extract),
             interval=self.args.metric_interval,
+            tasks=list(tasks),
+            signatures={key: text for task in tasks.values() for key, text in task.signatures().items()},
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..metrics.accuracy import METRIC
 from ..metrics.table import table_rows
+from ..metrics.task_table import TaskRow, task_rows
 
 __all__ = ["evaluation_lines", "evaluation_prefix", "last_evaluation", "name_of"]
 
@@ -80,10 +81,28 @@ def evaluation_lines(
         change = f" ({100 * (row.fraction - old[row.part]):+.2f})" if row.part in old else ""
         title = "all" if row.part == "pooled" else row.title
         lines.append(f"{title}: {row.percent} %{change} of {row.n:,} question{'s' * (row.n != 1)}")
-    rest = _others(logs, before or {}, start)
+    tasks = task_rows(logs, prefix=start)
+    known = {(row.task, row.metric): row.value for row in task_rows(before or {}, prefix=start)}
+    for name in dict.fromkeys(row.task for row in tasks):
+        own = [row for row in tasks if row.task == name]
+        changes = {row.metric: row.value - known[name, row.metric] for row in own if (name, row.metric) in known}
+        shown = [f"{row.metric} {row.value:.4g}" + _change(changes.get(row.metric)) for row in own]
+        lines.append(f"{name}: {', '.join(shown)} of {own[0].n:,}")
+    rest = _others({key: logs[key] for key in logs if not _is_of(key, start, tasks)}, before or {}, start)
     if rest:
-        lines[-1:] = ["; ".join([*lines[-1:], *rest])]
+        place = next((n for n, line in enumerate(lines) if line.startswith("all: ")), len(lines) - 1)
+        place = max(place, 0)
+        lines[place : place + 1] = ["; ".join([*lines[place : place + 1], *rest])]
     return [f"{label}, {line}" if label else line for line in lines]
+
+
+def _change(difference: float | None) -> str:
+    return "" if difference is None else f" ({difference:+.4g})"
+
+
+def _is_of(key: str, start: str, tasks: Sequence[TaskRow]) -> bool:
+    """Return whether a metric is one of those of the tasks."""
+    return any(key.startswith(f"{start}{task}_") for task in {row.task for row in tasks})
 
 
 def _others(logs: Mapping[str, Any], before: Mapping[str, Any], start: str) -> list[str]:

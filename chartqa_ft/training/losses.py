@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..adapters import Adapter, base_model
+from ..adapters import IGNORE_INDEX, Adapter, base_model
 from ..adapters.base import cast_charts
 from ..adapters.sharing.prefixes import ChartPrefixes
+from ..adapters.tasks.task import QA_NAME
 from .arguments import ChartQATrainingArguments
 
 
@@ -46,6 +47,28 @@ class AnswerLoss:
                 outputs = model(**arguments)
             outputs["logits"] = outputs["logits"].flatten(0, -2)
         return token_losses(outputs["logits"], labels[labels != -100], self.args.label_smoothing_factor), outputs
+
+
+def weighted_by_task(
+    losses: torch.Tensor, inputs: Mapping[str, Any], weights: Mapping[str, float] | None
+) -> torch.Tensor:
+    """Return the losses of answer tokens, each multiplied by the weight of its record's task.
+
+    Args:
+        losses: the loss of each answer token, shape (tokens,).
+        inputs: the batch, with `labels` (rows, length) and `rows`, the texts of each row.
+        weights: task -> weight; tasks that are missing have 1.
+
+    Example:
+        >>> inputs = {"labels": torch.tensor([[-100, 5], [6, 7]]), "rows": [{"task": "table"}, {}]}
+        >>> weighted_by_task(torch.ones(3), inputs, {"table": 0.5})
+        tensor([0.5000, 1.0000, 1.0000])
+    """
+    if not weights:
+        return losses
+    of_rows = [weights.get(row.get("task") or QA_NAME, 1.0) for row in inputs["rows"]]
+    row_of_token = (inputs["labels"] != IGNORE_INDEX).nonzero()[:, 0]
+    return losses * torch.tensor(of_rows, dtype=losses.dtype, device=losses.device)[row_of_token]
 
 
 def loss_of_batch(

@@ -30,7 +30,7 @@ from ..models.restoring import restore_weights
 from ..printable import printable_errors
 from ..reporting.curve import draw_curves
 from ..resources import FullDiskError, explaining_memory, is_out_of_memory, message_of, naming_a_full_disk, same_kind
-from .arguments import ChartQATrainingArguments
+from .arguments import ChartQATrainingArguments, as_dict
 from .bad_steps import BadSteps, never_best, spoil_gradients
 from .batches import make_collators, make_loader
 from .callbacks import (
@@ -43,7 +43,7 @@ from .callbacks import (
     SetEpoch,
 )
 from .checkpoints import begin_checkpoint
-from .checks import schedule, streams, text_arguments  # noqa: F401  (they register checks)
+from .checks import schedule, streams, tasks, text_arguments  # noqa: F401  (they register checks)
 from .checks.data_sets import check_data_sets, named_part
 from .checks.findings import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
 from .checks.function_code import uses_argument
@@ -56,7 +56,7 @@ from .copying import own_copy
 from .describing import describe_model
 from .evaluating import Evaluator
 from .generation import chosen_settings, merged_config
-from .losses import AnswerLoss, loss_of_batch
+from .losses import AnswerLoss, loss_of_batch, weighted_by_task
 from .memory import MemoryAdvice
 from .preflight.facts import preflight
 from .preflight.unchanged import kept_random_states
@@ -349,12 +349,14 @@ class ChartQATrainer(Seq2SeqTrainer):
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """Return the cross-entropy of the answer tokens in nats, summed and divided by `num_items_in_batch`.
 
-        That is the number of answer tokens of the whole optimizer step on all ranks, or if `None`, of this batch.
+        That is the number of answer tokens of the whole optimizer step on all ranks, or if `None`, of this batch. The
+        tokens of a task count as `task_weights` says.
         Label smoothing applies to answer tokens. The outputs hold the logits of answer tokens only, shape (answer
         tokens, vocabulary).
         """
         with explaining_dtypes(model):
             losses, outputs = self.answer_loss(model, inputs)
+        losses = weighted_by_task(losses, inputs, as_dict(self.args.task_weights))
         if model.training:
             self.running_loss.add(losses.sum(), torch.tensor(losses.numel(), device=losses.device))
             self.bad_steps.add(inputs.get("rows", ()), losses.sum())

@@ -235,3 +235,11 @@ def test_a_log_line_says_how_many_answers_are_there_already(stub, ask, caplog):
     ask()
     n = len(drawn_charts())
     assert f"{n} of {n} answers are in" in caplog.text
+
+
+def test_records_of_other_tasks_are_refused_before_the_first_question(stub, ask):
+    records = [dict(row) for row in drawn_charts().select(range(2))]
+    records[1].update(task="table", answer="a | b\n1 | 2")
+    with pytest.raises(ValueError, match="records have the tasks table: leave these records out"):
+        ask(records)
+    assert not stub.requests

@@ -41,6 +41,23 @@ def rows():
     return [{**found[0], **strange, "extracted": STRANGE, "correct": 1.0}, *found[1:]]
 
 
+def tables():
+    """Return a predicted table of which one cell is wrong, with markup in it, and a prediction that is no table."""
+    row = {
+        "index": 0,
+        "chart_id": "a",
+        "question": "",
+        "answer": "Year | EU\n2019 | 4",
+        "source": None,
+        "task": "table",
+    }
+    return [
+        {**row, "prediction": f"Year | EU\n2019 | {CODE}", "correct": 0.5},
+        {**row, "index": 1, "prediction": "", "correct": 0.0},
+        {**row, "index": 2, "prediction": "Year | EU\n2019 | 5", "correct": 0.5},
+    ]
+
+
 def images():
     return {row["chart_id"]: Image.new("RGB", (64, 48), (row["index"], 90, 160)) for row in rows()}
 
@@ -53,6 +70,7 @@ def folder(tmp_path_factory):
     better = [{**row, "prediction": row["answer"], "correct": 1.0} if row["index"] % 6 == 1 else row for row in rows()]
     names = (f"before {CODE}", "after \u202e")
     write_report(rows(), folder / "two.html", images=images(), other=better, names=names)
+    write_report(tables(), folder / "tables.html")
     return folder
 
 
@@ -258,3 +276,15 @@ def test_printing_shows_every_row_and_chart(browser):
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
     assert len(browser.find_elements("css selector", "#rows article")) == 120
     assert browser.execute_script("return [...document.querySelectorAll('#rows img')].every(i => i.src)")
+
+
+def test_tables_stand_beside_each_other_with_wrong_cells_marked(browser, folder):
+    browser.get((folder / "tables.html").as_uri())
+    first, second, third = browser.find_elements("css selector", "#rows article")
+    predicted, right = first.find_elements("css selector", "table")
+    assert [cell.text for cell in predicted.find_elements("css selector", ".wrong")] == [CODE]
+    assert [cell.text for cell in right.find_elements("css selector", ".wrong")] == ["4"]
+    assert [cell.text for cell in right.find_elements("css selector", "th, td")] == ["Year", "EU", "2019", "4"]
+    predicted, right = third.find_elements("css selector", "table")
+    assert predicted.location["y"] == right.location["y"]
+    assert "Prediction: (no table)" in second.text

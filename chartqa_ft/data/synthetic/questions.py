@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .drawing import AXIS_MAX, BASE_SIZE, CHART_TYPES, COLORS, PIE_STEP, PIE_TOTAL, Chart, draw_chart, whole_number
+from .tasks import TASKS, summary_of, table_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -103,6 +104,7 @@ def synthetic_chartqa(
     image_size: int = BASE_SIZE,
     chart_types: Sequence[str] = CHART_TYPES,
     questions_per_chart: Mapping[str, int] = QUESTIONS_PER_CHART,
+    tasks: Sequence[str] = ("qa",),
 ) -> Dataset:
     """Generate charts and questions about them.
 
@@ -115,16 +117,19 @@ def synthetic_chartqa(
             share.
         questions_per_chart: Largest number of questions per chart for each of `QUESTION_TYPES`; 0 or absent for none.
             There are fewer if a chart has fewer marks, or if two marks share an extreme.
+        tasks: What to draw the charts for: `"qa"`, `"table"` (one row with the data table of each chart) and
+            `"summary"` (one row with a sentence about it).
 
     Returns:
         One row per question, with the questions on a chart next to each other. The columns are the canonical ones,
         `image` (PNG bytes, decoded on access), `question`, `answer`, `source`, `chart_id`, and in addition
-        `chart_type` and `question_type` (strings).
+        `chart_type` and `question_type` (strings). With other tasks than `"qa"` there is a column `task` too; the
+        `question_type` of their rows is the task, and their `question` is empty.
 
     Raises:
         TypeError: An argument is of a wrong type; the message names it.
-        ValueError: There are no charts, a chart or question type is unknown, a number of questions is negative, or
-            the images are smaller than `drawing.MIN_SIZE`.
+        ValueError: There are no charts, a task, a chart or question type is unknown, a number of questions is
+            negative, or the images are smaller than `drawing.MIN_SIZE`.
 
     Example:
         >>> from chartqa_ft import synthetic_chartqa
@@ -141,21 +146,29 @@ def synthetic_chartqa(
     n_charts, seed = whole_number("n_charts", n_charts), whole_number("seed", seed)
     image_size = whole_number("image_size", image_size)
     _check_arguments(n_charts, chart_types, questions_per_chart)
+    tasks = _checked_tasks(tasks)
     questions_per_chart = {kind: operator.index(count) for kind, count in questions_per_chart.items()}
-    names = ("question", "answer", "source", "chart_id", "chart_type", "question_type")
+    names: tuple[str, ...] = ("question", "answer", "source", "chart_id", "chart_type", "question_type")
+    names = names if tasks == ("qa",) else (*names, "task")
     features = Features({"image": Image(), **{name: Value("string") for name in names}})
     schema = pa.schema(
         [("image", pa.struct({"bytes": pa.binary(), "path": pa.string()})), *((n, pa.string()) for n in names)]
     )
-    digest = hashlib.sha256(
-        repr((n_charts, seed, image_size, tuple(chart_types), sorted(questions_per_chart.items()))).encode()
-    )
+    described: tuple[Any, ...] = (n_charts, seed, image_size, tuple(chart_types), sorted(questions_per_chart.items()))
+    digest = hashlib.sha256(repr(described if tasks == ("qa",) else (*described, tasks)).encode())
     batches = [
         pa.RecordBatch.from_pylist(rows, schema=schema)
-        for rows in _chunks(n_charts, seed, image_size, tuple(chart_types), questions_per_chart)
+        for rows in _chunks(n_charts, seed, image_size, tuple(chart_types), questions_per_chart, tasks)
     ]
     table = InMemoryTable(pa.Table.from_batches(batches, schema=schema))
     return Dataset(table, info=DatasetInfo(features=features), fingerprint=digest.hexdigest()[:16])
+
+
+def _checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
+    listed = isinstance(tasks, Sequence) and not isinstance(tasks, str)
+    if not listed or not tasks or any(task not in TASKS for task in tasks) or len(set(tasks)) < len(tasks):
+        raise ValueError(f"tasks must be a sequence of tasks from {TASKS}, each once, got {tasks!r}")
+    return tuple(tasks)
 
 
 def _check_arguments(n_charts: int, chart_types: Sequence[str], questions_per_chart: Mapping[str, int]) -> None:
@@ -179,7 +192,12 @@ def _check_arguments(n_charts: int, chart_types: Sequence[str], questions_per_ch
 
 
 def _chunks(
-    n_charts: int, seed: int, image_size: int, chart_types: tuple[str, ...], per_chart: Mapping[str, int]
+    n_charts: int,
+    seed: int,
+    image_size: int,
+    chart_types: tuple[str, ...],
+    per_chart: Mapping[str, int],
+    tasks: tuple[str, ...],
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield rows in lists of limited length: an Arrow array of bytes holds at most 2 GiB."""
     rows: list[dict[str, Any]] = []
@@ -188,18 +206,23 @@ def _chunks(
         buffer = io.BytesIO()
         draw_chart(chart, image_size).save(buffer, "PNG", compress_level=1)
         image = {"bytes": buffer.getvalue(), "path": None}
-        for question in ask(chart, random.Random(f"questions:{seed}:{index}"), per_chart):
+        common = {"image": image, "chart_id": f"synthetic-{seed}-{index:06d}", "chart_type": chart.chart_type}
+        asked = ask(chart, random.Random(f"questions:{seed}:{index}"), per_chart) if "qa" in tasks else []
+        for question in asked:
             rows.append(
                 {
-                    "image": image,
+                    **common,
                     "question": question.question,
                     "answer": question.answer,
                     "source": question.source,
-                    "chart_id": f"synthetic-{seed}-{index:06d}",
-                    "chart_type": chart.chart_type,
                     "question_type": question.question_type,
+                    "task": "qa",
                 }
             )
+        for task, answer_of in (("table", table_of), ("summary", summary_of)):
+            if task in tasks:
+                own = {"answer": answer_of(chart), "source": "unknown", "question_type": task, "task": task}
+                rows.append({**common, "question": "", **own})
         if len(rows) >= _ROWS_PER_CHUNK:
             yield rows
             rows = []

@@ -69,6 +69,10 @@ class CardFacts:
     """`adapter.settings()`: the kind of adapter and the prompt."""
     prompt: str | None = None
     """The prompt, with the field `{question}`; `None` takes that of `settings`."""
+    task_prompts: Mapping[str, str] = field(default_factory=dict)
+    """Task -> template of its prompt, for the tasks beside `qa` that the model was scored on."""
+    signatures: Mapping[str, str] = field(default_factory=dict)
+    """What the metrics of these tasks depend on, such as the settings and version of BLEU."""
     model_type: str | None = None
     """`config.model_type`, for families whose processors are called in a way of their own."""
     vocabulary_grown: bool = False

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import read_json
+from ...metrics.task_table import task_rows
 from .base_licence import base_licence
 from .facts import CardFacts
 
@@ -59,7 +60,7 @@ def facts_of_folder(
         "versions": settings.get("versions") or {},
         **(base_licence(base, token, revision=base_revision) if base else {}),
     }
-    if f"{_PREFIX}relaxed_accuracy" in report:
+    if f"{_PREFIX}relaxed_accuracy" in report or task_rows(report, prefix=_PREFIX):
         decoding = report.get("decoding")
         beams = script.get("final_num_beams") or script.get("generation_num_beams")
         facts |= {
@@ -75,6 +76,7 @@ def facts_of_folder(
             "metric_interval": report.get("interval") or script.get("metric_interval") or "wilson",
             "decoding": decoding if isinstance(decoding, dict) else {"num_beams": beams} if beams else {},
             "step": report.get("step"),
+            "signatures": texts if isinstance(texts := report.get("signatures"), dict) else {},
         }
     return CardFacts(**facts)
 

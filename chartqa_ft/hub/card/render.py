@@ -13,6 +13,7 @@ from ...files import write_whole
 from ...images.rgb import to_rgb
 from ...metrics.answers import as_targets
 from ...metrics.correctness import variant_name
+from ...metrics.task_table import task_rows
 from ...reporting.curve import draw_curve, training_series
 from ..public import hub_name, short_name
 from .facts import KINDS, CardFacts, CardSample, fields_of, licences, plain, without_tokens
@@ -126,6 +127,7 @@ def render_card(facts: CardFacts, *, include_images: bool = False) -> str:
         asked=_ASKED.get(str(facts.settings.get("adapter"))),
         prompt=_prompt(facts),
         rows=rows,
+        tasks=task_rows(facts.metrics, prefix=facts.metric_prefix),
         confidence=confidence_of(facts),
         rule=RULES[variant_name(facts.metric_variant)],
         variant=variant_name(facts.metric_variant),

@@ -1,6 +1,7 @@
 """Tables: how they are written and read as text, and how well two of them agree."""
 
 from .chartqa_files import read_table_csv
+from .files import export_tables
 from .linearization import FORMATS
 from .parsing import parse_table
 from .scores import VARIANTS, per_example_table_scores, table_scores
@@ -11,6 +12,7 @@ __all__ = [
     "FORMATS",
     "VARIANTS",
     "Table",
+    "export_tables",
     "parse_table",
     "per_example_table_scores",
     "read_table_csv",

@@ -45,6 +45,25 @@
     return paragraph;
   }
 
+  // The predicted table beside the right one; cells that the other one does not have are marked.
+  function besides([prediction, answer], name) {
+    const box = element("div", "columns");
+    for (const [title, rows, other] of [[name, prediction, answer], ["Answer", answer, prediction]]) {
+      const known = new Set(other.flat());
+      const table = element("table");
+      table.append(element("caption", "meta", rows.length ? title : `${title}: (no table)`));
+      rows.forEach((cells, number) => {
+        const line = element("tr");
+        for (const cell of cells) {
+          line.append(element(number ? "td" : "th", known.has(cell) ? "" : "wrong", cell));
+        }
+        table.append(line);
+      });
+      box.append(table);
+    }
+    return box;
+  }
+
   function because(correct, why) {
     const paragraph = element("p", "verdict");
     paragraph.append(element("strong", state(correct), verdictOf(correct)), document.createTextNode(`: ${why}`));
@@ -79,14 +98,15 @@
       made.append(image);
     }
     made.append(element("p", "question", row[at.question]));
-    made.append(line(two ? data.runs[0] : "Prediction", row[at.prediction], state(row[at.correct])));
+    if (row[at.grids]) made.append(besides(row[at.grids], two ? data.runs[0] : "Prediction"));
+    else made.append(line(two ? data.runs[0] : "Prediction", row[at.prediction], state(row[at.correct])));
     if (row[at.extracted] !== null) made.append(line("Scored", row[at.extracted]));
     made.append(because(row[at.correct], row[at.why]));
     if (two) {
       made.append(line(data.runs[1], row[at.other_prediction], state(row[at.other_correct])));
       made.append(because(row[at.other_correct], row[at.other_why]));
     }
-    if (row[at.answer] !== null) made.append(line("Answer", row[at.answer], "answer"));
+    if (row[at.answer] !== null && !row[at.grids]) made.append(line("Answer", row[at.answer], "answer"));
     const facts = [data.names[chart], row[at.source], row[at.question_type], row[at.answer_type]];
     facts.push(...new Set(mistakes(row)));
     made.append(element("p", "meta", `${row[at.index]} · ${facts.filter(Boolean).join(" · ")}`));

@@ -14,6 +14,7 @@ from ...metrics.correctness import variant_name
 from ...metrics.extraction import extractor_of
 from .argument_types import type_refusals
 from .optimizer_arguments import optimizer_argument_refusals
+from .tasks import task_refusals
 from .trackers import tracker_refusals
 
 
@@ -171,6 +172,7 @@ def refusals(args: Any) -> Iterator[str]:
     yield from optimizer_argument_refusals(args)
     yield from _settings(args)
     yield from _generation(args)
+    yield from task_refusals(args)
     yield from _data(args)
     yield from _hub(args)
     yield from tracker_refusals(args.report_to)
