@@ -18,8 +18,9 @@ if __name__ == "__main__":
     parser = TrlParser((ScriptArguments, GRPOConfig, ModelConfig))
     script_args, training_args, model_args = parser.parse_args_and_config()
 
+    revision = None if model_args.model_revision == "main" else model_args.model_revision  # a folder has none
     model, processor, adapter = load_checkpoint(
-        model_args.model_name_or_path, revision=model_args.model_revision, dtype=model_args.dtype
+        model_args.model_name_or_path, revision=revision, dtype=model_args.dtype
     )
     charts = load_chartqa(script_args.dataset_name, split=script_args.dataset_train_split)
 
