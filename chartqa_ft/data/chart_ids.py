@@ -50,6 +50,8 @@ class ChartIds:
         """Return the id of an image file (a resolved path): its path in the deepest folder that contains it."""
         home = self._start_of(path)
         name = (path[len(home) :] if home else os.path.basename(path)).replace(os.sep, "/")
+        if home and len(self._starts) == 1:  # no other folder can have a file of this name
+            return self.unique(name, path)
         found = (self._real_paths.find(start, name) for start in self._starts if start != home)
         twins = {twin for twin, is_file in found if is_file and twin != path and self._start_of(twin)}
         is_shared = any(self._content(twin) != self._content(path) for twin in twins)

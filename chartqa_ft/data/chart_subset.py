@@ -29,9 +29,10 @@ def chart_subset(sources: Sequence[Any], charts: Sequence[Any] | None, n: int, *
         seed: Seed of the random choice; the same seed always chooses the same rows.
 
     Returns:
-        The numbers of the rows in ascending order: all rows if there are no more than `n`. Their number is the nearest
-        to `n`, of two that are equally near the smaller one. Where each chart has so many questions that no chart is
-        nearer to `n` than one, and where there are no charts, there are `n` rows, as in `stratified_subset`.
+        The numbers of the rows in ascending order: all rows if there are no more than `n`. With one source their
+        number is the nearest to `n`, of two that are equally near the smaller one; with several it is near `n`. Where
+        each chart has so many questions that no chart is nearer to `n` than one, and where there are no charts, there
+        are `n` rows, as in `stratified_subset`.
 
     Example:
         >>> chart_subset(["human"] * 5, ["a", "a", "b", "b", "c"], 3, seed=1)

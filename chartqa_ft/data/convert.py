@@ -168,22 +168,24 @@ def _table(records: Iterable[dict[str, Any]], features: Features, split: str) ->
 # -------------------------------------------------------------------------------------------------- files of records
 
 
-def _read_files(files: Iterable[RecordFile], split_reader: SplitReader) -> Iterator[Raw]:
-    for file in files:
-        columns = split_reader.columns_of_file(file)
+def _read_files(files: Iterable[tuple[RecordFile, Columns]]) -> Iterator[Raw]:
+    for file, columns in files:
         for number, raw in enumerate(read_records(file.path)):
             yield f"record {number} of {file.path}", (raw, columns, file.source)
 
 
-def _features_of_files(files: Iterable[RecordFile], split_reader: SplitReader) -> Features:
-    return canonical_features(
-        dict.fromkeys(name for file in files for name in split_reader.columns_of_file(file).extras)
-    )
+def _with_columns(files: Iterable[RecordFile], split_reader: SplitReader) -> list[tuple[RecordFile, Columns]]:
+    return [(file, split_reader.columns_of_file(file)) for file in files]
+
+
+def _features_of_files(files: Iterable[tuple[RecordFile, Columns]]) -> Features:
+    return canonical_features(dict.fromkeys(name for _, columns in files for name in columns.extras))
 
 
 def _convert_files(split: FileSplit, split_reader: SplitReader, policy: ErrorPolicy) -> Dataset:
-    features = _features_of_files(split.files, split_reader)
-    raws = islice(_read_files(split.files, split_reader), split.start, split.stop)
+    files = _with_columns(split.files, split_reader)  # once: to know its columns, a JSON file is read to its end
+    features = _features_of_files(files)
+    raws = islice(_read_files(files), split.start, split.stop)
     reader = split_reader.record_reader()
     records = _read(_progress(raws, split_reader), reader, split_reader, policy, split.start)
     dataset = _table((record for record in records if record is not None), features, split_reader.split)
@@ -256,7 +258,8 @@ def _read_dataset(dataset: Dataset, columns: Columns, split_reader: SplitReader)
 
 
 def _stream_files(split: FileSplit, split_reader: SplitReader) -> IterableDataset:
-    return _from_shards(list(split.files), split_reader, _features_of_files(split.files, split_reader))
+    features = _features_of_files(_with_columns(split.files, split_reader))
+    return _from_shards(list(split.files), split_reader, features)
 
 
 def _convert_stream(stream: IterableDataset, split_reader: SplitReader) -> IterableDataset:
@@ -291,7 +294,7 @@ def _generate(shards: list[Any], split_reader: SplitReader) -> Iterator[dict[str
     try:
         for shard in shards:
             if isinstance(shard, RecordFile):
-                raws = _read_files([shard], split_reader)
+                raws = _read_files(_with_columns([shard], split_reader))
             else:
                 columns = split_reader.columns_of_stream(shard)
                 reader = split_reader.record_reader(ids=ids, **source_names(shard.features, columns))

@@ -112,9 +112,10 @@ class RecordReader:
         if columns.rationale:
             record["rationale"] = (plain_text(raw.get(columns.rationale)) or "").strip()
         for key, value in record.items():
-            texts = value if isinstance(value, list) else [value.get("path") if key == "image" else value]
-            if not all(is_utf8(text) for text in texts if isinstance(text, str)):
-                raise RecordProblem("malformed record", f"its {key} holds half a surrogate pair: not Unicode text")
+            for text in value if isinstance(value, list) else (value.get("path") if key == "image" else value,):
+                if isinstance(text, str) and not is_utf8(text):
+                    cause = f"its {key} holds half a surrogate pair: not Unicode text"
+                    raise RecordProblem("malformed record", cause)
         return record
 
     def _texts(self, raw: Mapping[str, Any], columns: Columns, task: str) -> tuple[str, str]:
