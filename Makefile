@@ -23,7 +23,7 @@ KILLS := 40
 BENCHMARKS := training_step evaluation llava_evaluation sft charts records predictions startup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tasks test test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench bench-gpu quality style clean
+.PHONY: help demo demo-tasks test test-long test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench bench-gpu quality style clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,13 +68,16 @@ demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (10 minutes on 2 co
 demo-tasks: $(INSTALLED)  ## train one tiny UniChart on questions, tables and summaries of drawn charts (10 minutes on 2 cores), show its scores
 	$(PYTHON) examples/demo_tasks.py
 
-test: $(INSTALLED)  ## run all tests and the examples in docstrings
-	$(PYTHON) $(PYTEST)
+test: $(INSTALLED)  ## run the tests and the examples in docstrings (12 minutes on 2 cores)
+	$(PYTHON) $(PYTEST) -m "not long"
 
-test-newest: $(INSTALLED_NEWEST)  ## run them, with all families, on the newest packages that setup.cfg admits (rm -r .venv-newest to get newer ones)
+test-long: $(INSTALLED)  ## run what takes longer: whole trainings by scripts, pages and several processes
+	$(PYTHON) $(PYTEST) -m long
+
+test-newest: $(INSTALLED_NEWEST)  ## run all of them, with all families, on the newest packages that setup.cfg admits (rm -r .venv-newest to get newer ones)
 	CHARTQA_FAMILIES=all $(NEWEST)/bin/python $(PYTEST)
 
-test-oldest: $(INSTALLED_OLDEST)  ## run them, with all families, on the oldest packages that setup.cfg admits
+test-oldest: $(INSTALLED_OLDEST)  ## run all of them, with all families, on the oldest packages that setup.cfg admits
 	CHARTQA_FAMILIES=all $(OLDEST)/bin/python $(PYTEST)
 
 test-deepspeed: $(INSTALLED_DEEPSPEED)  ## train with DeepSpeed ZeRO stages 2 and 3 on two processes on CPUs (10 minutes; needs a C++ compiler)
@@ -83,7 +86,7 @@ test-deepspeed: $(INSTALLED_DEEPSPEED)  ## train with DeepSpeed ZeRO stages 2 an
 test-kills: $(INSTALLED)  ## kill 40 short trainings (-9) at random moments, resume and compare them (KILLS=10 for fewer)
 	$(PYTHON) -m tests.drivers.kill_runs --kills $(KILLS)
 
-coverage: $(INSTALLED)  ## run them and print how much of each module they reach, child processes included
+coverage: $(INSTALLED)  ## run all of them and print how much of each module they reach, child processes included
 	$(PYTHON) $(PYTEST) --cov --cov-report=term
 
 fuzz: $(INSTALLED)  ## look longer for files that crash a reader (EXAMPLES=2000 of each kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,20 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message + "; the suite on the project's own data covers the same code")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_of_torch() -> Iterator[None]:
+    """Scripts set the number of threads for the whole process, and the last bits of a training depend on it."""
+    _use_one_thread()
+    yield
+    _use_one_thread()  # for what the next tests share, too
+
+
+def _use_one_thread() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -98,6 +98,7 @@ def test_half_of_the_predictions_are_right():
     assert len({row["question"] for row in rows}) == 800
 
 
+@pytest.mark.long
 def test_the_benchmark_of_charts_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(charts, "REAL", tmp_path / "not here")
     charts.main(["--quick", "--runs", "1", "--workers", "0", "--charts", "3", "--out", str(tmp_path)])
@@ -148,6 +149,7 @@ def test_waiting_is_what_passes_between_steps():
     assert waits.shares().values == (10.0, 25.0, 0.0)  # without the first
 
 
+@pytest.mark.long
 def test_the_benchmark_of_a_step_runs(tmp_path, monkeypatch, capsys):
     here = Here()
     monkeypatch.setattr(training_step, "apart", here)
@@ -214,6 +216,7 @@ def test_the_charts_of_the_start_differ_and_have_a_size(tmp_path):
     assert len(set(stored)) == 8
 
 
+@pytest.mark.long
 def test_the_benchmark_of_validation_runs(tmp_path, capsys):
     evaluation.main(["--quick", "--runs", "1", "--out", str(tmp_path)])
     ((_, ((_, row),)),) = read_rows(tmp_path, quick=True).items()

@@ -23,6 +23,7 @@ def read(folder):
     return {part["name"]: part for part in json.loads((folder / "gpu.json").read_text())["parts"]}
 
 
+@pytest.mark.long
 def test_every_part_runs_in_tiny_sizes(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "is_installed", lambda name: name != "trl")  # which takes seconds to import
     assert gpu.main([*TINY, "--families", "unichart", "llava", "--out", str(tmp_path)]) == 0
@@ -42,6 +43,7 @@ def test_every_part_runs_in_tiny_sizes(tmp_path, monkeypatch):
     assert "operations of our step at 64 px" in table
 
 
+@pytest.mark.long
 def test_packages_that_are_missing_are_stood_in_for(tmp_path):
     code = (
         "import sys; sys.modules['datasets'] = sys.modules['evaluate'] = None\n"

@@ -32,6 +32,7 @@ def results(tmp_path_factory) -> list[dict]:
     return [json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(2)]
 
 
+@pytest.mark.long
 def test_sharded_answers_are_those_of_the_whole_model(results):
     for jobs in results:
         assert {"greedy", "beams", "legacy beams", *FAMILIES} == jobs.keys()
@@ -41,6 +42,7 @@ def test_sharded_answers_are_those_of_the_whole_model(results):
         assert sum(map(any, (job["alone"] for job in jobs.values()))) > len(jobs) // 2
 
 
+@pytest.mark.long
 def test_all_ranks_make_the_same_passes(results):
     first, second = results
     for name in first:

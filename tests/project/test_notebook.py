@@ -33,6 +33,7 @@ def pictures(notebook: nbformat.NotebookNode) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) for data in found if "image/png" in data]
 
 
+@pytest.mark.long
 def test_it_runs_and_shows_the_results(run):
     notebook, folder = run
     assert code_of(notebook) == code_of(COMMITTED)

@@ -289,6 +289,7 @@ def test_unichart_is_trained_scored_and_compared(world, client, folder):
     assert float(difference) == pytest.approx(after - before)
 
 
+@pytest.mark.long
 def test_two_processes(world, folder):
     """With `--use_cpu`, as the page says, and `--max_steps 2`."""
     world.shell(folder, command("--num_processes 2"), "--max_steps 2 --use_cpu")
@@ -296,6 +297,7 @@ def test_two_processes(world, folder):
     assert report(folder / "out")["eval_n"] == len(answers(folder / "out")) == 6
 
 
+@pytest.mark.long
 def test_an_adapter_comes_back_from_the_hub(world, folder):
     """Appended are arguments for larger steps, and that the answers are greedy, as those of the training are."""
     said = world.shell(folder, command("Qwen/"), pushing(), LARGER)
@@ -313,6 +315,7 @@ def test_an_adapter_comes_back_from_the_hub(world, folder):
 
 
 @pytest.mark.parametrize("mark", ["--use_dora", "--lora False"])
+@pytest.mark.long
 def test_other_families(client, folder, mark):
     run(client, folder, command(mark))
     adapter = (folder / "out" / "adapter_config.json").is_file()

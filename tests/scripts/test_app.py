@@ -94,6 +94,7 @@ def test_names_become_no_code_and_secrets_stay_here(tmp_path, checkpoint):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.long
 def test_the_written_space_runs_and_leaves_nothing_behind(tmp_path, checkpoint):
     pytest.importorskip("gradio", reason="`make test` installs the extra app")
     space = write_space(tmp_path / "space", str(checkpoint), num_beams=2)

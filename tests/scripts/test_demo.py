@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from chartqa_ft import answer_questions, load_checkpoint, read_predictions, synthetic_chartqa
 from chartqa_ft.scripts.demo_training import HELD_OUT_SEED, majority_answers, table
 
@@ -11,6 +13,7 @@ from ..support.common import ROOT
 from ..support.prepared import run_prepared
 
 
+@pytest.mark.long
 def test_demo_runs_and_shows_what_it_promises(tmp_path):
     command = [ROOT / "examples" / "demo.py", "--output_dir", tmp_path]
     result = run_prepared([*command, "--steps", "10", "--charts", "60", "--held_out_charts", "30"], timeout=300)

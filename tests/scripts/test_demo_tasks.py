@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 
+import pytest
+
 from chartqa_ft import load_checkpoint
 from chartqa_ft.metrics.predictions import read_predictions
 from chartqa_ft.scripts.demo_tasks import MAIN, main
 
 
+@pytest.mark.long
 def test_the_demo_prints_the_scores_of_all_three_tasks(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(logging, "basicConfig", lambda **settings: None)
     sizes = ["--steps", "2", "--charts", "20", "--held_out_charts", "3"]

@@ -129,6 +129,7 @@ def test_drawn_charts_on_one_process_and_two_then_evaluated(tmp_path):
     assert sorted(path.name for path in scores.iterdir()) == ["answers.png", "metrics.json", "predictions.jsonl"]
 
 
+@pytest.mark.long
 def test_real_charts(tmp_path, shared):
     model = save_tiny(tmp_path / "tiny", dropout=0.1, drop_path_rate=0.1)
     output, scores = tmp_path / "out", tmp_path / "scores"

@@ -112,6 +112,7 @@ def test_lora_from_a_yaml_file_saved_evaluated_and_merged(tmp_path, charts):
     check_evaluated(output / "merged", charts, tmp_path / "merged_scores", output)
 
 
+@pytest.mark.long
 def test_two_processes_train_the_adapter_of_one(tmp_path, charts):
     """Without find_unused_parameters: every adapted weight takes part in every loss."""
     base = save_family("llava", tmp_path / "llava")

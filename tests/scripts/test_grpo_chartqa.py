@@ -16,6 +16,7 @@ from ..support.common import ROOT, run
 STEPS = 8
 
 
+@pytest.mark.long
 def test_sampled_answers_earn_more_after_a_few_steps(tmp_path):
     """In a process of its own: TRL raises FutureWarnings, which are errors here."""
     pytest.importorskip("trl", reason="`make test` installs the extra rl")

@@ -71,6 +71,7 @@ def test_gradient_checkpointing_gives_the_same_update(tmp_path, reference):
     assert relative_l2(vector, reference[0]) <= 1e-6
 
 
+@pytest.mark.long
 def test_compiled_models_get_the_same_update(tmp_path, reference):
     vector, loss = gradient(tmp_path, 4, 2, torch_compile=True, torch_compile_backend="aot_eager")
     assert relative_l2(vector, reference[0]) <= 1e-6

@@ -201,6 +201,7 @@ def test_a_script_pushes_a_merged_model_with_its_answers(world, folder):
     assert_card_tells(files, metrics)
 
 
+@pytest.mark.long
 def test_the_scripts_with_the_names_of_the_hub(world, folder):
     charts = drawn_charts(3)
     files = {f"data/{split}-00000-of-00001.parquet": as_m4(charts) for split in ("train", "val", "test")}

@@ -103,6 +103,7 @@ def kill_and_resume(folder: Path, settings: dict[str, Any], processes: int, step
     return step
 
 
+@pytest.mark.long
 def test_killed_and_resumed_on_two_processes(tmp_path):
     records = drawn_charts(16)
     settings = {
@@ -114,6 +115,7 @@ def test_killed_and_resumed_on_two_processes(tmp_path):
     kill_and_resume(tmp_path, settings, processes=2, steps_per_epoch=len(records) // 8)
 
 
+@pytest.mark.long
 def test_killed_and_resumed_on_real_charts(tmp_path, shared):
     settings = {
         **SETTINGS,

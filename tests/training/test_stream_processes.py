@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from itertools import chain
 
+import pytest
+
 from chartqa_ft import read_predictions
 from chartqa_ft.training.progress import COST_SAMPLE
 
@@ -12,6 +14,7 @@ from ..support.common import ROOT, drawn_charts
 from ..support.prepared import run_prepared
 
 
+@pytest.mark.long
 def test_streams_on_two_processes_with_workers(tmp_path):
     run_prepared([ROOT / "tests" / "drivers" / "resume_stream.py", tmp_path], 2)
     saved = {

@@ -60,6 +60,7 @@ def results_of(folder: Path, processes: int) -> list[dict]:
     return [json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(processes)]
 
 
+@pytest.mark.long
 def test_several_processes_do_what_one_does(tmp_path: Path):
     for processes in LAYOUTS:
         jobs = [
