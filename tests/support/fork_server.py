@@ -13,7 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -30,7 +30,8 @@ from typing import Any, Protocol
 ROOT = Path(__file__).resolve().parents[2]
 # They read no settings of the Hub, so that every process can have its own.
 OF_OTHERS = (
-    *("numpy", "pandas", "pyarrow.parquet", "PIL.Image", "scipy.stats", "sympy", "jinja2", "yaml", "httpx", "fsspec"),
+    *("numpy", "pandas", "pyarrow.parquet", "PIL.Image", "scipy.stats", "sympy", "jinja2", "yaml", "fsspec"),
+    *("httpx", "httpx2"),  # one of them is that of huggingface_hub
     *("torch.distributed.fsdp", "torch.distributed.device_mesh", "torch._dynamo", "torch.utils.data"),
 )
 
@@ -132,7 +133,8 @@ class Server:
 @cache
 def of_others() -> Server:
     """The one of this process that has imported nothing that reads settings of the Hub."""
-    return Server({**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, OF_OTHERS)
+    there = [name for name in OF_OTHERS if importlib.util.find_spec(name.partition(".")[0]) is not None]
+    return Server({**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, there)
 
 
 # ---------------------------------------------------------------- in the server
