@@ -98,10 +98,10 @@ families: $(INSTALLED)  ## test all families (10 minutes on 2 cores), also on al
 	$(PYTHON) -m tests.support.model_table out/families.xml chartqa_ft/adapters/FAMILIES.md
 	$(PYTHON) -m tests.support.task_table examples/tasks.md
 
-families-torchvision: $(INSTALLED_TORCHVISION)  ## test the families whose processors need torchvision, in an environment that has it
+families-torchvision: $(INSTALLED) $(INSTALLED_TORCHVISION)  ## test the families whose processors need torchvision, in an environment that has it
 	CHARTQA_FAMILIES=torchvision $(TORCHVISION)/bin/python $(PYTEST) $(addprefix tests/families/test_families,.py _checked.py _lora.py _saved.py) \
 		-k "not resumes" --junitxml=out/families-torchvision.xml
-	$(TORCHVISION)/bin/python -m tests.support.family_table out/families-torchvision.xml examples/own_family.md torchvision
+	$(PYTHON) -m tests.support.family_table out/families-torchvision.xml examples/own_family.md torchvision
 
 docs: $(INSTALLED)  ## build the reference of all public names from the docstrings into out/docs
 	$(PYTHON) -m tests.support.reference out/docs
@@ -125,4 +125,4 @@ style: $(INSTALLED)  ## fix lint and format
 	$(VENV)/bin/ruff format .
 
 clean:  ## remove what the targets leave behind, except .venv
-	rm -rf $(NEWEST) $(OLDEST) $(DEEPSPEED) $(TORCHVISION) demo_output out .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(NEWEST) $(OLDEST) $(DEEPSPEED) $(TORCHVISION) demo_output demo_tasks_output out .coverage* .mypy_cache .pytest_cache .ruff_cache
