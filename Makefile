@@ -62,10 +62,10 @@ $(INSTALLED_DEEPSPEED): setup.cfg pyproject.toml $(CONSTRAINTS)/current.txt
 		-c "from deepspeed.ops.op_builder.cpu.comm import ShareMemCommBuilder; ShareMemCommBuilder().load()"
 	touch $@
 
-demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (10 minutes on 2 cores), show its score and a picture
+demo: $(INSTALLED)  ## train a tiny UniChart on drawn charts (4 minutes on 2 cores), show its score and a picture
 	$(PYTHON) examples/demo.py
 
-demo-tasks: $(INSTALLED)  ## train one tiny UniChart on questions, tables and summaries of drawn charts (10 minutes on 2 cores), show its scores
+demo-tasks: $(INSTALLED)  ## train one tiny UniChart on questions, tables and summaries of drawn charts, show its scores
 	$(PYTHON) examples/demo_tasks.py
 
 test: $(INSTALLED)  ## run the tests and the examples in docstrings (12 minutes on 2 cores)
@@ -92,7 +92,7 @@ coverage: $(INSTALLED)  ## run all of them and print how much of each module the
 fuzz: $(INSTALLED)  ## look longer for files that crash a reader (EXAMPLES=2000 of each kind)
 	CHARTQA_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) tests/security -k fuzz
 
-families: $(INSTALLED)  ## test all families (10 minutes on 2 cores), also on all tasks, and write their tables into their pages
+families: $(INSTALLED)  ## test all families (6 minutes on 2 cores), also on all tasks, and write their tables into their pages
 	CHARTQA_FAMILIES=all $(PYTHON) $(PYTEST) tests/families tests/training/model_check/test_broken.py --junitxml=out/families.xml
 	$(PYTHON) -m tests.support.family_table out/families.xml examples/own_family.md
 	$(PYTHON) -m tests.support.model_table out/families.xml chartqa_ft/adapters/FAMILIES.md
