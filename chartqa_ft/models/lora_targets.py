@@ -27,8 +27,8 @@ def block_linears(model: nn.Module, vision: bool) -> list[str]:
         >>> len(names), names[0]
         (10, 'decoder.model.decoder.layers.0.self_attn.k_proj')
     """
-    vision_models = _vision_models(model)
-    text = _text_model(model)
+    vision_models = vision_models(model)
+    text = text_model(model)
     names = [name for name in _in_blocks(model, text) if not any(_inside(name, other) for other in vision_models)]
     if not names:
         raise ValueError(
@@ -90,7 +90,7 @@ def expert_parameters(model: nn.Module) -> list[str]:
         >>> expert_parameters(tiny_unichart("test", image_size=64, window_size=4)[0])
         []
     """
-    text = _text_model(model)
+    text = text_model(model)
     names = []
     for path, module in model.get_submodule(text).named_modules(prefix=text):
         if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
@@ -114,7 +114,7 @@ def block_weights(model: nn.Module) -> dict[str, int]:
         >>> len(sizes), sizes["decoder.model.decoder.layers.0.fc1.weight"]
         (10, 2048)
     """
-    text = _text_model(model)
+    text = text_model(model)
     return {
         name: parameter.numel()
         for name, parameter in model.named_parameters()
@@ -122,7 +122,7 @@ def block_weights(model: nn.Module) -> dict[str, int]:
     }
 
 
-def _text_model(model: nn.Module) -> str:
+def text_model(model: nn.Module) -> str:
     """Return the smallest model with the input embeddings: the language model without vision and projector.
 
     Where the decoder stands beside it (T5Gemma 2), the smallest model with both.
@@ -138,7 +138,7 @@ def _text_model(model: nn.Module) -> str:
     return text
 
 
-def _vision_models(model: nn.Module) -> list[str]:
+def vision_models(model: nn.Module) -> list[str]:
     """Return the vision model if transformers knows it, otherwise all outermost models that only take images."""
     names = {id(module): name for name, module in model.named_modules()}
     encoder = model.get_encoder(modality="image")
