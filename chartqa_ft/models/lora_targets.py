@@ -27,9 +27,9 @@ def block_linears(model: nn.Module, vision: bool) -> list[str]:
         >>> len(names), names[0]
         (10, 'decoder.model.decoder.layers.0.self_attn.k_proj')
     """
-    vision_models = vision_models(model)
+    towers = vision_models(model)
     text = text_model(model)
-    names = [name for name in _in_blocks(model, text) if not any(_inside(name, other) for other in vision_models)]
+    names = [name for name in _in_blocks(model, text) if not any(_inside(name, other) for other in towers)]
     if not names:
         raise ValueError(
             f"found no transformer blocks with linear layers on the text side of {type(model).__name__}: name the "
@@ -37,7 +37,7 @@ def block_linears(model: nn.Module, vision: bool) -> list[str]:
         )
     if vision:
         states = _states_read(model)
-        added = [name for vision_model in vision_models for name in _in_blocks(model, vision_model, states)]
+        added = [name for tower in towers for name in _in_blocks(model, tower, states)]
         if not added:
             raise ValueError(
                 f"found no vision model with transformer blocks in {type(model).__name__}: name the layers to adapt, "

@@ -1,4 +1,4 @@
-"""The parts of a model that reads charts: vision tower, projector and language model, by the structure of the model."""
+"""The parts of a model that reads charts, by its structure: vision tower, projector and language model."""
 
 from __future__ import annotations
 

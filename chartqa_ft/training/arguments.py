@@ -20,6 +20,7 @@ from ..metrics.extraction import extract_name
 from .checks.argument_types import make_plain
 from .checks.argument_values import refusals
 from .checks.findings import raise_all
+from .parts import as_rates
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +195,21 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     of the task is multiplied by it, and the sum is still divided by the number of all answer tokens of the step. Tasks
     that are missing have the weight 1."""
 
+    freeze: list[str] | None = field(
+        default=None,
+        metadata={"help": "Parts of the model that are not trained: vision, projector, language."},
+    )
+    """Parts of the model that are not trained: `"vision"`, `"projector"`, `"language"` (see
+    `chartqa_ft.models.parts.model_parts`). PEFT weights in such a part are not trained either."""
+
+    learning_rates: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Learning rates of parts as JSON, such as '{\"vision\": 1e-5}'; others have learning_rate."},
+    )
+    """Learning rates of parts of the model, such as `{"vision": 1e-5, "projector": 1e-3}`; JSON on the command line.
+    Parts that are missing have `learning_rate`. All follow the same schedule. Each is logged as
+    `learning_rate_<part>`."""
+
     metric_variant: str = field(
         default="pix2struct", metadata={"help": "Variant of relaxed accuracy; see examples/evaluation.md."}
     )
@@ -319,6 +335,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         make_plain(self)
         self.report_to = _trackers(self.report_to)  # type: ignore[has-type]
         raise_all(refusals(self))
+        self.freeze = [self.freeze] if isinstance(self.freeze, str) else self.freeze
+        self.learning_rates = as_rates(self.learning_rates)
         self.task_weights, self.task_max_new_tokens = as_dict(self.task_weights), as_dict(self.task_max_new_tokens)
         if not hasattr(Seq2SeqTrainingArguments, "activation_checkpointing"):
             # Their only names before transformers 5.23.

@@ -18,6 +18,7 @@ from ..images.resizing import check_size
 from ..models.activation_checkpointing import checkpoint_blocks
 from ..models.load import load_checkpoint
 from ..models.lora import add_peft
+from ..models.parts import freeze_parts
 from ..models.saving import check_saveable
 from ..models.swin import chunk_swin_blocks
 from .arguments import ChartQATrainingArguments
@@ -51,14 +52,14 @@ def prepare_model(
 ) -> tuple[nn.Module, Any, Adapter]:
     """Return model, processor and adapter of a trainer; what is missing is loaded or found.
 
-    The adapter's settings go into the model's config, PEFT weights are added, and `args` decides about activation
-    checkpointing and the chunked encoder. See `ChartQATrainer` for the arguments. `args` must be the trainer's own
-    copy: an unset `ddp_find_unused_parameters` is chosen here.
+    The adapter's settings go into the model's config, PEFT weights are added, and `args` decides about frozen parts,
+    activation checkpointing and the chunked encoder. See `ChartQATrainer` for the arguments. `args` must be the
+    trainer's own copy: an unset `ddp_find_unused_parameters` is chosen here.
 
     Raises:
         TypeError: the model or the adapter is something else.
         ValueError: a loaded model without its processor, an adapter of another processor or family, or a model that
-            could not be saved.
+            could not be saved, or a part to freeze that the model lacks.
     """
     if isinstance(model, (str, Path)):
         model, loaded_processor, loaded_adapter = load_checkpoint(model, trainable=True, token=args.hub_token)
@@ -85,6 +86,7 @@ def prepare_model(
     if peft_config is not None:
         set_seed(args.seed)  # the Trainer does so too late for weights that are drawn here
         model = add_peft(model, copy.deepcopy(peft_config))  # PEFT writes into it
+    freeze_parts(model, args.freeze or ())
     check_training_model(model, args)
     check_saveable(model)
     refuse_base_folder(model, args.output_dir)

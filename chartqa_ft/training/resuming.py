@@ -196,8 +196,8 @@ def naming_checkpoint(folder: str | Path | None) -> Iterator[None]:
         if is_out_of_memory(error):  # that says nothing about the file
             raise
         raise ValueError(
-            f"the states of the optimizer in {folder} cannot be loaded: they are damaged, or of another model or "
-            f"optimizer ({type(error).__name__}: {error}). Resume from another checkpoint"
+            f"the states of the optimizer in {folder} cannot be loaded: they are damaged, or of another model, "
+            f"optimizer, freeze or learning_rates ({type(error).__name__}: {error}). Resume from another checkpoint"
         ) from error
 
 

@@ -9,7 +9,7 @@ from .arguments import ChartQATrainingArguments
 from .checks.argument_values import refusals
 from .checks.findings import raise_all
 
-_FIXED = ("output_dir", "bf16", "fp16", "use_cpu", "accelerator_config", "generation_config", "report_to")
+_FIXED = ("output_dir", "freeze", "bf16", "fp16", "use_cpu", "accelerator_config", "generation_config", "report_to")
 """Arguments that are read when the trainer or its arguments are created."""
 
 

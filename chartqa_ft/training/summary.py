@@ -10,6 +10,7 @@ from torch import nn
 from ..adapters.image_cost import cost_arguments
 from ..batching.records import as_records, hinted_chart_ids, is_stream
 from ..models.lora_share import adapted_share
+from .parts import parts_line
 from .preflight.facts import describe_run
 from .progress import chart_cost
 
@@ -37,7 +38,8 @@ def summary(trainer: Any, *, checked: bool = False) -> list[str]:
             adapted = adapted_share(trainer.model)
             share += f", which adapt {100 * adapted:.0f} % of the weights of the language model's blocks"
         facts.append(share)
-    return [*lines, *(["; ".join(facts)] if facts else []), _results(args)]
+    parts = None if trainer.model is None else parts_line(trainer.model, args, trainer.optimizer_cls_and_kwargs)
+    return [*lines, *(["; ".join(facts)] if facts else []), *([parts] if parts else []), _results(args)]
 
 
 def questions_per_chart(records: Any) -> float | None:

@@ -58,6 +58,7 @@ from .evaluating import Evaluator
 from .generation import chosen_settings, merged_config
 from .losses import AnswerLoss, loss_of_batch, weighted_by_task
 from .memory import MemoryAdvice
+from .parts import as_rates, check_rates, logged_rates, set_rates
 from .preflight.facts import preflight
 from .preflight.unchanged import kept_random_states
 from .preparing import first_model, prepare_model
@@ -149,7 +150,9 @@ class ChartQATrainer(Seq2SeqTrainer):
         model, processing_class, self.adapter = prepare_model(model, args, processing_class, adapter, peft_config)
         settings = chosen_settings(model, args)
         args.generation_config = merged_config(model, args, settings)  # upstream makes it the model's
-        CheckResult(list(optimizer_findings(model, *kwargs.get("optimizers", (None, None))))).raise_errors()
+        optimizers = kwargs.get("optimizers", (None, None))
+        CheckResult(list(optimizer_findings(model, *optimizers))).raise_errors()
+        check_rates(model, args, optimizers[0])
         self._peft_config, self._output_dir = peft_config, args.output_dir
         self.own_loss = replaces_loss(self)
         self._collators = self._make_collators(args, model)
@@ -379,6 +382,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         """Log `logs`, with the losses exact to the token over all ranks, or those of a subclass's `compute_loss`."""
         if self.is_in_train and "loss" in logs and not self.own_loss:
             logs["loss"] = self.running_loss.since_last_log()
+        if self.is_in_train and "learning_rate" in logs:
+            logs |= logged_rates(self.optimizer)
         if "train_loss" in logs and not self.own_loss:
             logs["train_loss"] = self.running_loss.since_start()
         message = (
@@ -518,9 +523,18 @@ class ChartQATrainer(Seq2SeqTrainer):
             super()._issue_warnings_after_load(load_result)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Return the optimizer as `Trainer` creates it; errors name the arguments that it is created with."""
+        """Return the optimizer as `Trainer` creates it, with `learning_rates` for the parts of the model.
+
+        Errors name the arguments that it is created with.
+        """
+        is_new, rates = self.optimizer is None, as_rates(self.args.learning_rates)
+        if is_new:
+            check_rates(self.model, self.args)  # a trial of a search may have other rates
         with explaining_optimizer(self):
-            return super().create_optimizer(model)
+            optimizer = super().create_optimizer(model)
+        if is_new and rates:
+            set_rates(optimizer, self.model if model is None else model, rates)
+        return optimizer
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """Return a new model of `model_init`, prepared as the first one was; `train` calls it at its beginning."""

@@ -29,6 +29,15 @@ JOBS = [
     {"name": "stream", "rows": 13, "stream": True, "wide": True, "max_steps": 8, "dataloader_num_workers": 2},
     {"name": "florence2", "family": "florence2", **FAMILY},
     {"name": "qwen2_5_vl", "family": "qwen2_5_vl", **FAMILY},
+    # Parts without gradients, which the reduction must not wait for, and groups of the optimizer by part.
+    {
+        "name": "parts",
+        "family": "llava",
+        **FAMILY,
+        "rows": 3,
+        "freeze": ["vision"],
+        "learning_rates": {"projector": 0.1},
+    },
 ]
 
 

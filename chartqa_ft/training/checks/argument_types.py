@@ -20,6 +20,7 @@ _ALSO: dict[str, tuple[type, ...]] = {
     "chart_cache": (os.PathLike,),
     "dataloader_multiprocessing_context": (BaseContext,),
     "debug": (types.NoneType,),
+    "freeze": (str,),
     "fsdp": (bool, list),
     "output_dir": (os.PathLike,),
     "resume_from_checkpoint": (os.PathLike, bool),

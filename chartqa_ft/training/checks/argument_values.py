@@ -12,6 +12,7 @@ from transformers.utils import logging
 from ...metrics.accuracy import INTERVALS
 from ...metrics.correctness import variant_name
 from ...metrics.extraction import extractor_of
+from ..parts import part_refusals
 from .argument_types import type_refusals
 from .optimizer_arguments import optimizer_argument_refusals
 from .tasks import task_refusals
@@ -173,6 +174,7 @@ def refusals(args: Any) -> Iterator[str]:
     yield from _settings(args)
     yield from _generation(args)
     yield from task_refusals(args)
+    yield from part_refusals(args)
     yield from _data(args)
     yield from _hub(args)
     yield from tracker_refusals(args.report_to)

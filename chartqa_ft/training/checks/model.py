@@ -105,7 +105,19 @@ def check_trainable(context: CheckContext) -> Iterator[Finding]:
         )
     if trained:
         return
-    if hasattr(model, "peft_config"):
+    if context.trainer.args.freeze:
+        yield Finding(
+            "freeze",
+            "error",
+            f"freeze={list(context.trainer.args.freeze)!r} leaves no weight to train",
+            "leave out the parts to train"
+            + (
+                "; PEFT weights are in the language model, unless vision=True of default_lora_config adds some"
+                if hasattr(model, "peft_config")
+                else ", and call model.requires_grad_(True) if all weights were frozen before"
+            ),
+        )
+    elif hasattr(model, "peft_config"):
         yield Finding(
             "model",
             "error",
