@@ -3,6 +3,7 @@
 from .chartqapro import chartqapro_prompt, with_chartqapro_prompts
 from .columns import LayoutError
 from .load import load_chartqa
+from .mixing import mix_datasets
 from .push_dataset import push_dataset
 from .record_errors import RecordError
 from .splitting import split_by_chart, stratified_subset
@@ -13,6 +14,7 @@ __all__ = [
     "RecordError",
     "chartqapro_prompt",
     "load_chartqa",
+    "mix_datasets",
     "push_dataset",
     "split_by_chart",
     "stratified_subset",

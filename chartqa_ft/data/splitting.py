@@ -41,7 +41,7 @@ def split_by_chart(records: Dataset, held_out: float = 0.2, *, seed: int = 0) ->
     """
     if isinstance(held_out, bool) or not isinstance(held_out, int | float) or not 0 < held_out < 1:
         raise ValueError(f"held_out must be a share between 0 and 1, not {held_out!r}")
-    content = _content_of_charts(records)
+    content = content_of_charts(records)
     charts = list(dict.fromkeys(content))
     if len(charts) < 2:
         raise ValueError(f"{len(charts)} different chart(s): at least two are needed to hold one out")
@@ -70,13 +70,13 @@ def split_by_chart_id(records: Dataset, held_out: Iterable[str]) -> tuple[Datase
         >>> set(held_out["chart_id"]) == {records["chart_id"][0]}, len(set(train["chart_id"]))
         (True, 2)
     """
-    content = _content_of_charts(records)
+    content = content_of_charts(records)
     names = set(held_out)
     ids = column_values(records, "chart_id")
     return _split(records, content, {content[row] for row, name in enumerate(ids) if name in names})
 
 
-def _content_of_charts(records: Dataset) -> list[Hashable]:
+def content_of_charts(records: Dataset) -> list[Hashable]:
     """Return for every row what tells its chart from others, whatever its file is called."""
     from datasets import Image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 CHECK_CHOICES = {"true": "True", "yes": "True", "1": "True", "false": "False", "no": "False", "0": "False"}
@@ -257,7 +258,55 @@ class EvalDataArguments(DatasetArguments):
 
 
 @dataclass
-class DataArguments(EvalDataArguments):
+class MixedDataArguments(DatasetArguments):
+    """Which data sets to train on, and how much of each.
+
+    Example:
+        >>> data = MixedDataArguments(dataset_name=["charts.csv", "tables.csv"], dataset_weights=[3, 1])
+        >>> data.dataset_name, data.other_datasets
+        ('charts.csv', ['tables.csv'])
+    """
+
+    dataset_name: str = field(
+        default="HuggingFaceM4/ChartQA",
+        metadata={
+            "help": "A data set on the Hub, a folder in the original layout, or a JSON/CSV/Parquet file. Several are "
+            "mixed; the model is scored on the first.",
+            "nargs": "+",
+        },
+    )
+    dataset_weights: list[float] | None = field(
+        default=None,
+        metadata={"help": "Weight of each of several data sets in the training. Unset: every chart comes once."},
+    )
+    other_datasets: list[str] = field(default_factory=list, init=False)
+    """The data sets after the first one (not an argument)."""
+
+    def __post_init__(self) -> None:
+        if hasattr(super(), "__post_init__"):
+            super().__post_init__()  # type: ignore[misc]
+        names = [self.dataset_name] if isinstance(self.dataset_name, str) else list(self.dataset_name)
+        self.dataset_name, self.other_datasets = names[0], names[1:]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"--dataset_name has a data set twice ({', '.join(names)}): use --dataset_weights instead"
+            )
+        weights = self.dataset_weights
+        if weights is not None and len(names) == 1:
+            raise ValueError(
+                "--dataset_weights is for several data sets: --dataset_name A B --dataset_weights 0.7 0.3"
+            )
+        if weights is not None and (len(weights) != len(names) or not all(0 < weight < inf for weight in weights)):
+            shown = " ".join(map(str, weights))
+            raise ValueError(
+                f"--dataset_weights must be one positive number for each of the {len(names)} data sets, got {shown}"
+            )
+        if self.other_datasets and self.dataset_revision is not None:
+            raise ValueError("--dataset_revision is for one data set, and --dataset_name has several: leave it out")
+
+
+@dataclass
+class DataArguments(MixedDataArguments, EvalDataArguments):
     """Which questions to train on, and which to evaluate on.
 
     Example:
@@ -271,5 +320,8 @@ class DataArguments(EvalDataArguments):
     )
     max_train_samples: int | None = field(
         default=None,
-        metadata={"help": "Train on at most this many questions, human and augmented in proportion."},
+        metadata={
+            "help": "Train on at most this many questions, human and augmented in proportion; of several data sets by "
+            "their weights."
+        },
     )

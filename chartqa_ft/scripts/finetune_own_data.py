@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import DatasetArguments, ModelArguments
+from .arguments import MixedDataArguments, ModelArguments
 from .help_text import EVALUATION, HUB, MODEL, TRAINING
 from .parsing import parse
 from .process import run_script, usage
@@ -48,12 +48,16 @@ FIRST = {
 
 
 @dataclass
-class ScriptArguments(DatasetArguments, ModelArguments):
+class ScriptArguments(MixedDataArguments, ModelArguments):
     """Which model to train, on which file of questions."""
 
     dataset_name: str = field(
         default="questions.csv",
-        metadata={"help": "CSV, JSON, JSONL or Parquet file with questions, or a data set on the Hub."},
+        metadata={
+            "help": "CSV, JSON, JSONL or Parquet file with questions, or a data set on the Hub. Several are mixed; the "
+            "model is scored on held-out charts of the first.",
+            "nargs": "+",
+        },
     )
     eval_data: str | None = field(
         default=None, metadata={"help": "Questions to score the model on, in the same format as dataset_name."}
@@ -82,17 +86,20 @@ def load(script: ScriptArguments, args: ChartQATrainingArguments) -> tuple[Datas
     """
     from ..data import split_by_chart
     from .held_out import SPLIT_NAME, split_by_file, write_split
-    from .loading import load_single_split
+    from .loading import load_single_split, mixed
 
     with args.main_process_first(desc="loading data"):
         records = load_single_split(script, script.dataset_name, script.dataset_revision)
         if script.eval_data:
-            return records, load_single_split(script, script.eval_data)
-        if script.split_file:
+            train, evaluation = records, load_single_split(script, script.eval_data)
+        elif script.split_file:
             train, evaluation = split_by_file(records, script.split_file, script.dataset_name)
         else:
             train, evaluation = split_by_chart(records, script.held_out, seed=script.split_seed)
-        if args.should_save and script.check != "True":
+        if script.other_datasets:
+            others = {name: load_single_split(script, name) for name in script.other_datasets}
+            train = mixed(script, train, others, without=evaluation, seed=args.seed)
+        if args.should_save and script.check != "True" and not script.eval_data:
             path = Path(args.output_dir) / SPLIT_NAME
             write_split(path, evaluation["chart_id"])
             logger.info("held-out charts, for --split_file of later commands: %s", path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from transformers import set_seed
 from ..adapters import Adapter, adapter_for
 from ..data.chartqapro import with_chartqapro_prompts
 from ..data.load import load_chartqa
+from ..data.mixing import mix_datasets
 from ..data.record_errors import RecordError
 from ..data.record_files import names_splits
 from ..data.splitting import stratified_subset
 from ..models.load import load_checkpoint
 from ..printable import printable_errors
 from ..training.arguments import ChartQATrainingArguments
-from .arguments import DataArguments, DatasetArguments, EvalDataArguments, ModelArguments
+from .arguments import DataArguments, DatasetArguments, EvalDataArguments, MixedDataArguments, ModelArguments
 from .held_out import split_by_file
 from .parsing import parse_mapping
 
@@ -34,12 +35,20 @@ __all__ = ["load_eval_records", "load_model", "load_records", "load_single_split
 
 
 @printable_errors()
-def load_split(script: DatasetArguments, split: str, *, max_samples: int | None = None, seed: int = 0) -> Dataset:
+def load_split(
+    script: DatasetArguments,
+    split: str,
+    *,
+    source: str | None = None,
+    max_samples: int | None = None,
+    seed: int = 0,
+) -> Dataset:
     """Return the records of one split of a script's data set.
 
     Args:
         script: Which data set to read, and how.
         split: Name of the split, or an expression such as `"test[:100]"`.
+        source: Another data set to read in the same way; `None`: `dataset_name` of the script.
         max_samples: Draw this many records, human and augmented in proportion. `None`: all of them.
         seed: Seed of the draw.
 
@@ -58,8 +67,9 @@ def load_split(script: DatasetArguments, split: str, *, max_samples: int | None 
         >>> len(records)
         3
     """
-    with _explained(script, script.dataset_name):
-        records = load_chartqa(script.dataset_name, split=split, revision=script.dataset_revision, **_reading(script))
+    source = script.dataset_name if source is None else source
+    with _explained(script, source):
+        records = load_chartqa(source, split=split, revision=script.dataset_revision, **_reading(script))
     style = getattr(script, "chartqapro_prompts", None)
     if style is not None:
         records = with_chartqapro_prompts(records, style=style)
@@ -118,7 +128,8 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
 
     Args:
         script: Which data set to read, and which splits.
-            With `split_file`, both come from `train_split`.
+            With `split_file`, both come from `train_split`. Several data sets are mixed to train on, without the charts
+            of the evaluation.
         args: `seed` decides which records `max_train_samples` and `max_eval_samples` draw. With `on_error="skip"` of
             `script`, `on_bad_text` becomes "skip" too.
 
@@ -145,15 +156,43 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
         if script.split_file:
             records = load_split(script, script.train_split)
             train, evaluation = split_by_file(records, script.split_file, script.dataset_name)
-            most = script.max_train_samples, script.max_eval_samples
-            train, evaluation = (
-                stratified_subset(part, number, seed=args.seed) if number else part
-                for part, number in zip((train, evaluation), most, strict=True)
-            )
         else:
-            train = load_split(script, script.train_split, max_samples=script.max_train_samples, seed=args.seed)
-            evaluation = load_split(script, script.eval_split, max_samples=script.max_eval_samples, seed=args.seed)
+            train, evaluation = load_split(script, script.train_split), load_split(script, script.eval_split)
+        most = script.max_train_samples
+        if script.other_datasets:
+            others = {name: load_split(script, script.train_split, source=name) for name in script.other_datasets}
+            train = mixed(script, train, others, without=evaluation, n=most, seed=args.seed)
+        elif most:
+            train = stratified_subset(train, most, seed=args.seed)
+        if script.max_eval_samples:
+            evaluation = stratified_subset(evaluation, script.max_eval_samples, seed=args.seed)
     return train, evaluation
+
+
+def mixed(
+    script: MixedDataArguments,
+    train: Dataset,
+    others: Mapping[str, Dataset],
+    *,
+    without: Dataset,
+    n: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Return the mixture of a script's data sets to train on.
+
+    Args:
+        script: Its weights.
+        train: The records of the first data set.
+        others: Name -> records of each other data set.
+        without: The records of the evaluation, whose charts are left out.
+        n: Number of questions of the mixture; `None`: every chart comes at least once.
+        seed: Seed of the draw and of the order.
+
+    Raises:
+        ValueError: No chart of a data set is left.
+    """
+    parts = {script.dataset_name: train, **others}
+    return mix_datasets(parts, script.dataset_weights, n=n, seed=seed, without=without)
 
 
 def _reading(script: DatasetArguments) -> dict[str, Any]:

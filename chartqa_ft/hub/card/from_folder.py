@@ -9,6 +9,7 @@ from ...files import read_json
 from ...metrics.task_table import task_rows
 from .base_licence import base_licence
 from .facts import CardFacts
+from .training_data import training_data
 
 __all__ = ["facts_of_folder"]
 
@@ -66,7 +67,7 @@ def facts_of_folder(
         facts |= {
             "dataset": script.get("dataset_name"),
             "dataset_revision": script.get("dataset_revision"),
-            "train_split": script.get("train_split") if is_trained else None,
+            "train_split": training_data(script) if is_trained else None,
             "eval_split": script.get("eval_split"),
             "eval_part": report.get("eval_dataset"),
             "metrics": report,

@@ -1,0 +1,37 @@
+"""What a card says about the data of a training that mixed several data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..public import short_name
+
+__all__ = ["training_data"]
+
+
+def training_data(arguments: Mapping[str, Any]) -> str | None:
+    """Return what a model was trained on, from the arguments of a training script.
+
+    Args:
+        arguments: `train_split`, `dataset_name`, `other_datasets` and `dataset_weights`, as far as the script has them.
+
+    Returns:
+        The split; of several data sets, their names with their shares of the questions; `None` if neither is known.
+
+    Example:
+        >>> mixed = {"dataset_name": "HuggingFaceM4/ChartQA", "other_datasets": ["own.csv"], "dataset_weights": [7, 3]}
+        >>> training_data({"train_split": "train"}), training_data(mixed)
+        ('train', 'a mixture of ChartQA (70 %) and own.csv (30 %)')
+    """
+    split = arguments.get("train_split")
+    names = [arguments.get("dataset_name"), *(arguments.get("other_datasets") or ())]
+    if len(names) == 1:
+        return split
+    weights = arguments.get("dataset_weights")
+    shown = [short_name(str(name)) for name in names]
+    if weights:
+        shares = [100 * weight / sum(weights) for weight in weights]
+        shown = [f"{name} ({share:.3g} %)" for name, share in zip(shown, shares, strict=True)]
+    mixture = f"a mixture of {', '.join(shown[:-1])} and {shown[-1]}"
+    return f"{split} of {mixture}" if split else mixture
