@@ -75,9 +75,10 @@ def mix_datasets(
     tables: list[Dataset] = []
     chosen: list[list[int]] = []
     start = 0
-    for number, (name, records) in enumerate(parts.items()):
+    for number, (name, table) in enumerate(parts.items()):
         copies = _draw(charts[name], round(total * shares[name]), random.Random(f"{seed}/{number}"))
-        ids = list(column_values(records, "chart_id"))
+        ids = list(column_values(table, "chart_id"))
+        records = table
         for drawn in copies:
             new_ids = _unique_ids(ids, [row for group in drawn for row in group], used)
             if new_ids != ids:
@@ -161,7 +162,7 @@ def _unique_ids(ids: Sequence[Any], rows: Sequence[int], used: set[Any]) -> list
 
 
 def _with_ids(records: Dataset, ids: Sequence[Any]) -> Dataset:
-    """Return records with another column of ids. The images are shared with `records`, unless these are a selection."""
+    """Return records with another column of ids. Images are copied only if the records are a selection of rows."""
     columns = records.column_names
     others = records.remove_columns("chart_id")
     feature = records.features["chart_id"]

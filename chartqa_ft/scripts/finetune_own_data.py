@@ -54,8 +54,8 @@ class ScriptArguments(MixedDataArguments, ModelArguments):
     dataset_name: str = field(
         default="questions.csv",
         metadata={
-            "help": "CSV, JSON, JSONL or Parquet file with questions, or a data set on the Hub. Several are mixed; the "
-            "model is scored on held-out charts of the first.",
+            "help": "CSV, JSON, JSONL or Parquet file with questions, or a data set on the Hub. Several are mixed; "
+            "the model is scored on held-out charts of the first.",
             "nargs": "+",
         },
     )

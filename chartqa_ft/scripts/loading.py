@@ -128,8 +128,8 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
 
     Args:
         script: Which data set to read, and which splits.
-            With `split_file`, both come from `train_split`. Several data sets are mixed to train on, without the charts
-            of the evaluation.
+            With `split_file`, both come from `train_split`. Several data sets are mixed to train on, without the
+            charts of the evaluation.
         args: `seed` decides which records `max_train_samples` and `max_eval_samples` draw. With `on_error="skip"` of
             `script`, `on_bad_text` becomes "skip" too.
 

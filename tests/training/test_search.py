@@ -1,10 +1,11 @@
-"""Hyperparameter search, with a backend of the test in the place of Optuna."""
+"""Hyperparameter search, with Optuna and with a backend of the test in its place."""
 
 from __future__ import annotations
 
 import copy
 from types import SimpleNamespace
 
+import optuna
 import pytest
 from transformers import integrations
 from transformers import trainer as upstream
@@ -93,3 +94,53 @@ def test_the_objective_is_that_of_the_best_model(tmp_path):
     with pytest.raises(ValueError, match="'minimize' would choose the worst eval_relaxed_accuracy"):
         search_objective(args, None, {"direction": "minimize"})
     assert search_objective(args, max, {"direction": "minimize"}) == (max, {"direction": "minimize"})
+
+
+@pytest.mark.parametrize(("metric", "best"), [("loss", min), ("own", max)])
+def test_optuna_returns_the_trial_that_a_training_with_its_values_repeats(tmp_path, metric, best):
+    model, processor = tiny()
+    records = drawn_charts().select(range(6))
+
+    def start(folder, **changes):
+        return ChartQATrainer(
+            model_init=lambda: copy.deepcopy(model),
+            args=arguments(folder, max_steps=2, metric_for_best_model=metric, **changes),
+            train_dataset=records,
+            eval_dataset=records,
+            processing_class=processor,
+            compute_metrics=lambda _: {"own": next(values)},
+        )
+
+    def space(trial):
+        rate = trial.suggest_float("rate", 1e-5, 1e-1, log=True)
+        return {"learning_rate": rate, "learning_rates": {"vision": trial.suggest_float("vision", 1e-6, 1e-4)}}
+
+    values = iter([0.2, 0.9, 0.4])
+    search = start(tmp_path / "search")
+    before = search.args.to_dict()
+    study = {"study_name": "rates", "storage": optuna.storages.InMemoryStorage()}
+    run = search.hyperparameter_search(
+        space, n_trials=3, backend="optuna", sampler=optuna.samplers.RandomSampler(seed=0), **study
+    )
+    trials = optuna.load_study(**study).trials
+    objectives = [trial.value for trial in trials]
+    assert len(set(objectives)) == 3
+    assert run.objective == best(objectives)
+    assert run.hyperparameters == trials[int(run.run_id)].params
+    assert (run.run_id == "1") is (metric == "own" or objectives[1] == min(objectives))
+    assert search.args.to_dict() == before
+    assert sorted(path.name for path in (tmp_path / "search").iterdir()) == [f"run-{number}" for number in range(3)]
+
+    if metric == "loss":
+        found, values = run.hyperparameters, iter([0.0])
+        again = start(tmp_path / "again", learning_rate=found["rate"], learning_rates={"vision": found["vision"]})
+        again.train()
+        assert again.evaluate()["eval_loss"] == run.objective
+
+
+def test_frozen_parts_cannot_differ_between_trials(searching):
+    with pytest.raises(ValueError, match="hp_space has freeze, which trials cannot change"):
+        searching.hyperparameter_search(lambda trial: {"freeze": ["vision"]}, n_trials=1, backend="optuna")
+    rates = {"learning_rates": {"projector": 1e-3}}
+    with pytest.raises(ValueError, match=r"learning_rates has 'projector', which .* lacks: its parts are vision and"):
+        searching.hyperparameter_search(lambda trial: rates, n_trials=1, backend="optuna")

@@ -14,7 +14,7 @@ def training_data(arguments: Mapping[str, Any]) -> str | None:
     """Return what a model was trained on, from the arguments of a training script.
 
     Args:
-        arguments: `train_split`, `dataset_name`, `other_datasets` and `dataset_weights`, as far as the script has them.
+        arguments: `train_split`, `dataset_name`, `other_datasets` and `dataset_weights`, as far as they are there.
 
     Returns:
         The split; of several data sets, their names with their shares of the questions; `None` if neither is known.
