@@ -68,6 +68,7 @@ RUN = {
     "Qwen/",
     "--use_dora",
     "--lora False",
+    "--freeze vision",
     "--image_dir charts --output_dir out",
     "--output_dir out_lora",
     "chartqa-ft report out",
@@ -76,6 +77,7 @@ RUN = {
 BLOCKS = {
     'trainer = ChartQATrainer("',
     "peft_config",
+    "hyperparameter_search",
     "register_adapter",
     "push_dataset",
     "sold least",
@@ -325,6 +327,18 @@ def test_other_families(client, folder, mark):
     assert report(folder / "out")["eval_n"] == len(answers(folder / "out")) == 6
 
 
+def test_parts_and_a_mixture_of_data_sets(client, folder):
+    """Appended is `--max_steps 2`, in place of one epoch."""
+    write_own_charts(folder, families.records(8))
+    said = run(client, folder, command("--freeze vision"), "--max_steps 2")
+    assert re.search(
+        r"parts: vision is frozen; projector has \S+ parameters to train at learning rate 0.0001; lang", said
+    )
+    assert report(folder / "out")["eval_n"] == len(answers(folder / "out")) == 6
+    arguments = report(folder / "out")["arguments"]
+    assert (arguments["other_datasets"], arguments["dataset_weights"]) == (["charts.json"], [0.9, 0.1])
+
+
 def test_own_charts(client, folder):
     """The page from its first command to its last block; `charts/new.png` is a chart beside those of the CSV file.
 
@@ -368,6 +382,8 @@ def shortened(code: str, *settings: str) -> str:
 def test_python_blocks(world, client, folder):
     """One after another in one process; the trainings are cut from 40,000 steps to 2, the adapter's with larger steps.
 
+    The search is cut to two trials of one step.
+
     `user/model`, which the block on pulling loads, is what the block on LoRA trained.
     """
     said = client.call(FLOWS + "block", shortened(python('trainer = ChartQATrainer("'), "max_steps=2"), folder)
@@ -376,6 +392,11 @@ def test_python_blocks(world, client, folder):
     trained = client.call(FLOWS + "trained")
     assert trained["steps"] == 2
     assert client.call(FLOWS + "answers", "out") == trained["answers"]
+
+    search = shortened(python("hyperparameter_search"), "max_steps=1", "generation_num_beams=1")
+    said = client.call(FLOWS + "block", search.replace("n_trials=10", "n_trials=2"), folder)
+    assert set(ast.literal_eval(said.splitlines()[-1])) == {"learning_rate", "vision"}
+    assert not list((folder / "search").rglob("*.safetensors"))
 
     (folder / "lora").mkdir()
     settings = ["max_steps=2", "learning_rate=0.001", "warmup_steps=0", "hub_model_id='user/model'"]
