@@ -158,7 +158,7 @@ def parts_line(model: nn.Module, args: Any, own_optimizer: Any = None) -> str | 
         >>> args = SimpleNamespace(freeze=["vision"], learning_rates=None, learning_rate=5e-5)
         >>> _ = model.encoder.requires_grad_(False)
         >>> parts_line(model, args)
-        'parts: vision is frozen; language has 17,216 parameters to train at learning rate 5e-05'
+        'parts: vision is frozen; language has 40,992 parameters to train at learning rate 5e-05'
     """
     rates = as_rates(args.learning_rates) or {}
     if not (args.freeze or rates):
