@@ -19,8 +19,8 @@ def run_script(main: Callable[..., Any], **settings: Any) -> None:
     """Run the `main` function of a script, then destroy the process group.
 
     Threads of the process group that are still alive at exit would abort the process, so everything that refers to it,
-    such as a trainer with its model, is freed too. `main` has to import torch._dynamo, as transformers does, before it
-    creates the group: DistributedDataParallel imports it otherwise, and what is imported then is never freed.
+    such as a trainer with its model, is freed before. `main` has to import torch._dynamo, as transformers does, before
+    it creates the group: DistributedDataParallel imports it otherwise, and what is imported then is never freed.
 
     Args:
         main: The function to run.
@@ -39,8 +39,10 @@ def run_script(main: Callable[..., Any], **settings: Any) -> None:
     if "accelerate" in sys.modules:  # else there is no process group
         from accelerate import PartialState
 
+        # A trainer is in a cycle with its callbacks. Its DistributedDataParallel must not be the last to refer to the
+        # group: it would wait for the threads of the group while it holds the lock of Python that they wait for.
+        gc.collect()
         PartialState().destroy_process_group()
-        gc.collect()  # a trainer is in a cycle with its callbacks; its DistributedDataParallel keeps the threads alive
 
 
 def tell_launcher(message: str) -> None:

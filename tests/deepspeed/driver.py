@@ -13,9 +13,8 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-
 from chartqa_ft import default_lora_config
+from chartqa_ft.scripts import run_script
 from chartqa_ft.training import pushing
 from tests.support.common import drawn_charts, tiny, trainer
 
@@ -70,6 +69,4 @@ def run(folder: Path, job: dict) -> None:
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(250, exit=True)  # a rank that waits for another one says where
-    run(Path(sys.argv[1]), json.loads(sys.argv[2]))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    run_script(run, folder=Path(sys.argv[1]), job=json.loads(sys.argv[2]))

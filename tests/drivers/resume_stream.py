@@ -25,6 +25,7 @@ from datasets.distributed import split_dataset_by_node
 from PIL import ImageFile
 
 from chartqa_ft import load_chartqa
+from chartqa_ft.scripts import run_script
 from tests.support.common import drawn_charts, tiny, trainer
 
 SETTINGS = {
@@ -144,5 +145,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-    torch.distributed.destroy_process_group()
+    run_script(main, folder=Path(sys.argv[1]))

@@ -19,6 +19,7 @@ import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, TrainerCallback
 
+from chartqa_ft.scripts import run_script
 from tests.support import families
 from tests.support.common import Gradients, drawn_charts, trainer
 from tests.support.family_cases import ready
@@ -73,8 +74,10 @@ def run_job(folder: Path, job: dict) -> None:
     (folder / f"result-{run.args.process_index}.json").write_text(json.dumps(result))
 
 
-if __name__ == "__main__":
+def main() -> None:
     for text in sys.argv[2:]:
         run_job(Path(sys.argv[1]), json.loads(text))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    run_script(main)
