@@ -46,8 +46,8 @@ def test_the_launcher_is_told_mistakes_of_the_command_line_without_tokens(told, 
 def test_what_refers_to_the_process_group_is_freed_before_it_is_destroyed(monkeypatch):
     """The last reference to a group must not go with a trainer: about one run of twenty would never end.
 
-    DistributedDataParallel is freed with Python's lock held, which the threads of the group need to free the tensors of
-    the last gathering, while they hold the lock that the group is destroyed with (torch 2.13).
+    DistributedDataParallel is freed with Python's lock held. The threads of the group need it to free the tensors of
+    the last gathering, and hold the lock that the group is destroyed with (torch 2.13).
     """
     order = []
 
