@@ -42,8 +42,9 @@ def default_lora_config(
     It adapts the linear layers of every transformer block on the text side: attention (self and cross) and MLP of the
     language model, or of the decoder and the text encoder (if any) of an encoder-decoder model. QLoRA found that
     adapting all of them, not only attention, is necessary to match full fine-tuning (arXiv:2305.14314, section 4).
-    Embeddings, lm_head and the projector between vision and text are never adapted. Every adapted weight gets a
-    gradient from every batch, so DistributedDataParallel does not need `find_unused_parameters`.
+    Embeddings, lm_head and the projector between vision and text are never adapted, nor are layers whose weights a
+    block reads instead of calling the layer (`correction_coefs` of Gemma 3n), where LoRA would have no effect. Every
+    adapted weight gets a gradient from every batch, so DistributedDataParallel does not need `find_unused_parameters`.
 
     The rank is 16: QLoRA found that it matters little once all layers are adapted. Alpha is 32, twice the rank, the
     ratio of LLaVA 1.5's own LoRA recipe (128 and 256, learning rate 2e-4, in its scripts/v1_5/finetune_lora.sh). The

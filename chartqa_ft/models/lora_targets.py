@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+WEIGHT_READ = re.compile(
+    r"""
+    (?<!isinstance\()(?<!getattr\()(?<!_\()               # not `init.zeros_(self.layer.weight)`
+    \bself\.(\w+)\.weight\b
+    (?!\.(?:data|dtype|device|shape|is_\w+)\b|\[|\s*=)    # not `self.layer.weight.dtype`
+    """,
+    re.VERBOSE,
+)
+"""Code that computes with the weight of a layer, by its name."""
 
 
 def block_linears(model: nn.Module, vision: bool) -> list[str]:
@@ -170,7 +182,24 @@ def _in_blocks(model: nn.Module, root: str, states: Sequence[int] = ()) -> Itera
                 size = len(module)
                 stacks.append((name, max((i if i >= 0 else size + 1 + i for i in states), default=size)))
         elif isinstance(module, (nn.Linear, Conv1D)) and int(name[len(outer[0]) + 1 :].split(".")[0]) < outer[1]:
-            yield name
+            parent, _, own = name.rpartition(".")
+            if own not in _weights_read(type(model.get_submodule(parent))):
+                yield name
+
+
+@cache
+def _weights_read(module_class: type) -> frozenset[str]:
+    """Return the layers of a class whose weights its code computes with, instead of calling the layers.
+
+    PEFT changes what a layer returns, so such code would ignore LoRA weights: those of `correction_coefs` of Gemma 3n
+    in training, and of `out_proj` in the fast path of Mamba blocks. Reading a type, a device or a shape, assigning and
+    initializing are no computation, and neither are the slices for Bloom's `pretraining_tp`, which is 1.
+    """
+    try:
+        source = inspect.getsource(module_class)
+    except (OSError, TypeError):  # defined without a file
+        return frozenset()
+    return frozenset(WEIGHT_READ.findall(source))
 
 
 def _states_read(model: nn.Module) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 import re
 
 import pytest
@@ -15,6 +16,7 @@ from transformers import (
 
 from chartqa_ft.adapters import adapter_for
 from chartqa_ft.models.lora import check_gradients, default_lora_config
+from chartqa_ft.models.lora_targets import _weights_read
 
 from ..support.families import build, records
 from ..support.lora import ALL, OUTSIDE, PROMPT, family, loss, small_llama, targets, wrapped
@@ -76,6 +78,48 @@ def test_a_model_of_another_family_is_adapted_by_its_structure():
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=16, n_layer=2, n_head=2, n_positions=8))
     expected = r"transformer\.h\.\d+\.(attn\.(c_attn|c_proj)|mlp\.(c_fc|c_proj))"
     assert default_lora_config(gpt2, fan_in_fan_out=True).target_modules == expected
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        for name in ("attn", "called", "typed", "set_up", "clamped", "fused", "fallback"):
+            setattr(self, name, nn.Linear(4, 4))
+        nn.init.zeros_(self.set_up.weight)
+
+    def forward(self, x):
+        x = self.attn(self.called(x.to(self.typed.weight.dtype)))
+        if isinstance(self.typed.weight, torch.Tensor) and self.set_up.weight.shape[0] == 4:
+            x = self.set_up(self.typed(x))
+        weight = self.clamped.weight.clamp(-1, 1)
+        x = nn.functional.linear(x, weight) if self.training else self.clamped(x)
+        x = self.fallback(x) @ self.fallback.weight
+        return nn.functional.linear(
+            x,
+            self.fused.weight,
+        )
+
+
+def test_layers_whose_weights_are_read_instead_of_being_called_are_left_out():
+    model = small_llama()
+    model.model.layers = nn.ModuleList([Block(), Block()])
+    assert default_lora_config(model).target_modules == r"model\.layers\.\d+\.(attn|called|typed|set_up)"
+
+
+@pytest.mark.parametrize(
+    ("class_name", "left_out"),
+    [
+        ("gemma3n.modeling_gemma3n.Gemma3nTextAltUp", {"correction_coefs"}),
+        ("nemotron_h.modeling_nemotron_h.NemotronHMamba2Mixer", {"out_proj"}),
+        ("jamba.modeling_jamba.JambaMambaMixer", {"dt_proj"}),
+        ("t5.modeling_t5.T5DenseGatedActDense", set()),
+        ("bloom.modeling_bloom.BloomAttention", set()),
+        ("llama.modeling_llama.LlamaMLP", set()),
+    ],
+)
+def test_the_code_of_transformers_tells_which_layers_are_not_called(class_name, left_out):
+    linear = {"correction_coefs", "prediction_coefs", "in_proj", "out_proj", "dt_proj", "wi_0", "wo", "dense", "up_proj"}
+    assert _weights_read(pydoc.locate(f"transformers.models.{class_name}")) & linear == left_out
 
 
 def test_a_model_without_vision_and_one_without_blocks_say_what_to_name():

@@ -135,7 +135,7 @@ def _blocks(module: nn.Module) -> int:
     count = 0
     for child in module.children():
         inner = _blocks(child)
-        if isinstance(module, nn.ModuleList) and not inner:
+        if isinstance(module, (nn.ModuleList, nn.Sequential)) and not inner:
             inner = int(any("att" in name.lower() for name, _ in child.named_modules()))
         count += inner
     return count

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from chartqa_ft.training.model_check.rounding import Rounding, relative_difference, rounding_of
 
@@ -28,6 +29,13 @@ def test_the_bound_is_that_of_the_formula(dtype, unit, accumulated):
     assert found.values == pytest.approx(4 * math.sqrt(11) * (unit + math.sqrt(32) * accumulated))
     assert found.gradients == found.ties == pytest.approx(math.sqrt(2) * found.values)
     assert found.is_narrow is (dtype in (torch.bfloat16, torch.float16))
+
+
+def test_blocks_with_attention_count_in_a_sequential_vision_tower_too():
+    model, _ = ready("llava")
+    stage = nn.Sequential(*(nn.ModuleDict({"attn": nn.Linear(2, 2)}) for _ in range(3)), nn.Linear(2, 2))
+    model.tower = nn.Sequential(nn.Sequential(nn.Conv2d(3, 2, 1)), stage, stage[:2])
+    assert rounding_of(model).blocks == 5 + 3 + 2
 
 
 def test_the_least_precise_weights_decide():
