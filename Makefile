@@ -44,12 +44,12 @@ $(INSTALLED_OLDEST) $(INSTALLED_NEWEST): .venv-%/.installed: setup.cfg pyproject
 	.venv-$*/bin/python $(INSTALL) -c $(CONSTRAINTS)/$*.txt -e '.[test]'
 	touch $@
 
-# torchvision alone, so that pip keeps the torch for CPUs; see tests/support/torchvision_operators.py.
+# torchvision, and timm for the vision tower of Gemma 3n, alone, so that pip keeps the torch for CPUs; see tests/support/torchvision_operators.py.
 $(INSTALLED_TORCHVISION): setup.cfg pyproject.toml $(CONSTRAINTS)/current.txt
 	rm -rf $(TORCHVISION)
 	python3 -m venv $(TORCHVISION)
 	$(TORCHVISION)/bin/python $(INSTALL) -c $(CONSTRAINTS)/current.txt -e '.[test]'
-	$(TORCHVISION)/bin/python $(INSTALL) --no-deps torchvision==0.28.0
+	$(TORCHVISION)/bin/python $(INSTALL) --no-deps torchvision==0.28.0 timm==1.0.31
 	touch $@
 
 # The operator with which processes on a CPU talk to each other is built here, once, and not by every process.

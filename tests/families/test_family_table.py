@@ -117,7 +117,7 @@ def test_the_page_of_models_says_of_each_whether_it_was_tried():
         "| `blip` | not tried |",
         "| `blip-2` | works |",
         "| `gemma3` | fails: test_update_equality |",
-        "| `gemma3n` | not tried: its vision tower needs timm, which needs torchvision |",
+        f"| `gemma3n` | {model_table.SEE_TORCHVISION} |",
         "| `git` | refused: its logits hold the positions of the chart before those of the tokens |",
         "| `llama4` | fails: the forward pass of transformers 5.24 raises AttributeError (image_outputs) |",
         "| `llava` | works |",

@@ -26,7 +26,6 @@ WORKS = "works"
 SEE_TORCHVISION = "needs torchvision: see the table of `make families-torchvision` in `examples/own_family.md`"
 REASONS = {
     "evolla": "reads proteins, not images",
-    "gemma3n": "its vision tower needs timm, which needs torchvision",
     "instructblipvideo": "reads videos",
     "llava_next_video": "reads videos",
     "pi0": "writes the actions of a robot, not text",

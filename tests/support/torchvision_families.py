@@ -1,12 +1,13 @@
-"""Tiny models of families whose processors need torchvision even for images, for `make families-torchvision`."""
+"""Tiny models of families whose processors or vision towers need torchvision, for `make families-torchvision`."""
 
 from __future__ import annotations
 
+import torch
 import transformers as tf
 
 from chartqa_ft.adapters.processors import image_only
 
-from .families import PATCH, POSITIONS, SIDE, SQUARE, VISION, WIDTH, Built, llama_sizes, tokenizer_of
+from .families import GEMMA_CHAT, PATCH, POSITIONS, SIDE, SQUARE, VISION, WIDTH, Built, llama_sizes, tokenizer_of
 from .more_families import IM_CHAT, IM_TEMPLATE, MORE, built, chat, id_of, im_tokenizer, llama_tokenizer, more
 
 __all__ = ["MORE"]
@@ -159,3 +160,78 @@ def molmo2() -> Built:
     template = chat("<|image|>", **IM_TEMPLATE, end="<|im_end|>\n")
     processor = image_only(tf.Molmo2Processor)(image_processor, None, tokenizer, chat_template=template)
     return built(tf.Molmo2ForConditionalGeneration(config), processor)
+
+
+@more(
+    "<bos><start_of_turn>user\n\n\n<start_of_image><chart><end_of_image>\n\n{prompt}<end_of_turn>\n"
+    "<start_of_turn>model\n|{answer}<end_of_turn>",
+    r"(<image_soft_token>)+",
+    torchvision=True,
+    steps=100,
+)
+def gemma3n() -> Built:
+    named = {
+        "boi_token": "<start_of_image>",
+        "boa_token": "<start_of_audio>",
+        "eoi_token": "<end_of_image>",
+        "image_token": "<image_soft_token>",
+        "eoa_token": "<end_of_audio>",
+        "audio_token": "<audio_soft_token>",
+    }
+    tokenizer = tokenizer_of(
+        *("<pad>", "<eos>", "<bos>", "<unk>"),
+        bos="<bos>",
+        eos="<eos>",
+        pad="<pad>",
+        special=("<start_of_turn>", "<end_of_turn>"),
+        named=named,
+        adds_bos=True,
+        padding_side="left",
+    )
+    ids = {f"{key}_id": id_of(tokenizer, token) for key, token in named.items()}
+    # As in the published models: the tokens of the text, then those of images, then those of sound.
+    images, sounds = ids["eoi_token_id"], ids["eoa_token_id"]
+    text = {
+        **llama_sizes(tokenizer),
+        "num_hidden_layers": 4,
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "head_dim": 16,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": images,
+        "altup_num_inputs": 2,
+        "laurel_rank": 8,
+    }
+    vision = {
+        # MobileNet-V5 in its whole depth, with 8 channels.
+        "model_args": {"channel_multiplier": 0.005, "msfa_output_resolution": 4},
+        "vocab_size": sounds - images,
+        "vocab_offset": images,
+    }
+    audio = {
+        "hidden_size": 16,
+        "conf_num_hidden_layers": 1,
+        "conf_num_attention_heads": 2,
+        "sscp_conv_channel_size": [4, 4],
+        "vocab_size": len(tokenizer) - sounds,
+        "vocab_offset": sounds,
+    }
+    config = tf.Gemma3nConfig(
+        text_config=text, vision_config=vision, audio_config=audio, vision_soft_tokens_per_image=16, **ids
+    )
+    processor = tf.Gemma3nProcessor(
+        tf.Gemma3nAudioFeatureExtractor(),
+        tf.SiglipImageProcessorPil(size={"height": 2 * SIDE, "width": 2 * SIDE}),
+        tokenizer,
+        chat_template=GEMMA_CHAT.replace("<start_of_image>", "<image_soft_token>"),
+        image_seq_length=16,
+    )
+    torch.backends.mkldnn.enabled = False  # its convolutions round differently in batches of other sizes
+    model = tf.Gemma3nForConditionalGeneration(config)
+    for layer in model.model.language_model.layers:  # zeros in a fresh model: the inputs of a layer would be lost
+        torch.nn.init.ones_(layer.altup.correct_output_scale)
+    for block in model.model.vision_tower.modules():  # all but zeros: without a residual nothing would be left
+        scale = getattr(block, "layer_scale", None)
+        if hasattr(scale, "gamma") and not block.has_skip:
+            torch.nn.init.ones_(scale.gamma)
+    return built(model, processor)
