@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 import transformers as tf
 
@@ -11,6 +13,11 @@ from .families import GEMMA_CHAT, PATCH, POSITIONS, SIDE, SQUARE, VISION, WIDTH,
 from .more_families import IM_CHAT, IM_TEMPLATE, MORE, built, chat, id_of, im_tokenizer, llama_tokenizer, more
 
 __all__ = ["MORE"]
+
+if os.environ.get("CHARTQA_FAMILIES") == "torchvision":
+    # Its convolutions round differently in batches of other sizes, and Gemma 3n reads charts with convolutions.
+    torch.backends.mkldnn.enabled = False
+
 
 INST = {"user": "[INST]", "end_user": "[/INST]", "start": "", "end": "</s>", "first": "<s>"}
 INST_SAYS = "<s>[INST]<chart>{prompt}[/INST]|{answer}</s>"
@@ -226,7 +233,6 @@ def gemma3n() -> Built:
         chat_template=GEMMA_CHAT.replace("<start_of_image>", "<image_soft_token>"),
         image_seq_length=16,
     )
-    torch.backends.mkldnn.enabled = False  # its convolutions round differently in batches of other sizes
     model = tf.Gemma3nForConditionalGeneration(config)
     for layer in model.model.language_model.layers:  # zeros in a fresh model: the inputs of a layer would be lost
         torch.nn.init.ones_(layer.altup.correct_output_scale)
