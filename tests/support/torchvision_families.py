@@ -228,7 +228,7 @@ def gemma3n() -> Built:
     )
     processor = tf.Gemma3nProcessor(
         tf.Gemma3nAudioFeatureExtractor(),
-        tf.SiglipImageProcessorPil(size={"height": 2 * SIDE, "width": 2 * SIDE}),
+        tf.SiglipImageProcessor(size={"height": 2 * SIDE, "width": 2 * SIDE}),
         tokenizer,
         chat_template=GEMMA_CHAT.replace("<start_of_image>", "<image_soft_token>"),
         image_seq_length=16,
