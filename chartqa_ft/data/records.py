@@ -83,13 +83,15 @@ class RecordReader:
         """
         if isinstance(raw, str):
             raise RecordProblem("malformed record", raw)
-        name = as_name(raw.get(columns.file)) if columns.file else None
+        name = as_name(raw.get(columns.file)) if columns.file and columns.image else None
         try:
             task = (plain_text(raw.get(columns.task)) or "").strip() if columns.task else ""
             task = task or columns.given_task or QA
             question, answer = self._texts(raw, columns, task)
             image, identity, default_id = self._image(raw.get(columns.image or columns.file or ""))
         except RecordProblem as problem:
+            if columns.file and not problem.file:
+                name = as_name(raw.get(columns.file))
             raise RecordProblem(problem.reason, problem.cause, problem.file or name) from None
         # If the name led to a file, the id comes from the file: "a.png" and "./a.png" are one chart.
         given = name if columns.image else None
@@ -111,17 +113,37 @@ class RecordReader:
             record["task"] = task
         if columns.rationale:
             record["rationale"] = (plain_text(raw.get(columns.rationale)) or "").strip()
-        for key, value in record.items():
-            for text in value if isinstance(value, list) else (value.get("path") if key == "image" else value,):
-                if isinstance(text, str) and not is_utf8(text):
-                    cause = f"its {key} holds half a surrogate pair: not Unicode text"
-                    raise RecordProblem("malformed record", cause)
+        path, chart_id = image["path"], record["chart_id"]
+        if not (
+            len(record) == 5  # no column that only some layouts have
+            and question.isascii()
+            and answer.isascii()
+            and chart_id.isascii()
+            and record["source"].isascii()
+            and (path is None or (isinstance(path, str) and path.isascii()))
+        ):
+            _check_unicode(record)
         return record
 
     def _texts(self, raw: Mapping[str, Any], columns: Columns, task: str) -> tuple[str, str]:
+        question, answer = raw.get(columns.question or ""), raw.get(columns.answer or "")
+        # Nearly every record: two texts that stay as they are.
+        if (
+            task == QA
+            and not columns.is_pro
+            and isinstance(question, str)
+            and isinstance(answer, str)
+            and question.isascii()
+            and answer.isascii()
+            and not question.isspace()
+            and question
+            and (stripped := answer.strip())
+            and stripped[0] != "["
+        ):
+            return question, self._answer(answer, columns)
         for name in (columns.question, columns.answer):
             value = raw.get(name) if name is not None else None
-            if isinstance(value, str) and not is_utf8(value):
+            if isinstance(value, str) and not value.isascii() and not is_utf8(value):
                 raise RecordProblem(
                     "malformed record", f"column {name!r} holds half a surrogate pair: not Unicode text"
                 )
@@ -260,6 +282,14 @@ class RecordReader:
             raise RecordProblem(*verdict, name)
 
 
+def _check_unicode(record: Mapping[str, Any]) -> None:
+    """Check that UTF-8 can hold all texts of a canonical record."""
+    for key, value in record.items():
+        for text in value if isinstance(value, list) else (value.get("path") if key == "image" else value,):
+            if isinstance(text, str) and not is_utf8(text):
+                raise RecordProblem("malformed record", f"its {key} holds half a surrogate pair: not Unicode text")
+
+
 def _remember(known: dict[str, Any], key: str, value: Any) -> None:
     """Store a value, and forget all others when there are too many."""
     if len(known) >= _REMEMBERED:
@@ -273,10 +303,12 @@ def find_image(name: str, folders: Sequence[Path], real_paths: RealPaths) -> str
     Raises:
         RecordProblem: There is no such file, or the path or a link in it leads out of the folders.
     """
-    written = PureWindowsPath(name)
-    # "a:b.png" is a name like any other, but not on Windows.
-    is_outside = bool(written.drive and (written.root or os.name == "nt"))
-    spellings = dict.fromkeys((*([name] if os.name == "posix" else []), name.replace("\\", "/"), name.strip()))
+    is_outside, spellings = False, {name: None}
+    if os.name != "posix" or ":" in name or "\\" in name or name.startswith("//") or name != name.strip():
+        written = PureWindowsPath(name)
+        # "a:b.png" is a name like any other, but not on Windows.
+        is_outside = bool(written.drive and (written.root or os.name == "nt"))
+        spellings = dict.fromkeys((*([name] if os.name == "posix" else []), name.replace("\\", "/"), name.strip()))
     for spelling, folder in () if is_outside else product(spellings, folders):
         try:
             home = os.fspath(folder)

@@ -199,9 +199,9 @@ def _check_plain(file: BinaryIO, length: int, max_pixels: int | None) -> tuple[i
     if length > MAX_FILE_BYTES:
         return None
     size = plain_png_size(file, length)
-    file.seek(0)
     limit = Image.MAX_IMAGE_PIXELS
     if size is None or (limit is not None and size[0] * size[1] > limit):  # beyond it Pillow raises its own errors
+        file.seek(0)
         return None
     _check_size(size, max_pixels)
     return size

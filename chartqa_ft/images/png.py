@@ -57,8 +57,10 @@ def plain_png_size(file: BinaryIO, length: int) -> tuple[int, int] | None:
         left -= 1
         if not left:
             return None
-        file.seek(position)
-        start = file.read(8)
+        start = head[position : position + 8]
+        if len(start) < 8:
+            file.seek(position)
+            start = file.read(8)
         if len(start) < 8:
             return None
         size, kind = struct.unpack(">I4s", start)

@@ -118,7 +118,7 @@ def test_layers_whose_weights_are_read_instead_of_being_called_are_left_out():
     ],
 )
 def test_the_code_of_transformers_tells_which_layers_are_not_called(class_name, left_out):
-    linear = {"correction_coefs", "prediction_coefs", "in_proj", "out_proj", "dt_proj", "wi_0", "wo", "dense", "up_proj"}
+    linear = {"correction_coefs", "prediction_coefs", "in_proj", "out_proj", "dt_proj", "wo", "dense", "up_proj"}
     assert _weights_read(pydoc.locate(f"transformers.models.{class_name}")) & linear == left_out
 
 
