@@ -183,7 +183,8 @@ def _in_blocks(model: nn.Module, root: str, states: Sequence[int] = ()) -> Itera
                 stacks.append((name, max((i if i >= 0 else size + 1 + i for i in states), default=size)))
         elif isinstance(module, (nn.Linear, Conv1D)) and int(name[len(outer[0]) + 1 :].split(".")[0]) < outer[1]:
             parent, _, own = name.rpartition(".")
-            if own not in _weights_read(type(model.get_submodule(parent))):
+            parent_class: type = type(model.get_submodule(parent))
+            if own not in _weights_read(parent_class):
                 yield name
 
 
