@@ -1,6 +1,6 @@
 """P6: what a record costs when there are many: time of loading, ordering and batching, memory, and start-up.
 
-python -m tests.benchmarks.records [--quick] [--runs 5]
+python -m tests.benchmarks.records [--quick] [--runs 5] [--sizes 1000 10000 100000]
 
 Drawn charts of 128 x 96 pixels, 1.63 questions on each. Sixty are drawn; the others are hard links under names of
 their own, so that every chart is a file that is opened and read (from the page cache). Every size is measured in a
@@ -28,9 +28,11 @@ PICTURE = 96
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = arguments(__doc__).parse_args(argv)
+    parser = arguments(__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of records, in ascending order")
+    args = parser.parse_args(argv)
     report = Report("P6", args.out, args.quick)
-    sizes = QUICK_SIZES if args.quick else SIZES
+    sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
     batches = 2 if args.quick else BATCHES
     with tempfile.TemporaryDirectory() as folder:
         files = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import signal
@@ -132,16 +133,25 @@ def run(command: list[str], *, timeout: float = 600, **kwargs: Any) -> subproces
             output, errors = started.communicate(timeout=timeout)
             failure = f"ended with {started.returncode}" if started.returncode else ""
         except subprocess.TimeoutExpired:
-            kill_all(started)  # subprocess.run would kill the launcher alone, and wait for its ranks
+            kill_all(started, show_stacks=True)  # subprocess.run would kill the launcher alone, and wait for its ranks
             output, errors = started.communicate()
             failure = f"did not end within {timeout} seconds"
     assert not failure, f"{' '.join(command)} {failure}\n{output[-3000:]}\n{errors[-6000:]}"
     return subprocess.CompletedProcess(command, started.returncode, output, errors)
 
 
-def kill_all(launched: subprocess.Popen) -> None:
-    """Kill a launcher with all its descendants: torchrun gives every rank a session of its own."""
+def kill_all(launched: subprocess.Popen, show_stacks: bool = False) -> None:
+    """Kill a launcher with all its descendants: torchrun gives every rank a session of its own.
+
+    Args:
+        show_stacks: let each write to stderr what its threads are doing before.
+    """
     family = [*psutil.Process(launched.pid).children(recursive=True), psutil.Process(launched.pid)]
+    if show_stacks:
+        for process in family[::-1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGABRT)
+        psutil.wait_procs(family, timeout=10)
     for process in family[::-1]:
         try:
             os.kill(process.pid, signal.SIGKILL)
@@ -153,4 +163,5 @@ def kill_all(launched: subprocess.Popen) -> None:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+    return {**os.environ, **own}
