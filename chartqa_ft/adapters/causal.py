@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 
 from .argument_checks import check_records
 from .base import ANSWER_TOKENS, NO_LIMIT, Adapter, cast_charts
+from .beam_inputs import check_beam_inputs
 from .cache_name import CACHE
 from .chat_frame import check_date, reads_clock
 from .chat_side import PROBE, TRIALS, ChatSide, SystemPromptError
@@ -493,6 +494,8 @@ class Causal(ChatSide, Adapter):
         prefixes = inputs.pop("prefixes", None)
         if prefixes is not None:
             inputs[CACHE] = prefixes.cache_of_rows(beams=config.num_beams)
+        if config.num_beams > 1:
+            check_beam_inputs(base_model(model), inputs)
         if self.drops_finished and len(inputs["input_ids"]) > 1 and takes_shrinking_search(config, arguments):
             inputs["custom_generate"] = shrinking_greedy_search
         return {**inputs, **arguments}

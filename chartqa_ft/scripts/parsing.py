@@ -13,6 +13,8 @@ from argparse import (
     RawDescriptionHelpFormatter,
 )
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..files import parse_json
@@ -97,11 +99,11 @@ class ScriptParser(HfArgumentParser):  # type: ignore[valid-type, misc]
         """Return the help with the arguments that people use first, or with all of them."""
         if self.first is None:
             return super().format_help()
-        fields = {name for one in self.dataclass_types for name in one.__dataclass_fields__}
-        own = [*self.dataclass_types[0].__dataclass_fields__]
-        own += [f"no_{name}" for name in own]
+        names = [[field.name for field in fields(one) if field.init] for one in self.dataclass_types]
+        own = names[0]
+        own = [*own, *(f"no_{name}" for name in own)]
         rest = {"Other arguments of this script": own, "Other arguments of the training": self._names()[1:-1]}
-        last = "" if everything else f"\n--help_all lists all {len(fields)} arguments.\n"
+        last = "" if everything else f"\n--help_all lists all {len({*chain(*names)})} arguments.\n"
         arguments = format_arguments(self._actions, self.first, rest if everything else None)
         return f"usage: {self.usage or self.prog}\n\n{(self.description or '').strip()}\n\n{arguments}\n{last}"
 

@@ -24,7 +24,8 @@ OVERRIDDEN = {
 def test_a_script_defines_no_shared_argument_again(path):
     module = example(path)
     script = getattr(module, "ScriptArguments", None) or module.EvaluationArguments
-    shared = {field.name: field for one in SHARED for field in dataclasses.fields(one)}
+    known = [*SHARED, arguments.EvalDataArguments] if path == EVALUATE else SHARED
+    shared = {field.name: field for one in known for field in dataclasses.fields(one)}
     fields = {field.name: field for field in dataclasses.fields(script)}
     changed = {name for name in fields.keys() & shared.keys() if fields[name].default != shared[name].default}
     assert changed == OVERRIDDEN[path]

@@ -216,12 +216,12 @@ def qwen3_vl_moe() -> Built:
 THOUGHT = QWEN_SAYS.replace("|{answer}", "<think>\n\n</think>\n\n|{answer}")
 
 
-@more(THOUGHT, QWEN_CHART)
+@more(THOUGHT, QWEN_CHART, since="5.24")  # in 5.19 its beams mix up the patches of charts
 def qwen3_5() -> Built:
     return _qwen("Qwen3_5", processor="Qwen3VL", text=LINEAR, template=QWEN3_5_CHAT, num_position_embeddings=64)
 
 
-@more(THOUGHT, QWEN_CHART)
+@more(THOUGHT, QWEN_CHART, since="5.24")  # as qwen3_5
 def qwen3_5_moe() -> Built:
     text = {**LINEAR, **EXPERTS, "shared_expert_intermediate_size": WIDTH}
     return _qwen("Qwen3_5Moe", processor="Qwen3VL", text=text, template=QWEN3_5_CHAT, num_position_embeddings=64)
@@ -606,7 +606,11 @@ def granite_docling() -> Built:
     return built(tf.GraniteDoclingForConditionalGeneration(config), processor)
 
 
-@more("<s>User: <|IMAGE_START|><chart><|IMAGE_END|>{prompt}\nAssistant: |{answer}</s>", r"(<\|IMAGE_PLACEHOLDER\|>)+")
+@more(
+    "<s>User: <|IMAGE_START|><chart><|IMAGE_END|>{prompt}\nAssistant: |{answer}</s>",
+    r"(<\|IMAGE_PLACEHOLDER\|>)+",
+    since="5.24",  # in 5.19 its beams mix up the patches of charts
+)
 def paddleocr_vl() -> Built:
     places = ("<|VIDEO|>", "<|IMAGE_START|>", "<|IMAGE_END|>")
     tokenizer = llama_tokenizer(*places, named={"image_token": "<|IMAGE_PLACEHOLDER|>"}, adds_bos=False)
