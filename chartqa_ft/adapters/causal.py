@@ -494,7 +494,7 @@ class Causal(ChatSide, Adapter):
         prefixes = inputs.pop("prefixes", None)
         if prefixes is not None:
             inputs[CACHE] = prefixes.cache_of_rows(beams=config.num_beams)
-        if config.num_beams > 1:
+        if (config.num_beams or 1) > 1:
             check_beam_inputs(base_model(model), inputs)
         if self.drops_finished and len(inputs["input_ids"]) > 1 and takes_shrinking_search(config, arguments):
             inputs["custom_generate"] = shrinking_greedy_search

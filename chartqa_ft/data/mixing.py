@@ -39,8 +39,8 @@ def mix_datasets(
         parts: Name -> records as `load_chartqa` returns them, with the columns `image` and `chart_id`.
         weights: The weight of each data set, in the same order; only their ratios count. `None` takes every chart
             once.
-        n: Number of questions of the mixture, up to a chart per data set. `None`: the smallest number with which every
-            chart comes at least once.
+        n: Largest number of questions of the mixture, which whole charts may exceed a little. `None`, and at most: the
+            smallest number with which every chart comes at least once.
         seed: Seed of the draw and of the order.
         without: Records, such as those of an evaluation, whose charts are left out, even if their files have other
             names. Charts are compared by the bytes of their files.
@@ -50,8 +50,8 @@ def mix_datasets(
         added to `chart_id` where another chart or another copy of the chart already has it: `"a.png (2)"`.
 
     Raises:
-        ValueError: There is no data set, the weights are not one positive number for each, `n` is not positive, or no
-            chart of a data set is left.
+        ValueError: There is no data set, the weights are not one positive number for each, `n` is not a positive whole
+            number, no chart of a data set is left, or a column has another type in another data set.
 
     Example:
         >>> from chartqa_ft import synthetic_chartqa
@@ -63,14 +63,16 @@ def mix_datasets(
     from datasets import concatenate_datasets
 
     shares = _shares(parts, weights)
+    parts = _alike(parts)
     held_out = set() if without is None else set(content_of_charts(without))
     charts = {name: _charts(name, records, held_out) for name, records in parts.items()}
     sizes = {name: sum(map(len, groups)) for name, groups in charts.items()}
-    if n is not None and n < 1:
-        raise ValueError(f"n must be a positive number of questions, got {n}")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+        raise ValueError(f"n must be a positive number of questions, got {n!r}")
     if shares is None:
         shares = {name: size / sum(sizes.values()) for name, size in sizes.items()}
-    total = n if n is not None else max(size / shares[name] for name, size in sizes.items())
+    total = max(size / shares[name] for name, size in sizes.items())
+    total = total if n is None else min(n, total)
     used: set[str] = set()
     tables: list[Dataset] = []
     chosen: list[list[int]] = []
@@ -103,11 +105,31 @@ def _shares(parts: Mapping[str, Any], weights: Sequence[float] | None) -> dict[s
         isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight) and weight > 0
         for weight in weights
     )
-    if len(weights) != len(parts) or not good:
+    if len(weights) != len(parts) or not good or not math.isfinite(sum(weights)):
         raise ValueError(
             f"weights must be one positive number for each of the {len(parts)} data sets, got {list(weights)}"
         )
     return {name: weight / sum(weights) for name, weight in zip(parts, weights, strict=True)}
+
+
+def _alike(parts: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """Return the data sets with ids that are text, after their columns were compared."""
+    from datasets import Value
+
+    first: dict[str, tuple[str, Any]] = {}
+    found = {}
+    for name, given in parts.items():
+        has_text = given.features.get("chart_id", Value("string")) == Value("string")
+        records = given if has_text else given.cast_column("chart_id", Value("string"))
+        for column, feature in records.features.items():
+            where, other = first.setdefault(column, (name, feature))
+            if other != feature:
+                raise ValueError(
+                    f"column {column!r} is {feature} in {name} and {other} in {where}: cast one of them, as with "
+                    "records.cast_column, or remove the column"
+                )
+        found[name] = records
+    return found
 
 
 def _charts(name: str, records: Dataset, held_out: set[Hashable]) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
@@ -287,7 +288,7 @@ class MixedDataArguments(DatasetArguments):
             super().__post_init__()  # type: ignore[misc]
         names = [self.dataset_name] if isinstance(self.dataset_name, str) else list(self.dataset_name)
         self.dataset_name, self.other_datasets = names[0], names[1:]
-        if len(set(names)) < len(names):
+        if len({_place(name) for name in names}) < len(names):
             raise ValueError(
                 f"--dataset_name has a data set twice ({', '.join(names)}): use --dataset_weights instead"
             )
@@ -322,6 +323,11 @@ class DataArguments(MixedDataArguments, EvalDataArguments):
         default=None,
         metadata={
             "help": "Train on at most this many questions, human and augmented in proportion; of several data sets by "
-            "their weights."
+            "their weights, in whole charts, which may be a few questions more."
         },
     )
+
+
+def _place(name: str) -> str:
+    """Return the real path of a file or folder, and the name of a data set on the Hub as it is."""
+    return os.path.realpath(name) if os.path.exists(name) else name

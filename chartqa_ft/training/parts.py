@@ -50,7 +50,7 @@ def part_refusals(args: Any) -> Iterator[str]:
     for name, rate in rates.items():
         try:
             good = not isinstance(rate, bool) and math.isfinite(float(rate)) and float(rate) >= 0
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             good = False
         if not good:
             yield f"learning_rates[{name!r}] must be a number of at least 0, got {rate!r}"
@@ -80,6 +80,11 @@ def check_rates(model: nn.Module, args: Any, optimizer: Any = None) -> None:
             "learning_rates would not be used with optimizers=(optimizer, ...): give the optimizer parameter groups "
             "of your own, or pass optimizer_cls_and_kwargs in place of it"
         )
+    if _creates_optimizer(getattr(args, "deepspeed_plugin", None)):
+        raise ValueError(
+            "learning_rates would not be used: the configuration of DeepSpeed has an optimizer of its own. Leave its "
+            '"optimizer" section out, so that the optimizer of the arguments is used, or leave learning_rates out'
+        )
     check_parts(model, rates, "learning_rates")
     parts = model_parts(model)
     idle = [name for name in rates if not any(weight.requires_grad for weight in parts[name])]
@@ -87,6 +92,12 @@ def check_rates(model: nn.Module, args: Any, optimizer: Any = None) -> None:
         add = " (vision=True of default_lora_config adds LoRA to the vision tower)" if "vision" in idle else ""
         advice = f"none of its weights is trained: leave it out{add if hasattr(model, 'peft_config') else ''}"
         raise ValueError(f"learning_rates has {', '.join(map(repr, idle))}, but {advice}")
+
+
+def _creates_optimizer(plugin: Any) -> bool:
+    """Return whether DeepSpeed creates the optimizer, from its plugin of accelerate."""
+    config = getattr(getattr(plugin, "hf_ds_config", None), "config", None) or {}
+    return "optimizer" in config
 
 
 def set_rates(optimizer: Any, model: nn.Module, rates: Mapping[str, float]) -> None:

@@ -3,14 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any
 
 from .arguments import ChartQATrainingArguments
+from .checks.argument_types import make_plain
 from .checks.argument_values import refusals
+from .checks.best_metric import check_best_metric
 from .checks.findings import raise_all
+from .copying import own_copy
+from .parts import as_rates
 
-_FIXED = ("output_dir", "freeze", "bf16", "fp16", "use_cpu", "accelerator_config", "generation_config", "report_to")
+_FIXED = (
+    *("output_dir", "freeze", "bf16", "fp16", "use_cpu", "accelerator_config", "generation_config", "report_to"),
+    "neftune_noise_alpha",
+)
 """Arguments that are read when the trainer or its arguments are created."""
+
+
+def set_trial(args: ChartQATrainingArguments, before: ChartQATrainingArguments, values: Mapping[str, Any]) -> None:
+    """Set the arguments of a trial. All others are as before the search, whatever earlier trials had.
+
+    Upstream converts each value to the type of the old one, which makes 0 of 0.5 where the old value was 100.
+
+    Args:
+        args: the arguments of the trainer, which are changed.
+        before: the arguments as they were before the search.
+        values: what `hp_space` returned.
+
+    Raises:
+        ValueError: a name that is no argument, or an argument that would not be used; all in one message.
+
+    Example:
+        >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True, warmup_steps=100)
+        >>> set_trial(args, own_copy(args), {"warmup_steps": 0.5})
+        >>> args.warmup_steps
+        0.5
+    """
+    args.__dict__.update(vars(own_copy(before)))
+    for name, value in values.items():
+        if hasattr(args, name) and name not in _FIXED:
+            kind = type(getattr(before, name))
+            setattr(args, name, kind(value) if issubclass(kind, Enum) else value)
+    make_plain(args)
+    check_trial(args, values)
+    args.learning_rates = as_rates(args.learning_rates)
 
 
 def check_trial(args: ChartQATrainingArguments, names: Mapping[str, Any]) -> None:
@@ -34,23 +71,40 @@ def check_trial(args: ChartQATrainingArguments, names: Mapping[str, Any]) -> Non
 
 
 def search_objective(
-    args: ChartQATrainingArguments, compute_objective: Callable | None, kwargs: dict[str, Any]
+    args: ChartQATrainingArguments,
+    compute_objective: Callable | None,
+    kwargs: dict[str, Any],
+    *,
+    eval_dataset: Any,
+    own_metrics: bool = False,
 ) -> tuple[Callable[[dict[str, float]], float], dict[str, Any]]:
     """Return the objective of a search and the arguments of the search with its direction.
 
+    Args:
+        args: the arguments of the trainer.
+        compute_objective: the objective of the user, if any.
+        kwargs: the arguments of the search.
+        eval_dataset: the records that trials are scored on, or a dict of them.
+        own_metrics: whether the trainer has `compute_metrics`, which may add other names.
+
     Raises:
-        ValueError: the direction would choose the worst trial.
+        ValueError: there is nothing to score trials on, no evaluation will have the metric, or the direction would
+            choose the worst trial.
 
     Example:
         >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True)
-        >>> objective, chosen = search_objective(args, None, {})
+        >>> from chartqa_ft import synthetic_chartqa
+        >>> objective, chosen = search_objective(args, None, {}, eval_dataset=synthetic_chartqa(1, seed=0))
         >>> objective({"eval_relaxed_accuracy": 0.5, "eval_loss": 1.0}), chosen
         (0.5, {'direction': 'maximize'})
     """
+    if eval_dataset is None:
+        raise ValueError("hyperparameter_search scores each trial on eval_dataset: pass one to the trainer")
     if compute_objective is not None:
         return compute_objective, kwargs
     name = args.metric_for_best_model or ("relaxed_accuracy" if args.predict_with_generate else "loss")
     key = f"eval_{name.removeprefix('eval_')}"
+    check_best_metric(name, eval_dataset, own_metrics)
     best = "minimize" if args.greater_is_better is False or name.endswith("loss") else "maximize"
     if kwargs.get("direction", best) != best:
         raise ValueError(
@@ -58,6 +112,11 @@ def search_objective(
         )
 
     def objective(metrics: dict[str, float]) -> float:
+        if key not in metrics:
+            raise ValueError(
+                f"the evaluation of the trial has no {key}: set metric_for_best_model to one of "
+                f"{', '.join(metrics)}, or pass compute_objective"
+            )
         return metrics[key]
 
     return objective, {**kwargs, "direction": best}

@@ -38,7 +38,10 @@ def summary(trainer: Any, *, checked: bool = False) -> list[str]:
             adapted = adapted_share(trainer.model)
             share += f", which adapt {100 * adapted:.0f} % of the weights of the language model's blocks"
         facts.append(share)
-    parts = None if trainer.model is None else parts_line(trainer.model, args, trainer.optimizer_cls_and_kwargs)
+    own = trainer.optimizer_cls_and_kwargs
+    if trainer.optimizer is not None:
+        own = (type(trainer.optimizer), {})  # with rates of its own
+    parts = None if trainer.model is None else parts_line(trainer.model, args, own)
     return [*lines, *(["; ".join(facts)] if facts else []), *([parts] if parts else []), _results(args)]
 
 

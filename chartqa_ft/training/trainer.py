@@ -64,13 +64,14 @@ from .preflight.unchanged import kept_random_states
 from .preparing import first_model, prepare_model
 from .progress import SHORT
 from .pushing import HubPusher
+from .resumed_settings import keeping_settings
 from .resuming import CheckpointChooser, as_choice, naming_checkpoint, resume_prompt
 from .rotating import delete_old_checkpoints, keeping_all
 from .running_loss import RunningLoss
 from .sample_logging import LogSamples
 from .saving import CheckpointSaver, checkpoint_folder
 from .schedule import settle_warmup
-from .search import check_trial, search_objective
+from .search import search_objective, set_trial
 from .signals import EvaluationStopped, StopOnSignal
 from .summary import summary
 from .text_scan import TextScan
@@ -412,6 +413,9 @@ class ChartQATrainer(Seq2SeqTrainer):
         """
         if resume_from_checkpoint is None and not (args or kwargs.get("trial")):
             resume_from_checkpoint = as_choice(self.args.resume_from_checkpoint)
+        if (trial := kwargs.get("trial")) is not None and self.hp_search_backend is not None:
+            # Before upstream creates the model with the seed and other arguments.
+            set_trial(self.args, self._before_search, self._trial_values(trial))
         checkpoint = self.chooser.choose(resume_from_checkpoint)
         resume_prompt(self.adapter, self.model, checkpoint)
         if self.model_init is None:
@@ -513,8 +517,9 @@ class ChartQATrainer(Seq2SeqTrainer):
         return norm
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        # Upstream's errors about damaged files do not say in which checkpoint they are.
-        with naming_checkpoint(checkpoint):
+        # Upstream's errors about damaged files do not say in which checkpoint they are. Its states bring the learning
+        # rate and the weight decay of the run that wrote them, whatever the arguments say.
+        with keeping_settings(self.optimizer, self.lr_scheduler), naming_checkpoint(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
@@ -561,21 +566,35 @@ class ChartQATrainer(Seq2SeqTrainer):
         """
         if self.model_init is None:
             raise ValueError("hyperparameter_search trains a new model in each trial: pass model_init, not model")
-        compute_objective, kwargs = search_objective(self.args, compute_objective, kwargs)
-        before = own_copy(self.args)
+        compute_objective, kwargs = search_objective(
+            self.args,
+            compute_objective,
+            kwargs,
+            eval_dataset=self.eval_dataset,
+            own_metrics=self.compute_metrics is not None,
+        )
+        self._before_search = own_copy(self.args)
         try:
             return super().hyperparameter_search(hp_space, compute_objective, n_trials, **kwargs)
         finally:
-            self.args.__dict__.update(vars(before))
+            self.args.__dict__.update(vars(self._before_search))
+
+    def _trial_values(self, trial: Any) -> dict[str, Any]:
+        """Return what a trial of a search changes."""
+        values = trial if isinstance(trial, dict) else self.hp_space(trial)
+        return {name: values[name] for name in values if name != "wandb"}  # a setting of that backend
 
     def _hp_search_setup(self, trial: Any) -> None:
         # Upstream warns of names that are no arguments, and does not know what else depends on arguments. It calls
         # this at the beginning of every training, after it has created the model of model_init.
+        values = {} if trial is None or self.hp_search_backend is None else self._trial_values(trial)
         if trial is not None:
             self.args.output_dir = self._output_dir
+            # Upstream converts values to the types of the old ones, if there are any.
+            self.args.__dict__.update({name: None for name in values if hasattr(self.args, name)})
         super()._hp_search_setup(trial)
         if self.hp_search_backend is not None and trial is not None:
-            check_trial(self.args, trial if isinstance(trial, dict) else self.hp_space(trial))
+            set_trial(self.args, self._before_search, values)
             self.args.output_dir = super()._get_output_dir(trial)
             self._collators = self._make_collators(self.args, self.model)
             self.data_collator = self.own_parts["data_collator"] = self._collators["train"]

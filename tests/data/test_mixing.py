@@ -126,3 +126,29 @@ def test_columns_that_one_data_set_lacks_are_empty_there(parts):
 def test_wrong_weights_are_refused(parts, weights):
     with pytest.raises(ValueError, match="weights must be one positive number for each of the 2 data sets, got"):
         mix_datasets(parts, weights)
+
+
+def test_a_number_of_questions_is_the_most_and_never_repeats_more_than_without_it(parts):
+    natural = mix_datasets(parts)
+    assert len(mix_datasets(parts, n=10 * len(natural))) == len(natural)
+    weighted = mix_datasets(parts, [1, 3])
+    assert len(mix_datasets(parts, [1, 3], n=10 * len(weighted))) == len(weighted)
+    for wrong in ("5", 2.5, True, 0):
+        with pytest.raises(ValueError, match="n must be a positive number of questions"):
+            mix_datasets(parts, n=wrong)
+
+
+def test_ids_may_be_numbers_and_other_columns_must_be_alike(parts):
+    one, two = parts.values()
+    numbers = {name: i for i, name in enumerate(dict.fromkeys([*one["chart_id"], *two["chart_id"]]))}
+
+    def numbered(records):
+        ids = [numbers[name] % 3 for name in records["chart_id"]]
+        return records.remove_columns("chart_id").add_column("chart_id", ids)
+
+    mixed = mix_datasets({"one": numbered(one), "two": numbered(two)})
+    assert len(mixed) == len(mix_datasets(parts))
+    assert {"0", "1", "2"} < set(mixed["chart_id"])
+    years = [one.add_column("year", [2000] * len(one)), two.add_column("year", ["2000"] * len(two))]
+    with pytest.raises(ValueError, match=r"column 'year' is Value\('string'\) in two and Value\('int64'\) in one"):
+        mix_datasets(dict(zip(("one", "two"), years, strict=True)))

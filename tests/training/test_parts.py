@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from chartqa_ft import ChartQATrainer, ChartQATrainingArguments, default_lora_co
 from chartqa_ft.models.parts import model_parts
 from chartqa_ft.scripts import DataArguments
 from chartqa_ft.scripts.parsing import parse
+from chartqa_ft.training.parts import check_rates
+from chartqa_ft.training.summary import summary
 
 from ..support.common import arguments, drawn_charts, tiny, trainer
 from ..support.families import records
@@ -105,6 +108,7 @@ def test_the_parts_are_in_the_summary_before_the_training(tmp_path, caplog):
             r"learning_rates\['vision'\] must be a number of at least 0, got 'f",
         ),
         ({"learning_rates": {"vision": -1e-4}}, r"learning_rates\['vision'\] must be a number of at least 0"),
+        ({"learning_rates": {"vision": 10**400}}, r"learning_rates\['vision'\] must be a number of at least 0"),
         ({"learning_rates": {"vision": True}}, r"learning_rates\['vision'\] must be a number of at least 0, got True"),
         ({"learning_rates": "vision=1"}, "learning_rates must be a dict, or JSON"),
         ({"learning_rates": '{"vision": 1'}, "is not valid JSON"),
@@ -167,7 +171,10 @@ def test_optimizers_of_the_user_train_the_parts_that_are_not_frozen(tmp_path):
     still, moves = (next(part.parameters()) for part in (model.encoder, model.decoder))
     before = still.detach().clone(), moves.detach().clone()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
-    ChartQATrainer(model, arguments(tmp_path, freeze="vision"), optimizers=(optimizer, None), **settings).train()
+    run = ChartQATrainer(model, arguments(tmp_path, freeze="vision"), optimizers=(optimizer, None), **settings)
+    (line,) = [line for line in summary(run) if line.startswith("parts: ")]
+    assert line.endswith("parameters to train")  # at the rate of the optimizer, not at that of the arguments
+    run.train()
     assert torch.equal(still, before[0])
     assert not torch.equal(moves, before[1])
 
@@ -190,6 +197,16 @@ def test_a_run_with_parts_is_resumed_to_the_same_bits_and_only_with_the_same_par
     assert all(torch.equal(weights[name], weight) for name, weight in unbroken.model.state_dict().items())
     with pytest.raises(ValueError, match=r"checkpoint-1 cannot be loaded: .* of another model, optimizer, freeze or"):
         trainer(tmp_path / "two", max_steps=2).train(resume_from_checkpoint=str(tmp_path / "two" / "checkpoint-1"))
+
+
+def test_rates_beside_an_optimizer_of_deepspeed_are_refused():
+    model, _ = tiny()
+    plugin = SimpleNamespace(hf_ds_config=SimpleNamespace(config={"optimizer": {"type": "AdamW"}}))
+    args = SimpleNamespace(learning_rates={"language": 1e-3}, deepspeed_plugin=plugin)
+    with pytest.raises(ValueError, match="the configuration of DeepSpeed has an optimizer of its own"):
+        check_rates(model, args)
+    plugin.hf_ds_config.config = {"zero_optimization": {"stage": 2}}
+    check_rates(model, args)
 
 
 def test_the_command_line_and_yaml_mean_the_same(tmp_path):

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
-from transformers import integrations
+import torch
+from transformers import Seq2SeqTrainingArguments, TrainerCallback, integrations
 from transformers import trainer as upstream
 from transformers.trainer_utils import BestRun, HPSearchBackend
 
@@ -91,9 +92,110 @@ def test_a_search_without_model_init_is_refused(tmp_path):
 
 def test_the_objective_is_that_of_the_best_model(tmp_path):
     args = ChartQATrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    charts = {"eval_dataset": drawn_charts()}
     with pytest.raises(ValueError, match="'minimize' would choose the worst eval_relaxed_accuracy"):
-        search_objective(args, None, {"direction": "minimize"})
-    assert search_objective(args, max, {"direction": "minimize"}) == (max, {"direction": "minimize"})
+        search_objective(args, None, {"direction": "minimize"}, **charts)
+    assert search_objective(args, max, {"direction": "minimize"}, **charts) == (max, {"direction": "minimize"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eval_dataset": None}, "scores each trial on eval_dataset: pass one"),
+        (
+            {"eval_dataset": {"easy": drawn_charts(), "hard": drawn_charts()}},
+            "must say of which data set: easy_relaxed_accuracy",
+        ),
+        ({"metric": "relaxed_acuracy"}, "relaxed_acuracy"),
+    ],
+)
+def test_a_search_without_an_objective_is_refused_before_its_first_trial(tmp_path, changes, message):
+    args = ChartQATrainingArguments(str(tmp_path), use_cpu=True, metric_for_best_model=changes.pop("metric", None))
+    with pytest.raises(ValueError, match=message):
+        search_objective(args, None, {}, **{"eval_dataset": drawn_charts(), **changes})
+
+
+def test_a_missing_objective_names_the_metrics_of_the_evaluation(tmp_path):
+    args = ChartQATrainingArguments(str(tmp_path), use_cpu=True, metric_for_best_model="own")
+    objective, _ = search_objective(args, None, {}, eval_dataset=drawn_charts(), own_metrics=True)
+    with pytest.raises(ValueError, match="has no eval_own: set metric_for_best_model to one of eval_loss, or pass"):
+        objective({"eval_loss": 1.0})
+
+
+def test_a_trial_starts_from_the_arguments_before_the_search_and_takes_values_as_they_are(searching):
+    searching.args.weight_decay = 0
+    spaces = [
+        {"learning_rate": 1e-3, "learning_rates": '{"vision": 1e-6}', "lr_scheduler_type": "constant"},
+        {"warmup_steps": 0.5, "weight_decay": 0.01},
+        {"learning_rates": {"language": 1e-4}},
+    ]
+    seen = []
+
+    def space(trial):
+        return spaces[trial.number]
+
+    searching.add_callback(Seen(seen))
+    searching._before_search = before = copy.deepcopy(searching.args)
+    Backend.rates, rates = (1, 2, 3), Backend.rates
+    try:
+        searching.hyperparameter_search(space, n_trials=3, backend="optuna")
+    finally:
+        Backend.rates = rates
+    names = ("learning_rate", "learning_rates", "lr_scheduler_type", "warmup_steps", "weight_decay")
+    default = {name: getattr(before, name) for name in names}
+    assert seen == [
+        {**default, **spaces[0], "learning_rates": {"vision": 1e-6}},
+        {**default, **spaces[1]},
+        {**default, **spaces[2]},
+    ]
+
+
+class Seen(TrainerCallback):
+    """Notes the arguments at the beginning of each training."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        names = ("learning_rate", "learning_rates", "lr_scheduler_type", "warmup_steps", "weight_decay")
+        self.seen.append({name: getattr(args, name) for name in names})
+
+
+def test_the_model_of_a_trial_is_made_with_the_arguments_of_that_trial(searching):
+    """Upstream makes it before it sets them: the seed of a trial would be that of the trial before."""
+    spaces = [{"seed": 7, "activation_checkpointing": True}, {"seed": 8}, {"activation_checkpointing": True}]
+    spaces = [{searching_name(name): value for name, value in space.items()} for space in spaces]
+    made, first = [], searching.model_init
+
+    def model_init():
+        made.append(torch.initial_seed())
+        return first()
+
+    searching.model_init = model_init
+    states = []
+    searching.add_callback(Checkpointing(states))
+    Backend.rates, rates = (1, 2, 3), Backend.rates
+    try:
+        searching.hyperparameter_search(lambda trial: spaces[trial.number], n_trials=3, backend="optuna")
+    finally:
+        Backend.rates = rates
+    assert made == [7, 8, searching.args.seed]
+    assert states == [True, False, True]
+
+
+def searching_name(name):
+    """The name of an argument before transformers 5.23."""
+    return name if hasattr(Seq2SeqTrainingArguments, name) else name.replace("activation", "gradient")
+
+
+class Checkpointing(TrainerCallback):
+    """Notes whether the model recomputes its activations."""
+
+    def __init__(self, states):
+        self.states = states
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.states.append(any(getattr(part, "gradient_checkpointing", False) for part in model.modules()))
 
 
 @pytest.mark.parametrize(("metric", "best"), [("loss", min), ("own", max)])
