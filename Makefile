@@ -23,10 +23,10 @@ KILLS := 40
 BENCHMARKS := training_step evaluation llava_evaluation sft charts records predictions startup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tasks test test-long test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision docs notebook bench bench-gpu quality style clean
+.PHONY: help demo demo-tasks test test-long test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision families-oldest families-newest docs notebook bench bench-gpu quality style clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+( [a-z-]+)?:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(INSTALLED): setup.cfg pyproject.toml $(CONSTRAINTS)/current.txt
 	python3 -m venv $(VENV)
@@ -102,6 +102,11 @@ families-torchvision: $(INSTALLED) $(INSTALLED_TORCHVISION)  ## test the familie
 	CHARTQA_FAMILIES=torchvision $(TORCHVISION)/bin/python $(PYTEST) $(addprefix tests/families/test_families,.py _checked.py _lora.py _saved.py) \
 		-k "not resumes" --junitxml=out/families-torchvision.xml
 	$(PYTHON) -m tests.support.family_table out/families-torchvision.xml examples/own_family.md torchvision
+
+families-oldest families-newest: families-%: $(INSTALLED) .venv-%/.installed  ## test all families on those packages, and write their column into the table
+	CHARTQA_FAMILIES=all .venv-$*/bin/python $(PYTEST) $(addprefix tests/families/test_families,.py _checked.py _lora.py _saved.py) \
+		--junitxml=out/families-$*.xml
+	$(PYTHON) -m tests.support.family_table out/families-$*.xml examples/own_family.md $*
 
 docs: $(INSTALLED)  ## build the reference of all public names from the docstrings into out/docs
 	$(PYTHON) -m tests.support.reference out/docs

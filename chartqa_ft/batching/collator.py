@@ -144,7 +144,9 @@ class ChartQACollator:
         if self.pack_questions and "chart_index" in batch:
             batch = self.adapter.packed(batch)
         elif self.pad_to_multiple_of is not None and "labels" in batch:
-            batch = pad_tokens(batch, self.pad_to_multiple_of, self.adapter.pad_token_id, self.adapter.positions)
+            per_token = getattr(self.adapter, "is_per_token", None)
+            multiple, most = self.pad_to_multiple_of, self.adapter.positions
+            batch = pad_tokens(batch, multiple, self.adapter.pad_token_id, most, is_per_token=per_token)
         if self.keep_rows:
             batch["rows"] = [row_texts(example, self.adapter.task_of(example)) for example in examples]
         return batch
@@ -258,7 +260,14 @@ class ChartQACollator:
         return partial(_seeded_offsets, (self.seed, worker.seed if worker else 0, self._padded - 1))
 
 
-def pad_tokens(batch: Mapping[str, Any], multiple: int, padding: int, most: int) -> dict[str, Any]:
+def pad_tokens(
+    batch: Mapping[str, Any],
+    multiple: int,
+    padding: int,
+    most: int,
+    *,
+    is_per_token: Callable[[str], bool] | None = None,
+) -> dict[str, Any]:
     """Pad the tensors of a batch with one value per label on the right, to a multiple of a number.
 
     Args:
@@ -266,6 +275,8 @@ def pad_tokens(batch: Mapping[str, Any], multiple: int, padding: int, most: int)
         multiple: Number that divides the new length, unless that is `most`.
         padding: Id of the padding token.
         most: Longest sequence of the model.
+        is_per_token: Returns whether a tensor of a processor has one value per token, by its name; `None`: its shape
+            decides.
 
     Example:
         >>> ids = torch.tensor([[5, 6, 2]])
@@ -275,9 +286,16 @@ def pad_tokens(batch: Mapping[str, Any], multiple: int, padding: int, most: int)
     shape = batch["labels"].shape
     more = min(-(-shape[1] // multiple) * multiple, most) - shape[1]
     fill = {"labels": IGNORE_INDEX, "input_ids": padding, "decoder_input_ids": padding}
+
+    def grows(key: str, value: Any) -> bool:
+        if not torch.is_tensor(value) or value.shape[:2] != shape or value.is_floating_point() or more <= 0:
+            return False
+        return key in fill or (value.ndim == 2 if is_per_token is None else is_per_token(key))
+
     return {
-        key: F.pad(value, (0, more), value=fill.get(key, 0))
-        if torch.is_tensor(value) and value.shape == shape and not value.is_floating_point() and more > 0
+        # Behind the length, the mask of Mllama has dimensions for charts and tiles.
+        key: F.pad(value, (*[0, 0] * (value.ndim - 2), 0, more), value=fill.get(key, 0))
+        if grows(key, value)
         else value
         for key, value in batch.items()
     }

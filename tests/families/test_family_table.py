@@ -25,6 +25,7 @@ from ..support.family_table import (
     table,
     write_table,
 )
+from ..support.more_families import MORE
 
 CASE = '<testcase classname="tests.families.test_families" name="{}">{}</testcase>'
 
@@ -56,26 +57,47 @@ def test_a_mark_needs_all_cases_of_all_tests():
     found = outcomes(good)
     assert found["test_batch_reads_back", "llava"] is True
     made = table(found)
-    assert marks(made, "llava") == [PASSED, NOT_RUN, PASSED, NOT_RUN, NOT_RUN, NOT_RUN]
-    assert marks(made, "llava_next") == [FAILED, *[NOT_RUN] * 5]
-    assert marks(made, "gemma3") == [NOT_RUN, NOT_RUN, FAILED, *[NOT_RUN] * 3]
-    assert marks(made, "kosmos2") == [NOT_RUN] * 3 + [FAILED] + [NOT_RUN] * 2
-    assert marks(made, "unichart") == [NOT_RUN] * 6
+    assert marks(made, "llava") == [PASSED, NOT_RUN, PASSED, *[NOT_RUN] * 5]
+    assert marks(made, "llava_next") == [FAILED, *[NOT_RUN] * 7]
+    assert marks(made, "gemma3") == [NOT_RUN, NOT_RUN, FAILED, *[NOT_RUN] * 5]
+    assert marks(made, "kosmos2") == [NOT_RUN] * 3 + [FAILED] + [NOT_RUN] * 4
+    assert marks(made, "unichart") == [NOT_RUN] * 8
 
 
 def test_the_table_goes_between_its_markers(tmp_path: Path):
     results, document = tmp_path / "results.xml", tmp_path / "page.md"
     results.write_text(xml(("test_batch_reads_back[llava]", "")), encoding="utf-8")
-    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    former = "| family | kind | 1 batch |\n| --- | --- | :-: |\n| `former` | causal | ✓ |"
+    document.write_text(f"before\n{BEGIN}\n{former}\n{END}\nafter\n", encoding="utf-8")
     for _ in range(2):
         write_table(results, document)
         text = document.read_text(encoding="utf-8")
         assert text.startswith(f"before\n{BEGIN}\n| family | kind |")
         assert text.endswith(f"|\n{END}\nafter\n")
-        assert "old" not in text
+        assert "former" not in text
     document.write_text("no markers", encoding="utf-8")
     with pytest.raises(ValueError, match="needs the lines <!-- family table -->"):
         write_table(results, document)
+
+
+def test_runs_on_other_packages_fill_a_column_and_leave_the_others(tmp_path: Path):
+    results, document = tmp_path / "results.xml", tmp_path / "page.md"
+    document.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    tests = list(itertools.chain(*COLUMNS.values()))
+    everything = [(f"{test}[{family}]", "") for test in tests for family in ("llava", "gemma3", "kosmos2")]
+    for which, cases in (
+        ("", everything),
+        ("oldest", [case for case in everything if "gemma3" not in case[0]]),
+        ("newest", [(name, "<failure/>" if name == f"{tests[0]}[kosmos2]" else "") for name, _ in everything]),
+        ("", everything[:-3]),
+    ):
+        results.write_text(xml(*cases), encoding="utf-8")
+        write_table(results, document, which)
+    made = document.read_text(encoding="utf-8")
+    assert marks(made, "llava") == [*[PASSED] * 5, NOT_RUN, PASSED, PASSED]
+    assert marks(made, "gemma3") == [*[PASSED] * 5, NOT_RUN, NOT_RUN, PASSED]
+    assert marks(made, "kosmos2") == [*[PASSED] * 5, NOT_RUN, PASSED, FAILED]
+    assert marks(made, "unichart") == [NOT_RUN] * 8
 
 
 def test_every_column_stands_for_tests_of_all_families():
@@ -92,7 +114,9 @@ def test_the_page_lists_every_family_as_passed(which):
     begin, end = MARKERS[which]
     made = text.partition(begin)[2].partition(end)[0].strip()
     everything = {(test, family): True for test in itertools.chain(*COLUMNS.values()) for family in KINDS}
-    assert made == table(everything, which)
+    missing = {family for family, more in MORE.items() if more.needs or more.since}
+    limits = {f: {"oldest": NOT_RUN if f in missing else PASSED, "newest": PASSED} for f in members()}
+    assert made == table(everything, which, None if which else limits)
 
 
 def test_make_test_has_the_first_families_and_a_few_more_and_make_families_has_all():
