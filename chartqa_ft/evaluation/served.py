@@ -202,12 +202,11 @@ def _answers(
     try:
         while True:
             question = None
-            if not stopped.is_set():
+            if not stopped.is_set() and unreadable is None:
                 try:
                     question = next(questions, None)
-                except Exception as error:  # of a chart; the answers that are under way are kept
+                except Exception as error:  # of a chart; the questions before it are answered
                     unreadable = error
-                    stopped.set()
             if question is not None:
                 todo.put(question)
                 waiting += 1

@@ -7,6 +7,8 @@ import io
 import json
 import logging
 import threading
+import time
+from queue import SimpleQueue
 
 import pytest
 from PIL import Image
@@ -179,7 +181,19 @@ def test_unfinished_answers_are_counted(stub, ask, caplog):
     assert "2 of" in caplog.text
 
 
-def test_a_damaged_chart_is_named_and_earlier_answers_are_kept(stub, ask, tmp_path):
+class SlowQueue(SimpleQueue):
+    """A queue from which other threads than the main one get an entry only after a while."""
+
+    def get(self, *args):
+        found = super().get(*args)
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.1)
+        return found
+
+
+@pytest.mark.parametrize("queue", [SimpleQueue, SlowQueue])
+def test_a_damaged_chart_is_named_and_the_questions_before_it_are_answered(stub, ask, tmp_path, monkeypatch, queue):
+    monkeypatch.setattr(served, "SimpleQueue", queue)
     good = {"image": Image.new("RGB", (8, 8)), "question": "a?", "answer": "1", "chart_id": "a.png"}
     file = io.BytesIO()
     Image.effect_noise((64, 64), 50).save(file, "PNG")
