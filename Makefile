@@ -20,7 +20,7 @@ PYTEST := -m pytest -n 2 --dist worksteal
 EXAMPLES := 2000
 GPU_PYTHON := python3
 KILLS := 40
-BENCHMARKS := training_step evaluation llava_evaluation sft charts records predictions startup
+BENCHMARKS := training_step evaluation llava_evaluation sft charts records predictions startup evaluated_rows preflight
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-tasks test test-long test-newest test-oldest test-deepspeed test-kills coverage fuzz families families-torchvision families-oldest families-newest docs notebook bench bench-gpu quality style clean

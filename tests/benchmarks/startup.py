@@ -100,6 +100,17 @@ def seconds(ended: Mapping[str, float], start: float) -> dict[str, float]:
 
 def write_data(folder: Path, records: int) -> int:
     """Write the data set as Parquet files into `folder/data`; return the number of charts, all of them different."""
+    (folder / "data").mkdir()
+    numbered = _numbered(drawn_pictures(), records)
+    last, shards = 0, iter(lambda: list(itertools.islice(numbered, ROWS_PER_SHARD)), [])
+    for shard, part in enumerate(shards):
+        write_shard(part, folder / "data" / f"train-{shard:05d}.parquet")
+        last = part[-1]["chart"]
+    return last + 1
+
+
+def drawn_pictures() -> list[tuple[bytes, list[tuple[str, str]]]]:
+    """Return drawn charts as PNG, with the questions and answers about each."""
     from chartqa_ft.data.synthetic.questions import synthetic_chartqa
 
     drawn = synthetic_chartqa(60, seed=0, image_size=DRAWN_SIZE, questions_per_chart={"value": 2, "count": 1})
@@ -110,13 +121,7 @@ def write_data(folder: Path, records: int) -> int:
             row["image"].save(buffer, "PNG")
             pictures[row["chart_id"]] = buffer.getvalue(), []
         pictures[row["chart_id"]][1].append((row["question"], row["answer"]))
-    (folder / "data").mkdir()
-    numbered = _numbered(list(pictures.values()), records)
-    last, shards = 0, iter(lambda: list(itertools.islice(numbered, ROWS_PER_SHARD)), [])
-    for shard, part in enumerate(shards):
-        _write_shard(part, folder / "data" / f"train-{shard:05d}.parquet")
-        last = part[-1]["chart"]
-    return last + 1
+    return list(pictures.values())
 
 
 def _numbered(pictures: list[tuple[bytes, list[tuple[str, str]]]], records: int) -> Iterator[dict[str, Any]]:
@@ -138,7 +143,8 @@ def _numbered(pictures: list[tuple[bytes, list[tuple[str, str]]]], records: int)
             return
 
 
-def _write_shard(part: list[dict[str, Any]], path: Path) -> None:
+def write_shard(part: list[dict[str, Any]], path: Path) -> None:
+    """Write rows as a Parquet file with the columns that ChartQA has on the Hub."""
     from datasets import ClassLabel, Dataset, Features, Image, List, Value
 
     kinds = ClassLabel(names=["human", "machine"])

@@ -11,7 +11,16 @@ import torch
 
 from chartqa_ft import load_chartqa
 from chartqa_ft.models.swin import layer
-from tests.benchmarks import charts, evaluation, predictions, records, startup, training_step
+from tests.benchmarks import (
+    charts,
+    evaluated_rows,
+    evaluation,
+    predictions,
+    preflight,
+    records,
+    startup,
+    training_step,
+)
 from tests.benchmarks.chart_files import write_charts
 from tests.benchmarks.measure import MIB, Apart, Report, read_rows
 from tests.benchmarks.test_benchmarks import Clock
@@ -154,8 +163,13 @@ def test_the_benchmark_of_a_step_runs(tmp_path, monkeypatch, capsys):
     here = Here()
     monkeypatch.setattr(training_step, "apart", here)
     training_step.main(["--quick", "--runs", "2", "--batch", "3", "2", "--out", str(tmp_path)])
+    sides = ["official", "ours", "ours, recomputing"]
+    timed = [("_seconds_of_steps", side) for side in (*sides, *reversed(sides))]
     assert [call[:2] for call in here.calls] == [
-        ("_two_steps", side) for side in ("official", "ours", "ours, recomputing")
+        *(("_two_steps", side) for side in sides),
+        ("_differences", 64),
+        *timed,
+        ("_where_time_goes", 64),
     ]
     ((_, found),) = read_rows(tmp_path, quick=True).items()
     memory, time = "memory of a step, 64 px, 3 rows on 2 charts", "training step, 64 px, 3 rows on 2 charts"
@@ -214,6 +228,35 @@ def test_the_charts_of_the_start_differ_and_have_a_size(tmp_path):
     stored = [row["bytes"] for row in load_chartqa(tmp_path / "data", split="train").to_pandas()["image"]]
     assert {len(content) for content in stored} == {startup.CHART_BYTES}
     assert len(set(stored)) == 8
+
+
+def test_the_benchmark_of_a_preflight_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight, "run", preflight.check)
+    preflight.main(["--quick", "--runs", "1", "--out", str(tmp_path)])
+    ((_, found),) = read_rows(tmp_path, quick=True).items()
+    assert [row.work for _, row in found] == [
+        f"P10 preflight of 60 training records, {which}" for which in ("first", "again")
+    ]
+    assert all(row.ours.values[0] > 0 for _, row in found)
+
+
+def test_the_charts_of_a_preflight_differ_in_their_bytes(tmp_path):
+    assert preflight.write_data(tmp_path, 13, 3) == 8
+    parts = {name: load_chartqa(tmp_path / name, split=name).to_pandas() for name in ("train", "validation")}
+    stored = {name: {row["bytes"] for row in part["image"]} for name, part in parts.items()}
+    assert {name: (len(part), len(stored[name])) for name, part in parts.items()} == {
+        "train": (13, 8),
+        "validation": (2, 1),
+    }
+    assert not stored["train"] & stored["validation"]
+
+
+def test_the_benchmark_of_evaluated_rows_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluated_rows, "apart", Here())
+    evaluated_rows.main(["--quick", "--out", str(tmp_path)])
+    ((_, found),) = read_rows(tmp_path, quick=True).items()
+    assert [row.work for _, row in found] == [f"P9 evaluation of {size} rows" for size in (20, 40)]
+    assert len(found[1][1].ratio.values) == 1
 
 
 @pytest.mark.long

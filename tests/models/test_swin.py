@@ -218,6 +218,53 @@ def test_half_is_kept_for_the_backward_pass():
     assert kept_bytes(chunked) <= 0.55 * kept_bytes(plain)
 
 
+def _attention(query_scale, dtype=torch.float32):
+    """Queries, keys, a position bias and a chunk of two images, some of whose windows are masked."""
+    torch.manual_seed(0)
+    (chunk,) = chunks_of(2, (20, 15), 5, 2, 24)
+    assert 0 < len(chunk.masked) < len(chunk)
+    query, key = torch.randn(2, len(chunk), 4, 25, 8, dtype=dtype)
+    return query * query_scale, key, torch.randn(4, 25, 25, dtype=dtype), chunk
+
+
+def _plain_scores(query, key, bias, chunk):
+    scores = query @ key.transpose(2, 3) / 8**0.5 + bias
+    scores[chunk.masked] += chunk.mask(scores.dtype)
+    return scores
+
+
+@pytest.mark.parametrize("query_scale", [1, 40], ids=["small scores", "scores that exceed the mask"])
+def test_attention_is_the_softmax_without_numbers_that_are_slow(query_scale):
+    *inputs, chunk = _attention(query_scale)
+    expected = _plain_scores(*inputs, chunk).softmax(dim=-1)
+    slow = (expected > 0) & (expected < torch.finfo(torch.float32).tiny)
+    assert slow[chunk.masked].any()
+    found = block._probabilities(*inputs, chunk).view_as(expected)
+    assert not ((found > 0) & (found < torch.finfo(torch.float32).tiny))[chunk.masked].any()
+    torch.testing.assert_close(found, expected, rtol=1e-4 * query_scale, atol=1e-35)
+    # Scores of 100 and more let a masked token be seen, as upstream's mask does.
+    apart = chunk.regions.unsqueeze(1) != chunk.regions.unsqueeze(2)
+    seen = found[chunk.masked].transpose(0, 1)[:, apart].max()
+    assert (seen > 0.5) == (query_scale == 40)
+
+
+def test_attention_in_double_keeps_what_the_mask_leaves():
+    *inputs, chunk = _attention(1, torch.float64)
+    expected = _plain_scores(*inputs, chunk).softmax(dim=-1)
+    found = block._probabilities(*inputs, chunk).view_as(expected)
+    assert (found > 0).all()
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
+def test_a_score_that_is_not_a_number_stays_seen():
+    query, key, bias, chunk = _attention(1)
+    window = int(chunk.masked[0])
+    query[window, 0, 0, 0] = torch.nan
+    found = block._probabilities(query, key, bias, chunk).view(len(chunk), 4, 25, 25)
+    assert found[window, 0, 0].isnan().all()
+    assert found.isnan().sum() == 25
+
+
 @pytest.mark.parametrize("shift", [0, 2])
 @pytest.mark.parametrize("grid", [(20, 15), (17, 13)], ids=["whole", "padded"])
 def test_windows_and_masks_are_those_of_upstream(grid, shift):

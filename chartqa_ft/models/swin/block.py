@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -146,9 +147,10 @@ def _forward(
         normed = F.layer_norm(before, (channels,), w.norm_before_weight, w.norm_before_bias, geometry.eps_before)
         qkv = _by_head(F.linear(normed, w.qkv_weight, w.qkv_bias), w.qkv_bias, chunk, geometry)
         query, key, value = qkv.contiguous() if saved is None else saved.qkv[:, chunk.windows].copy_(qkv)
+        context = torch.bmm(_probabilities(query, key, w.position_bias, chunk), value.flatten(0, 1))
         attended = torch.addmm(
             w.project_bias,
-            _attend(query, key, value, w.position_bias, chunk),
+            _at_tokens(_merge_heads(context, geometry), chunk),
             w.project_weight.t(),
             out=torch.empty_like(before) if saved is None else saved.attended[chunk.rows],
         )
@@ -177,47 +179,58 @@ def _backward(
 ) -> tuple[torch.Tensor, ...]:
     """Return the gradients of `states` and each of `weights`.
 
-    Products with weights are differentiated by hand. Norms, activation and attention are recomputed and differentiated
-    by autograd.
+    Products with weights and attention are differentiated by hand. Norms and activation are recomputed and
+    differentiated by autograd.
     """
     w, (images, length, channels) = weights, states.shape
     rows, grad_output = states.reshape(-1, channels), gradient.reshape(-1, channels)
     grad_rows = torch.empty_like(rows)
-    totals = Weights(*(torch.zeros_like(weight) for weight in weights))
+    # The first chunk writes the gradients of matrices, which need no zeros before.
+    totals = Weights(*((torch.empty_like if weight.dim() == 2 else torch.zeros_like)(weight) for weight in weights))
     norm_before = _leaf(w.norm_before_weight), _leaf(w.norm_before_bias)
     norm_after = _leaf(w.norm_after_weight), _leaf(w.norm_after_bias)
-    position_bias = _leaf(w.position_bias)
-    for chunk in geometry.chunks(images):
+    for number, chunk in enumerate(geometry.chunks(images)):
+        backprop = partial(_backprop, add=number > 0)
         grad_after = grad_output.index_select(0, chunk.tokens)
         with torch.enable_grad():
             attended, hidden = _leaf(saved.attended[chunk.rows]), _leaf(saved.hidden[chunk.rows])
             active = F.gelu(hidden)
             normed = F.layer_norm(attended, (channels,), *norm_after, geometry.eps_after)
-        grad_active = _backprop(grad_after, active, w.contract_weight, totals.contract_weight, totals.contract_bias)
+        grad_active = backprop(grad_after, active, w.contract_weight, totals.contract_weight, totals.contract_bias)
         (grad_hidden,) = torch.autograd.grad(active, hidden, grad_active)
-        grad_normed = _backprop(grad_hidden, normed, w.expand_weight, totals.expand_weight, totals.expand_bias)
+        grad_normed = backprop(grad_hidden, normed, w.expand_weight, totals.expand_weight, totals.expand_bias)
         del active, grad_active, grad_hidden
         grad_attended, *grad_norm = torch.autograd.grad(normed, (attended, *norm_after), grad_normed)
         _add((totals.norm_after_weight, totals.norm_after_bias), grad_norm)
         grad_attended.add_(grad_after)
 
-        with torch.enable_grad():
-            query, key, value = (_leaf(tensor) for tensor in saved.qkv[:, chunk.windows])
-            context = _attend(query, key, value, position_bias, chunk)
+        query, key, value = saved.qkv[:, chunk.windows]
+        probabilities = _probabilities(query, key, w.position_bias, chunk)
+        context = torch.bmm(probabilities, value.flatten(0, 1))
         grad_project = grad_attended
         if attention_scale is not None:
             grad_project = grad_attended * attention_scale[chunk.tokens // length].unsqueeze(1)
-        grad_context = _backprop(grad_project, context, w.project_weight, totals.project_weight, totals.project_bias)
-        *grad_qkv, grad_bias = torch.autograd.grad(context, (query, key, value, position_bias), grad_context)
-        del context, grad_context
-        totals.position_bias.add_(grad_bias)
+        rows_context = _at_tokens(_merge_heads(context, geometry), chunk)
+        grad_context = backprop(
+            grad_project, rows_context, w.project_weight, totals.project_weight, totals.project_bias
+        )
+        grad_qkv = _backprop_attention(
+            _split_heads(grad_context, chunk, geometry),
+            context,
+            probabilities,
+            query,
+            key,
+            value,
+            totals.position_bias,
+        )
+        del context, grad_context, probabilities, rows_context
 
         with torch.enable_grad():
             before = _leaf(rows.index_select(0, chunk.tokens))
             normed = F.layer_norm(before, (channels,), *norm_before, geometry.eps_before)
-        grad_positions = torch.stack(grad_qkv).permute(1, 3, 0, 2, 4).reshape(-1, 3 * channels)
+        grad_positions = grad_qkv.permute(1, 3, 0, 2, 4).reshape(-1, 3 * channels)
         totals.qkv_bias.add_(grad_positions.sum(dim=0))  # at padding, the value is the bias
-        grad_normed = _backprop(_at_tokens(grad_positions, chunk), normed, w.qkv_weight, totals.qkv_weight)
+        grad_normed = backprop(_at_tokens(grad_positions, chunk), normed, w.qkv_weight, totals.qkv_weight)
         grad_before, *grad_norm = torch.autograd.grad(normed, (before, *norm_before), grad_normed)
         _add((totals.norm_before_weight, totals.norm_before_bias), grad_norm)
         grad_rows.index_copy_(0, chunk.tokens, grad_before.add_(grad_attended))
@@ -242,30 +255,80 @@ def _by_head(rows: torch.Tensor, bias: torch.Tensor, chunk: Chunk, geometry: Geo
     return rows.view(len(chunk), area, 3, geometry.heads, -1).permute(2, 0, 3, 1, 4)
 
 
-def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, position_bias: torch.Tensor, chunk: Chunk
-) -> torch.Tensor:
-    """Compute softmax attention within each window.
+def _probabilities(query: torch.Tensor, key: torch.Tensor, position_bias: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+    """Compute the softmax of the scores within each window.
 
     Args:
-        query: Shape (windows, heads, area, channels of a head); `key` and `value` are the same.
+        query: Shape (windows, heads, area, channels of a head); `key` is the same.
         position_bias: Shape (heads, area, area).
         chunk: The windows.
 
     Returns:
-        The context of the tokens, without padding, shape (tokens, channels).
+        Shape (windows x heads, area, area).
     """
     windows, heads, area, size = query.shape
-    bias = position_bias.expand(windows, -1, -1, -1)
+    scores = query.new_empty(windows * heads, area, area)
+    query, key = query.flatten(0, 1), key.flatten(0, 1)
+    torch.baddbmm(scores, query, key.transpose(1, 2), beta=0, alpha=1 / math.sqrt(size), out=scores)
+    of_windows = scores.view(windows, heads, area, area).add_(position_bias)
     if len(chunk.masked):
-        bias = bias.index_add(0, chunk.masked, chunk.mask(bias.dtype).expand(-1, heads, -1, -1))
-    query, key, value = (tensor.reshape(windows * heads, area, size) for tensor in (query, key, value))
-    scores = torch.baddbmm(
-        bias.reshape(windows * heads, area, area), query, key.transpose(1, 2), alpha=1 / math.sqrt(size)
-    )
-    context = torch.bmm(scores.softmax(dim=-1), value)
-    context = context.view(windows, heads, area, size).transpose(1, 2).reshape(windows * area, heads * size)
-    return _at_tokens(context, chunk)
+        # The probability of a masked token is about exp(-100), which float32 stores with fewer digits. It changes no
+        # sum, but Intel's processors need ten times as long to compute with such numbers. It is replaced by 0.
+        masked = of_windows.index_select(0, chunk.masked).add_(chunk.mask(scores.dtype))
+        masked.sub_(masked.amax(dim=-1, keepdim=True))
+        masked.masked_fill_(masked <= math.log(torch.finfo(scores.dtype).tiny * area), -math.inf)
+        of_windows.index_copy_(0, chunk.masked, masked)
+    torch.softmax(scores, dim=-1, out=scores)
+    return scores
+
+
+def _backprop_attention(
+    grad_context: torch.Tensor,
+    context: torch.Tensor,
+    probabilities: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    grad_bias: torch.Tensor,
+) -> torch.Tensor:
+    """Differentiate attention within windows: add to the gradient of the position bias and return that of q, k and v.
+
+    Args:
+        grad_context: Shape (windows x heads, area, channels of a head), like `context`.
+        probabilities: Of `_probabilities`.
+        query: Shape (windows, heads, area, channels of a head); `key` and `value` are the same.
+        grad_bias: Shape (heads, area, area).
+
+    Returns:
+        Shape (3, windows, heads, area, channels of a head).
+    """
+    grad_qkv = query.new_empty(3, *query.shape)
+    grad_query, grad_key, grad_value = grad_qkv.flatten(1, 2)
+    query, key, value = (tensor.flatten(0, 1) for tensor in (query, key, value))
+    torch.bmm(probabilities.transpose(1, 2), grad_context, out=grad_value)
+    grad_scores = torch.bmm(grad_context, value.transpose(1, 2))
+    # The sum of a row of probabilities x their gradients is that of context x its gradient (FlashAttention, Dao et
+    # al., 2022, appendix B.2), which has fewer numbers.
+    grad_scores.sub_((context * grad_context).sum(dim=-1, keepdim=True)).mul_(probabilities)
+    grad_bias.add_(grad_scores.view(-1, *grad_bias.shape).sum(dim=0))
+    scale = 1 / math.sqrt(query.shape[-1])
+    torch.baddbmm(grad_query, grad_scores, key, beta=0, alpha=scale, out=grad_query)
+    torch.baddbmm(grad_key, grad_scores.transpose(1, 2), query, beta=0, alpha=scale, out=grad_key)
+    return grad_qkv
+
+
+def _merge_heads(values: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    """Put the heads of a position side by side: (windows x heads, area, size) -> (windows x area, heads x size)."""
+    _, area, size = values.shape
+    return values.view(-1, geometry.heads, area, size).transpose(1, 2).reshape(-1, geometry.heads * size)
+
+
+def _split_heads(rows: torch.Tensor, chunk: Chunk, geometry: Geometry) -> torch.Tensor:
+    """Undo `_merge_heads` for the values of tokens; padding gets zeros."""
+    area = geometry.window_size**2
+    if chunk.positions is not None:
+        rows = rows.new_zeros(len(chunk) * area, rows.shape[1]).index_copy_(0, chunk.positions, rows)
+    return rows.view(len(chunk), area, geometry.heads, -1).transpose(1, 2).flatten(0, 1)
 
 
 def _at_tokens(values: torch.Tensor, chunk: Chunk) -> torch.Tensor:
@@ -279,11 +342,16 @@ def _backprop(
     weight: torch.Tensor,
     grad_weight: torch.Tensor,
     grad_bias: torch.Tensor | None = None,
+    *,
+    add: bool = True,
 ) -> torch.Tensor:
-    """Differentiate `linear(rows, weight, bias)`: add to the gradients of both and return that of the rows."""
+    """Differentiate `linear(rows, weight, bias)`: add to the gradients of both and return that of the rows.
+
+    With `add=False`, the gradient of the weight is written instead, over whatever is there.
+    """
     if grad_bias is not None:
         grad_bias.add_(grad_output.sum(dim=0))
-    grad_weight.addmm_(grad_output.t(), rows.detach())
+    grad_weight.addmm_(grad_output.t(), rows.detach(), beta=int(add))
     return torch.mm(grad_output, weight)
 
 
