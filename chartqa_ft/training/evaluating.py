@@ -89,7 +89,7 @@ class Evaluator:
 
     @property
     def answered(self) -> list[dict[str, Any]]:
-        """The rows of the last complete evaluation, with question, answer, prediction and verdict."""
+        """The rows of the last evaluation with question, answer, prediction and verdict; none while another one runs."""
         return self._scored if self._scored and "correct" in self._scored[0] else []
 
     @contextmanager
@@ -139,7 +139,7 @@ class Evaluator:
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """Collect the rows of the evaluation loop that runs in this context, and answer all of them by its end."""
-        self.rows = []
+        self.rows, self._scored = [], []  # those of the last evaluation would need as much memory again
         self._queue = AnswerQueue(
             self.adapter,
             rows_per_call=self.args.eval_batch_size,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from transformers import TrainerCallback
 
 from chartqa_ft import read_predictions, relaxed_accuracy
 from chartqa_ft.data.chart_subset import chart_subset
@@ -103,6 +104,20 @@ def test_evaluations_while_training_take_the_subset_and_others_the_whole(tmp_pat
     assert [records["question"][row["index"]] for row in rows] == list(chosen["question"])
     assert max(row["index"] for row in rows) > 6
     assert subset.evaluate()["eval_n"] == len(records)
+
+
+def test_the_rows_of_an_evaluation_are_not_held_during_the_next_one(tmp_path):
+    held = []
+
+    class Noting(TrainerCallback):
+        def on_prediction_step(self, args, state, control, **kwargs):
+            held.append(len(evaluated.evaluator.answered))
+
+    evaluated = trainer(tmp_path, eval_dataset=drawn_charts(), callbacks=[Noting()])
+    for _ in range(2):
+        evaluated.evaluate()
+        assert len(evaluated.evaluator.answered) == len(drawn_charts())
+    assert set(held) == {0}
 
 
 def test_beams_and_lengths_of_one_evaluation(tmp_path):
