@@ -54,7 +54,7 @@ QUESTION_RULES: dict[str, str] = {
 
 ANSWER_RULES: dict[str, str] = {
     "list": "a list in brackets, or more than one item to name",
-    "yes/no": "yes, no, true or false",
+    "yes/no": "yes or no (in English, German, Dutch, French, Italian, Portuguese or Spanish), true or false",
     "year": f"a whole number from {FIRST_YEAR} to {LAST_YEAR}",
     "number": "any other number, with or without a currency, a percent sign or separators",
     "text": "everything else",
@@ -78,7 +78,8 @@ MISTAKE_RULES: dict[str, str] = {
 }
 """Kinds of mistakes and the rule of each, in words. The first rule that fits decides."""
 
-_YES, _NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
+_YES = frozenset({"yes", "true", "ja", "oui", "s\u00ec", "s\u00ed", "sim"})
+_NO = frozenset({"no", "false", "nein", "nee", "non", "n\u00e3o"})
 _NUMBER = re.compile(r"[+\-\u2212]?(?:\d[\d,\u00a0\u2009\u202f ]*\d|\d)?(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _AROUND = re.compile(r"^(?:[$€£¥~≈]|US\$|USD|EUR)?\s*|\s*(?:[$€£¥%.]|USD|EUR)?$")
 _FEW_YEARS = 5
