@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
-from ..data.chart_groups import has_chart
+from ..data.chart_groups import group_rows
 from .rows import RowKey
 
 
@@ -58,7 +58,7 @@ class ChartSampler(Sampler[RowKey]):
     ) -> None:
         if step_size % (batch_size * num_replicas):
             raise ValueError(f"step_size={step_size} is not a multiple of {batch_size} rows on {num_replicas} ranks")
-        self._groups = _group_rows(num_rows, charts)
+        self._groups = group_rows([None] * num_rows if charts is None else charts)
         self.num_rows, self.batch_size, self.step_size = num_rows, batch_size, step_size
         self.num_replicas, self.shuffle, self.drop_last, self.seed = num_replicas, shuffle, drop_last, seed
         self.epoch = 0
@@ -97,27 +97,6 @@ class ChartSampler(Sampler[RowKey]):
             for batch in _pack(step, self.batch_size):
                 for rows in batch:
                     yield from rows
-
-
-def _group_rows(num_rows: int, charts: Sequence[Any] | None) -> list[Sequence[int]]:
-    """Return the rows of each chart, in the order of their first rows; a row without an id is a chart of its own.
-
-    Rows that follow one another are a range, which takes less memory than a list, and which Python's garbage collector
-    does not visit.
-    """
-    groups: list[Sequence[int]] = []
-    place: dict[Any, int] = {}
-    for row, chart in enumerate(charts if charts is not None else [None] * num_rows):
-        found = place.setdefault(chart, len(groups)) if has_chart(chart) else len(groups)
-        if found == len(groups):
-            groups.append(range(row, row + 1))
-            continue
-        rows = groups[found]
-        if isinstance(rows, list):
-            rows.append(row)
-        else:
-            groups[found] = range(rows[0], row + 1) if rows[-1] == row - 1 else [*rows, row]
-    return groups
 
 
 def _pack(groups: Sequence[Sequence[int]], capacity: int) -> Iterator[list[Sequence[int]]]:

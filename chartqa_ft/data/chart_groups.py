@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -68,32 +67,36 @@ def stored_charts(records: Any) -> StoredCharts | None:
     ids = chart_ids(records)
     if ids is None:
         return None
-    rows_of: dict[Any, list[int]] = defaultdict(list)
     for row, chart in enumerate(ids):
         check_chart_id(chart, f"row {row}")
-        if has_chart(chart):
-            rows_of[chart].append(row)
-    repeated = {chart: rows for chart, rows in rows_of.items() if len(rows) > 1}
-    images = _keys_of_images(records, repeated.values())
+    groups = group_rows(ids)
+    repeated = [rows for rows in groups if len(rows) > 1]
+    images = _keys_of_images(records, repeated)
     contents: dict[int, Hashable] = {}
     ambiguous = []
-    for chart, rows in repeated.items():
+    for rows in repeated:
         if len({images[row] for row in rows}) > 1:
             # Different files may hold the same image, and one dataset may hold its bytes where another has a path.
             contents.update({row: content_key(images[row]) for row in rows})
             if len({contents[row] for row in rows}) > 1:
-                ambiguous.append(chart)
+                ambiguous.append(rows)
     if ambiguous:
-        rows = repeated[ambiguous[0]]
+        rows = ambiguous[0]
         other = next(row for row in rows if contents[row] != contents[rows[0]])
         logger.warning(
             "%d chart_ids stand for more than one image, such as %r in rows %d and %d: their rows are treated as "
             "different charts. Make the ids unique before concatenating datasets.",
             len(ambiguous),
-            ambiguous[0],
+            ids[rows[0]],
             rows[0],
             other,
         )
+    if not contents:
+        of_rows = [0] * len(ids)
+        for number, rows in enumerate(groups):
+            for row in rows:
+                of_rows[row] = number
+        return StoredCharts(of_rows, frozenset())
     numbers: dict[Hashable, int] = {}
     return StoredCharts(
         [
@@ -102,6 +105,34 @@ def stored_charts(records: Any) -> StoredCharts | None:
         ],
         frozenset(row for row in contents if isinstance(images[row], _File)),
     )
+
+
+def group_rows(charts: Iterable[Any]) -> list[Sequence[int]]:
+    """Return the rows of each chart, in the order of their first rows; a row without an id is a chart of its own.
+
+    Rows that follow one another are a range, which takes less memory than a list, and which Python's garbage collector
+    does not visit.
+
+    Args:
+        charts: The id or number of the chart for every row.
+
+    Example:
+        >>> group_rows(["a", "a", "b", None, "b", None])
+        [range(0, 2), [2, 4], range(3, 4), range(5, 6)]
+    """
+    groups: list[Sequence[int]] = []
+    place: dict[Any, int] = {}
+    for row, chart in enumerate(charts):
+        found = place.setdefault(chart, len(groups)) if has_chart(chart) else len(groups)
+        if found == len(groups):
+            groups.append(range(row, row + 1))
+            continue
+        rows = groups[found]
+        if isinstance(rows, list):
+            rows.append(row)
+        else:
+            groups[found] = range(rows[0], row + 1) if rows[-1] == row - 1 else [*rows, row]
+    return groups
 
 
 def has_chart(chart_id: Any) -> bool:

@@ -89,7 +89,7 @@ class Evaluator:
 
     @property
     def answered(self) -> list[dict[str, Any]]:
-        """The rows of the last evaluation with question, answer, prediction and verdict; none while another one runs."""
+        """The rows of the last evaluation with question, answer, prediction and verdict; none during another one."""
         return self._scored if self._scored and "correct" in self._scored[0] else []
 
     @contextmanager
