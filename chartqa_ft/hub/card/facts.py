@@ -81,6 +81,8 @@ class CardFacts:
     """Whether the model keeps the numbers of transformers 4.28.1."""
     dataset: str | None = None
     """Name on the Hub, or file, of the data that the model was trained and scored on."""
+    other_datasets: Sequence[str] = ()
+    """Names of the data sets that were mixed with it in training."""
     dataset_revision: str | None = None
     """Branch, tag or commit of the data set."""
     train_split: str | None = None
@@ -95,11 +97,11 @@ class CardFacts:
     metric_prefix: str = ""
     """Prefix of every key of `metrics`, such as a Trainer's `"eval_"`."""
     metric_variant: str = "pix2struct"
+    """Variant of relaxed accuracy."""
     metric_extract: str | None = None
     """The step that found the answers in the generated texts before they were scored; `None` if there was none."""
     metric_interval: str = "wilson"
     """How the intervals in `metrics` were computed: `"wilson"`, `"bootstrap"` or `"clustered"`."""
-    """Variant of relaxed accuracy."""
     decoding: Mapping[str, Any] = field(default_factory=dict)
     """Generation settings of the evaluation: `num_beams`, `max_new_tokens` and others."""
     step: int | None = None

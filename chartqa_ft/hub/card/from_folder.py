@@ -9,7 +9,7 @@ from ...files import read_json
 from ...metrics.task_table import task_rows
 from .base_licence import base_licence
 from .facts import CardFacts
-from .training_data import training_data
+from .training_data import other_datasets, training_data
 
 __all__ = ["facts_of_folder"]
 
@@ -66,6 +66,7 @@ def facts_of_folder(
         beams = script.get("final_num_beams") or script.get("generation_num_beams")
         facts |= {
             "dataset": script.get("dataset_name"),
+            "other_datasets": other_datasets(script) if is_trained else [],
             "dataset_revision": script.get("dataset_revision"),
             "train_split": training_data(script) if is_trained else None,
             "eval_split": script.get("eval_split"),

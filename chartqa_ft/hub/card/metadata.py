@@ -33,7 +33,8 @@ def metadata(facts: CardFacts) -> ModelCardData:
     """
     from huggingface_hub import ModelCardData
 
-    results, base, dataset = _results(facts), hub_name(facts.base_model), hub_name(facts.dataset)
+    results, base = _results(facts), hub_name(facts.base_model)
+    datasets = dict.fromkeys(filter(None, map(hub_name, (facts.dataset, *facts.other_datasets))))
     adapter = facts.settings.get("adapter")
     stated, name, link = licences(facts), facts.licence_name, safe_link(facts.licence_link)
     if all(_LICENCE.fullmatch(one) for one in stated):
@@ -49,7 +50,7 @@ def metadata(facts: CardFacts) -> ModelCardData:
         pipeline_tag="image-text-to-text",
         base_model=base,
         base_model_relation=None if base is None else "adapter" if facts.kind == "lora" else "finetune",
-        datasets=[dataset] if dataset else None,
+        datasets=list(datasets) or None,
         metrics=[METRIC] if results else None,
         tags=[
             "chartqa_ft",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from ..public import short_name
 
-__all__ = ["training_data"]
+__all__ = ["other_datasets", "training_data"]
 
 
 def training_data(arguments: Mapping[str, Any]) -> str | None:
@@ -25,13 +26,28 @@ def training_data(arguments: Mapping[str, Any]) -> str | None:
         ('train', 'a mixture of ChartQA (70 %) and own.csv (30 %)')
     """
     split = arguments.get("train_split")
-    names = [arguments.get("dataset_name"), *(arguments.get("other_datasets") or ())]
+    names = [arguments.get("dataset_name"), *other_datasets(arguments)]
     if len(names) == 1:
         return split
     weights = arguments.get("dataset_weights")
     shown = [short_name(str(name)) for name in names]
-    if weights:
+    if isinstance(weights, (list, tuple)) and len(weights) == len(names) and all(map(_is_weight, weights)):
         shares = [100 * weight / sum(weights) for weight in weights]
         shown = [f"{name} ({share:.3g} %)" for name, share in zip(shown, shares, strict=True)]
     mixture = f"a mixture of {', '.join(shown[:-1])} and {shown[-1]}"
     return f"{split} of {mixture}" if split else mixture
+
+
+def other_datasets(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the names of the data sets that were mixed with the first one, none if the file is damaged.
+
+    Example:
+        >>> other_datasets({"other_datasets": ["own.csv"]}), other_datasets({"other_datasets": 5})
+        (['own.csv'], [])
+    """
+    names = arguments.get("other_datasets")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, (list, tuple)) else []
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < math.inf

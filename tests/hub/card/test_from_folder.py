@@ -40,6 +40,24 @@ def no_licence(monkeypatch):
     return asked
 
 
+@pytest.mark.parametrize(
+    ("others", "weights", "names", "trained_on"),
+    [
+        (["bob/more"], [3, 1], ["bob/more"], "train of a mixture of charts (75 %) and more (25 %)"),
+        (["bob/more"], [3], ["bob/more"], "train of a mixture of charts and more"),
+        (["bob/more"], ["3", None], ["bob/more"], "train of a mixture of charts and more"),
+        ([5], None, [], "train"),
+        ("bob/more", None, [], "train"),
+        (7, 7, [], "train"),
+    ],
+)
+def test_the_data_sets_of_a_mixture_even_of_a_damaged_file(tmp_path, others, weights, names, trained_on):
+    script = {**SCRIPT, "other_datasets": others, "dataset_weights": weights}
+    folder = written(tmp_path, config={}, metrics={"arguments": script, "train_loss": 0.5, **SCORES})
+    facts = facts_of_folder(folder, "alice/mine")
+    assert (facts.other_datasets, facts.train_split) == (names, trained_on)
+
+
 def test_a_trained_model(tmp_path, no_licence):
     folder = written(
         tmp_path,

@@ -89,6 +89,14 @@ def test_kind_base_and_licence(kind, library, relation):
     assert ("lora" in data.tags) == (kind == "lora")
 
 
+def test_all_data_sets_of_a_mixture_that_are_on_the_hub_are_named(tmp_path):
+    own = tmp_path / "own.csv"
+    own.touch()
+    others = ["ahmed-masry/chart-qa-pro", str(own), "HuggingFaceM4/ChartQA"]
+    data = ModelCard(render_card(facts(other_datasets=others))).data
+    assert data.datasets == ["HuggingFaceM4/ChartQA", "ahmed-masry/chart-qa-pro"]
+
+
 def test_licences():
     def of(**changes):
         data = ModelCard(render_card(facts(**changes))).data.to_dict()
