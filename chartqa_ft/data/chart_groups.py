@@ -110,8 +110,8 @@ def stored_charts(records: Any) -> StoredCharts | None:
 def group_rows(charts: Iterable[Any]) -> list[Sequence[int]]:
     """Return the rows of each chart, in the order of their first rows; a row without an id is a chart of its own.
 
-    Rows that follow one another are a range, which takes less memory than a list, and which Python's garbage collector
-    does not visit.
+    Consecutive rows are stored as a `range`, which takes less memory than a list and is not tracked by the garbage
+    collector.
 
     Args:
         charts: The id or number of the chart for every row.

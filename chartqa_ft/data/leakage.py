@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -90,6 +90,15 @@ class _Charts:
     rows: Counter[bytes] = field(default_factory=Counter)
     prints: dict[bytes, Any] = field(default_factory=dict)
     unread: set[bytes] = field(default_factory=set)
+
+    def collect(self, known: dict[bytes, Any], running: dict[bytes, Future], keys: Sequence[bytes]) -> None:
+        """Wait for the fingerprints of some charts, and add them to `known`."""
+        for key in keys:
+            found = running.pop(key).result()
+            if found is None:
+                self.unread.add(key)
+            else:
+                known[key] = found
 
     def readable(self) -> list[bytes]:
         """Return the charts that have a fingerprint."""
@@ -180,19 +189,18 @@ def _charts_of(records: Any, known: dict[bytes, Any], pool: ThreadPoolExecutor, 
         from tqdm.auto import tqdm
 
         rows = tqdm(rows, desc=progress, total=-(-len(records) // _ROWS), unit_scale=_ROWS, leave=False)
+    running: dict[bytes, Future] = {}
     for some in rows:
-        new: dict[bytes, Any] = {}
+        earlier = list(running)
         for row, (name, image) in some:
             key = _key(image)
             charts.names.setdefault(key, str(name) if has_chart(name) else f"row {row}")
             charts.rows[key] += 1
-            if key not in known and key not in charts.unread:
-                new[key] = image
-        for key, found in zip(new, pool.map(_fingerprint, new.values()), strict=True):
-            if found is None:
-                charts.unread.add(key)
-            else:
-                known[key] = found
+            if not (key in known or key in charts.unread or key in running):
+                running[key] = pool.submit(_fingerprint, image)
+        # While some charts are decoded, the next ones are read.
+        charts.collect(known, running, earlier)
+    charts.collect(known, running, list(running))
     charts.prints = {key: known[key] for key in charts.readable()}
     return charts
 

@@ -27,7 +27,7 @@ KEY_BYTES = 16
 """Length of a key, a digest of the image's stored content."""
 LIMIT = 40_000
 """Number of fingerprints that are kept, those used last: 330 MB in memory, a tenth of it on disk."""
-_VERSION = 1
+_VERSION = 2
 _CHECKSUM = 32
 
 

@@ -50,6 +50,26 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return _to_rgb(image)
 
 
+def with_rgb_values(image: Image.Image) -> Image.Image:
+    """Return an image whose `tobytes("raw", "RGB")` and `convert("L")` are those of `to_rgb(image)`.
+
+    An opaque RGBA image, as most charts of ChartQA are, is returned as it is, which saves the conversion.
+
+    Raises:
+        OSError: the pixels cannot be decoded.
+
+    Example:
+        >>> from PIL import Image
+        >>> with_rgb_values(Image.new("RGBA", (1, 1), (255, 0, 0, 255))).tobytes("raw", "RGB")
+        b'\\xff\\x00\\x00'
+    """
+    if not getattr(image, "is_animated", False):
+        image.load()
+        if image.mode == "RGBA" and _orientation(image) == 1 and _is_opaque(image):
+            return image
+    return to_rgb(image)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     # Some formats (PNG, TIFF) give or apply their orientation only when they are loaded.
     image.load()
@@ -102,10 +122,14 @@ def _on_white(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-    if rgba.getchannel("A").getextrema()[0] == 255:  # as most charts of ChartQA are; five times as fast
+    if _is_opaque(rgba):  # as most charts of ChartQA are; five times as fast
         return rgba.convert("RGB")
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _is_opaque(rgba: Image.Image) -> bool:
+    return rgba.getchannel("A").getextrema()[0] == 255
 
 
 def _deep_gray(image: Image.Image) -> Callable[[Image.Image], Image.Image]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,11 +137,16 @@ def answer_type(answer: Any, *, decimal_comma: bool = False) -> str:
     text = next(iter(as_targets(answer)), "").strip()
     if (text.startswith("[") and text.endswith("]")) or to_list(text) is not None:
         return "list"
-    if text.lower().rstrip(".") in _YES | _NO:
+    if _bare_word(text) in _YES | _NO:
         return "yes/no"
     if re.fullmatch(r"\d{4}", text) and FIRST_YEAR <= int(text) <= LAST_YEAR:
         return "year"
     return "text" if read_number(text, decimal_comma=decimal_comma) is None else "number"
+
+
+def _bare_word(text: str) -> str:
+    """Return a short text in lower case, with composed accents and without a final point."""
+    return unicodedata.normalize("NFC", text[:_LONGEST].strip().lower().rstrip("."))
 
 
 def read_number(text: str, *, decimal_comma: bool = False) -> float | None:
@@ -255,7 +261,7 @@ class _Rules:
             return "part of a list" if set(items) & set(given) else "text"
         if p is not None and t is not None:
             return self.kind_of_numbers(text, target, p, t)
-        sides = text.strip().lower().rstrip("."), target.strip().lower().rstrip(".")
+        sides = _bare_word(text), _bare_word(target)
         if all(side in _YES | _NO for side in sides):
             return "yes for no" if (sides[0] in _YES) != (sides[1] in _YES) else "format"
         if (p is None) != (t is None):

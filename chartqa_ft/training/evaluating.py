@@ -89,7 +89,10 @@ class Evaluator:
 
     @property
     def answered(self) -> list[dict[str, Any]]:
-        """The rows of the last evaluation with question, answer, prediction and verdict; none during another one."""
+        """The rows of the last evaluation, with question, answer, prediction and verdict.
+
+        Empty while an evaluation is running, and after one that failed.
+        """
         return self._scored if self._scored and "correct" in self._scored[0] else []
 
     @contextmanager
@@ -139,7 +142,7 @@ class Evaluator:
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """Collect the rows of the evaluation loop that runs in this context, and answer all of them by its end."""
-        self.rows, self._scored = [], []  # those of the last evaluation would need as much memory again
+        self.rows, self._scored = [], []  # the last rows would double the memory use
         self._queue = AnswerQueue(
             self.adapter,
             rows_per_call=self.args.eval_batch_size,

@@ -1,11 +1,12 @@
 """P9: what an evaluation of many rows costs in time and memory.
 
-python -m tests.benchmarks.evaluated_rows [--quick] [--runs 1] [--sizes 1000 10000 100000]
+python -m tests.benchmarks.evaluated_rows [--quick] [--runs 3] [--sizes 1000 10000 100000]
 
 A tiny UniChart answers questions on drawn charts of 96 pixels in batches of 64, greedily, at most two tokens each;
 `trainer.evaluate` then scores them and writes `predictions.jsonl`. Every size is measured in a process of its own,
-after an evaluation of 200 rows. Memory is how far the peak rose above what was resident before the evaluation began,
-with the table of records loaded.
+after an evaluation of 200 rows. Ratios are of the time of a row, against the next smaller size. Memory is how far the
+peak rose above what was resident before the evaluation began, with the table of records loaded; that of a row is what
+the rows beyond the next smaller size added.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ PICTURE = 96
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = arguments(__doc__)
-    parser.set_defaults(runs=1)
-    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of rows, in ascending order")
+    parser = arguments(__doc__, runs=3)
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of rows")
     args = parser.parse_args(argv)
     report = Report("P9", args.out, args.quick)
-    sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
+    sizes = sorted(args.sizes or (QUICK_SIZES if args.quick else SIZES))
     found: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
     with tempfile.TemporaryDirectory() as folder:
         files = {size: write_charts(Path(folder) / str(size), size, size=PICTURE) for size in sizes}
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     smaller = None
     for size, runs in found.items():
         ours = Sample(tuple(run["seconds"] / size * 1e3 for run in runs), "ms/row")
-        grown = Sample(tuple(run["bytes"] / MIB for run in runs), "MiB")
+        grown, each = Sample(tuple(run["bytes"] / MIB for run in runs), "MiB"), bytes_a_row(found, size)
         report.add(
             Row(
                 f"P9 evaluation of {size:,} rows",
@@ -48,10 +48,19 @@ def main(argv: list[str] | None = None) -> None:
                 rows=size,
                 ratio=None if smaller is None else ratio(ours, smaller),
                 goal="0.9 - 1.1 x",
-                memory=f"+{grown}; {grown.median * MIB / size:,.0f} bytes a row",
+                memory=f"+{grown}" + (f"; a further row {each}" if each else ""),
             )
         )
         smaller = ours
+
+
+def bytes_a_row(found: dict[int, list[dict[str, float]]], size: int) -> Sample | None:
+    """Return the bytes that each row beyond the next smaller size added to the peak; `None` for the smallest size."""
+    smaller = max((other for other in found if other < size), default=None)
+    if smaller is None:
+        return None
+    pairs = zip(found[size], found[smaller], strict=True)
+    return Sample(tuple((a["bytes"] - b["bytes"]) / (size - smaller) for a, b in pairs), "bytes")
 
 
 def evaluate(file: Path) -> dict[str, float]:

@@ -283,10 +283,10 @@ def read_rows(folder: Path = OUT, *, quick: bool = False) -> dict[str, list[tupl
     return {machine: [(name, row) for (name, _), row in rows.items()] for machine, rows in found.items()}
 
 
-def arguments(description: str | None) -> argparse.ArgumentParser:
-    """The arguments that all benchmarks share: `--quick`, `--runs` and `--out`."""
+def arguments(description: str | None, runs: int = RUNS) -> argparse.ArgumentParser:
+    """The arguments that all benchmarks share: `--quick`, `--runs` (by default `runs`) and `--out`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--runs", type=int, default=RUNS, help=f"alternating runs of each figure ({RUNS})")
+    parser.add_argument("--runs", type=int, default=runs, help=f"alternating runs of each figure ({runs})")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the collected rows (out/bench)")
     return parser

@@ -1,12 +1,13 @@
 """P1 and P2: one training step of a UniChart-base, in time and in memory, against the official recipe.
 
-    python -m tests.benchmarks.training_step [--quick] [--sizes 960 480] [--runs 5]
+    python -m tests.benchmarks.training_step [--quick] [--sizes 960 480] [--runs 5] [--flush]
 
 Both sides take the same weights and the same rows (real charts, 1.67 or 1.5 questions on each), forward, backward,
 gradients clipped at 1 and a step of Adam (the recipe's `torch.optim.Adam`, our trainer's default), in float32 on a CPU
 and in bfloat16 autocast on a GPU. Preparing the batch is not counted (see `charts`). Before anything is timed the
 losses and gradients of both are compared. Each run of a side is a process of its own that takes several steps, so that
-what one side does to the memory of a process does not touch the other.
+what one side does to the memory of a process does not affect the other. On Intel processors, upstream's attention mask
+makes numbers that are slow to compute with; `--flush` sets them to 0 on both sides with `torch.set_flush_denormal`.
 """
 
 from __future__ import annotations
@@ -220,6 +221,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="*", help="sides of the picture in pixels")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"steps in each process, after a first ({STEPS})")
     parser.add_argument("--batch", type=int, nargs=2, help="rows and charts of a step")
+    parser.add_argument("--flush", action="store_true", help="set subnormal numbers to 0 in the processor, both sides")
     parser.add_argument("--limit", type=float, help="GiB that a step may hold, to see whether it fits (CPU)")
     parser.add_argument("--ways", choices=list(RECOMPUTE)[1:], nargs="*", default=["ours", "ours, recomputing"])
     parser.add_argument("--parts", choices=PARTS, nargs="*", default=PARTS)
@@ -236,7 +238,7 @@ def main(argv: list[str] | None = None) -> None:
     for size, (rows, charts) in batches.items():
         if "time" in args.parts:
             out = Report("P1", args.out, args.quick)
-            measure_time(out, size, rows, charts, args.runs, args.ways, args.steps)
+            measure_time(out, size, rows, charts, args.runs, args.ways, args.steps, flush=args.flush)
         if "operations" in args.parts and not torch.cuda.is_available():
             out = Report("P1", args.out, args.quick)
             shares = operations(Sides(size, rows, charts, quick=args.quick))
@@ -248,7 +250,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure_time(
-    out: Report, size: int, rows: int, charts: int, runs: int, ways: list[str], steps: int = STEPS
+    out: Report,
+    size: int,
+    rows: int,
+    charts: int,
+    runs: int,
+    ways: list[str],
+    steps: int = STEPS,
+    *,
+    flush: bool = False,
 ) -> None:
     work = (size, rows, charts, out.quick)
     loss, gradient = apart(_differences, *work).result
@@ -257,12 +267,12 @@ def measure_time(
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(runs):
         for side in sides if number % 2 == 0 else reversed(sides):
-            found = apart(_seconds_of_steps, side, *work, steps).result
+            found = apart(_seconds_of_steps, side, *work, steps, flush).result
             seconds[side].append(statistics.median(found))
             out.note(f"run {number + 1} of {runs}, {side}: " + " ".join(f"{value:.2f}" for value in found) + " s")
     times = {side: Sample(tuple(values)) for side, values in seconds.items()}
     for side in ways:
-        name = f"training step, {size} px, {rows} rows on {charts} charts ({side})"
+        name = f"training step, {size} px, {rows} rows on {charts} charts ({side}{', --flush' if flush else ''})"
         peers = ratio(times["official"], times[side])
         out.add(Row(name, times[side], rows, times["official"], peers, GOALS.get(size, "-")))
     parts = apart(_where_time_goes, *work).result
@@ -275,8 +285,12 @@ def _differences(size: int, rows: int, charts: int, quick: bool) -> tuple[float,
     return Sides(size, rows, charts, quick=quick).differences()
 
 
-def _seconds_of_steps(side: str, size: int, rows: int, charts: int, quick: bool, steps: int) -> tuple[float, ...]:
+def _seconds_of_steps(
+    side: str, size: int, rows: int, charts: int, quick: bool, steps: int, flush: bool = False
+) -> tuple[float, ...]:
     """Seconds of each of `steps` steps of one side, after one that does not count."""
+    if flush and not torch.set_flush_denormal(True):  # first, so that the threads of torch inherit it
+        raise RuntimeError("this processor cannot set subnormal numbers to 0")
     use_all_cores()
     sides = Sides(size, rows, charts, quick=quick, side=side)
     return alternate({side: sides.official if side == "official" else sides.ours}, runs=steps)[side].values

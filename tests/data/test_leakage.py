@@ -108,6 +108,17 @@ def test_fingerprints_are_kept_and_used_again(tmp_path, monkeypatch):
     assert find_leakage(records, copies).unread == 8
 
 
+def test_a_chart_that_recurs_is_decoded_once(monkeypatch):
+    true, decoded = leakage.fingerprint, []
+    monkeypatch.setattr(leakage, "fingerprint", lambda image: decoded.append(1) or true(image))
+    monkeypatch.setattr(leakage, "_ROWS", 2)
+    images = [stored(image) for image in charts(3)]
+    records = data_set([images[number] for number in (0, 1, 0, 0, 1, 2, 2, 0)], list("abaabcca"))
+    found = find_leakage(records, records)
+    assert (found.charts, found.questions, len(found.shared)) == (3, 8, 3)
+    assert len(decoded) == 3
+
+
 def test_few_fingerprints_are_not_worth_a_file(tmp_path):
     find_leakage(drawn_charts(), drawn_charts(), cache=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from chartqa_ft.images.rgb import to_rgb
+from chartqa_ft.images.rgb import to_rgb, with_rgb_values
 
 from .files import encoded, noise, pixels, reopened
 
@@ -108,6 +108,45 @@ def test_exif_orientations(mode, orientation):
     assert result.size == (3, 2)
     assert pixels(result) == pixels(upright.convert("RGB"))
     assert to_rgb(result) is result
+
+
+def half_transparent() -> Image.Image:
+    image = noise("RGBA")
+    image.putpixel((3, 3), (9, 9, 9, 128))
+    return image
+
+
+def turned() -> Image.Image:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = reopened(noise("RGBA"), "PNG", exif=exif)
+    assert to_rgb(image).size == noise().size[::-1]
+    return image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *(noise(mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "CMYK")),
+        half_transparent(),
+        reopened(noise("RGBA"), "PNG"),
+        reopened(noise("RGBA"), "WEBP", lossless=True),
+        turned(),
+        reopened(noise("RGBA"), "PNG", save_all=True, append_images=[half_transparent()]),
+        reopened(half_transparent(), "PNG", default_image=True, save_all=True, append_images=[noise("RGBA")]),
+    ],
+)
+def test_values_without_a_conversion_are_the_same(image):
+    expected, found = to_rgb(image), with_rgb_values(image)
+    assert found.size == expected.size
+    assert found.tobytes("raw", "RGB") == expected.tobytes()
+    assert found.convert("L").tobytes() == expected.convert("L").tobytes()
+
+
+def test_only_opaque_charts_are_not_converted():
+    opaque = noise("RGBA")
+    assert with_rgb_values(opaque) is opaque
+    assert with_rgb_values(half_transparent()).mode == "RGB"
 
 
 def test_a_damaged_exif_block_is_ignored():

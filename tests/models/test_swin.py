@@ -234,7 +234,7 @@ def _plain_scores(query, key, bias, chunk):
 
 
 @pytest.mark.parametrize("query_scale", [1, 40], ids=["small scores", "scores that exceed the mask"])
-def test_attention_is_the_softmax_without_numbers_that_are_slow(query_scale):
+def test_attention_is_the_softmax_without_subnormal_numbers(query_scale):
     *inputs, chunk = _attention(query_scale)
     expected = _plain_scores(*inputs, chunk).softmax(dim=-1)
     slow = (expected > 0) & (expected < torch.finfo(torch.float32).tiny)
@@ -256,7 +256,7 @@ def test_attention_in_double_keeps_what_the_mask_leaves():
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
 
-def test_a_score_that_is_not_a_number_stays_seen():
+def test_nan_scores_propagate():
     query, key, bias, chunk = _attention(1)
     window = int(chunk.masked[0])
     query[window, 0, 0, 0] = torch.nan

@@ -65,8 +65,8 @@ def facts_of_folder(
         decoding = report.get("decoding")
         beams = script.get("final_num_beams") or script.get("generation_num_beams")
         facts |= {
-            "dataset": script.get("dataset_name"),
-            "other_datasets": other_datasets(script) if is_trained else [],
+            "dataset": _data_name(script.get("dataset_name")),
+            "other_datasets": [_data_name(name) for name in other_datasets(script)] if is_trained else [],
             "dataset_revision": script.get("dataset_revision"),
             "train_split": training_data(script) if is_trained else None,
             "eval_split": script.get("eval_split"),
@@ -81,6 +81,13 @@ def facts_of_folder(
             "signatures": texts if isinstance(texts := report.get("signatures"), dict) else {},
         }
     return CardFacts(**facts)
+
+
+def _data_name(name: Any) -> str | None:
+    """Return the name of a data set; one without an owner is that of a local folder, whose path was shortened."""
+    if not isinstance(name, str):
+        return None
+    return name if "/" in name else f"./{name}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,13 +26,15 @@ def training_data(arguments: Mapping[str, Any]) -> str | None:
         ('train', 'a mixture of ChartQA (70 %) and own.csv (30 %)')
     """
     split = arguments.get("train_split")
-    names = [arguments.get("dataset_name"), *other_datasets(arguments)]
-    if len(names) == 1:
+    first, others = arguments.get("dataset_name"), other_datasets(arguments)
+    if not (isinstance(first, str) and others):
         return split
     weights = arguments.get("dataset_weights")
-    shown = [short_name(str(name)) for name in names]
-    if isinstance(weights, (list, tuple)) and len(weights) == len(names) and all(map(_is_weight, weights)):
-        shares = [100 * weight / sum(weights) for weight in weights]
+    shown = [short_name(name) for name in (first, *others)]
+    if isinstance(weights, (list, tuple)) and len(weights) == len(shown) and all(map(_is_weight, weights)):
+        largest = max(weights)
+        parts = [weight / largest for weight in weights]
+        shares = [100 * part / sum(parts) for part in parts]
         shown = [f"{name} ({share:.3g} %)" for name, share in zip(shown, shares, strict=True)]
     mixture = f"a mixture of {', '.join(shown[:-1])} and {shown[-1]}"
     return f"{split} of {mixture}" if split else mixture
@@ -46,8 +48,9 @@ def other_datasets(arguments: Mapping[str, Any]) -> list[str]:
         (['own.csv'], [])
     """
     names = arguments.get("other_datasets")
-    return [name for name in names if isinstance(name, str)] if isinstance(names, (list, tuple)) else []
+    good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    return list(names) if names and good else []
 
 
 def _is_weight(value: Any) -> bool:
-    return isinstance(value, (int, float)) and 0 < value < math.inf
+    return isinstance(value, (int, float)) and 0 < value <= sys.float_info.max

@@ -185,7 +185,7 @@ def _backward(
     w, (images, length, channels) = weights, states.shape
     rows, grad_output = states.reshape(-1, channels), gradient.reshape(-1, channels)
     grad_rows = torch.empty_like(rows)
-    # The first chunk writes the gradients of matrices, which need no zeros before.
+    # The first chunk overwrites the gradients of matrices, so they are not zeroed.
     totals = Weights(*((torch.empty_like if weight.dim() == 2 else torch.zeros_like)(weight) for weight in weights))
     norm_before = _leaf(w.norm_before_weight), _leaf(w.norm_before_bias)
     norm_after = _leaf(w.norm_after_weight), _leaf(w.norm_after_bias)
@@ -256,7 +256,7 @@ def _by_head(rows: torch.Tensor, bias: torch.Tensor, chunk: Chunk, geometry: Geo
 
 
 def _probabilities(query: torch.Tensor, key: torch.Tensor, position_bias: torch.Tensor, chunk: Chunk) -> torch.Tensor:
-    """Compute the softmax of the scores within each window.
+    """Compute the softmax of the scores within each window, without subnormal numbers in masked windows.
 
     Args:
         query: Shape (windows, heads, area, channels of a head); `key` is the same.
@@ -272,8 +272,9 @@ def _probabilities(query: torch.Tensor, key: torch.Tensor, position_bias: torch.
     torch.baddbmm(scores, query, key.transpose(1, 2), beta=0, alpha=1 / math.sqrt(size), out=scores)
     of_windows = scores.view(windows, heads, area, area).add_(position_bias)
     if len(chunk.masked):
-        # The probability of a masked token is about exp(-100), which float32 stores with fewer digits. It changes no
-        # sum, but Intel's processors need ten times as long to compute with such numbers. It is replaced by 0.
+        # Masked tokens get a probability of about exp(-100), which is subnormal in float32. It is too small to change
+        # a sum, but Intel processors are about ten times slower with subnormal numbers. In masked windows,
+        # probabilities that would be subnormal are set to 0.
         masked = of_windows.index_select(0, chunk.masked).add_(chunk.mask(scores.dtype))
         masked.sub_(masked.amax(dim=-1, keepdim=True))
         masked.masked_fill_(masked <= math.log(torch.finfo(scores.dtype).tiny * area), -math.inf)
@@ -295,7 +296,7 @@ def _backprop_attention(
 
     Args:
         grad_context: Shape (windows x heads, area, channels of a head), like `context`.
-        probabilities: Of `_probabilities`.
+        probabilities: The result of `_probabilities`.
         query: Shape (windows, heads, area, channels of a head); `key` and `value` are the same.
         grad_bias: Shape (heads, area, area).
 
@@ -308,7 +309,7 @@ def _backprop_attention(
     torch.bmm(probabilities.transpose(1, 2), grad_context, out=grad_value)
     grad_scores = torch.bmm(grad_context, value.transpose(1, 2))
     # The sum of a row of probabilities x their gradients is that of context x its gradient (FlashAttention, Dao et
-    # al., 2022, appendix B.2), which has fewer numbers.
+    # al., 2022, appendix B.2), which is cheaper to compute.
     grad_scores.sub_((context * grad_context).sum(dim=-1, keepdim=True)).mul_(probabilities)
     grad_bias.add_(grad_scores.view(-1, *grad_bias.shape).sum(dim=0))
     scale = 1 / math.sqrt(query.shape[-1])
@@ -347,7 +348,7 @@ def _backprop(
 ) -> torch.Tensor:
     """Differentiate `linear(rows, weight, bias)`: add to the gradients of both and return that of the rows.
 
-    With `add=False`, the gradient of the weight is written instead, over whatever is there.
+    With `add=False`, the gradient of the weight is overwritten; that of the bias is still added to.
     """
     if grad_bias is not None:
         grad_bias.add_(grad_output.sum(dim=0))

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
+from chartqa_ft.evaluation.report import write_report
 from chartqa_ft.hub.card.from_folder import facts_of_folder
 from chartqa_ft.hub.card.metadata import read_card
 from chartqa_ft.hub.card.render import render_card
+from chartqa_ft.scripts.arguments import DataArguments, MixedDataArguments
 
 SCORES = {"eval_relaxed_accuracy": 0.5, "eval_n": 40, "eval_relaxed_accuracy_human": 0.25, "eval_n_human": 20}
 SCRIPT = {
@@ -46,6 +49,9 @@ def no_licence(monkeypatch):
         (["bob/more"], [3, 1], ["bob/more"], "train of a mixture of charts (75 %) and more (25 %)"),
         (["bob/more"], [3], ["bob/more"], "train of a mixture of charts and more"),
         (["bob/more"], ["3", None], ["bob/more"], "train of a mixture of charts and more"),
+        (["bob/more"], [1e308, 1e308], ["bob/more"], "train of a mixture of charts (50 %) and more (50 %)"),
+        (["bob/more"], [10**400, 1], ["bob/more"], "train of a mixture of charts and more"),
+        (["bob/more", 5, "bob/last"], [1, 1, 1], [], "train"),
         ([5], None, [], "train"),
         ("bob/more", None, [], "train"),
         (7, 7, [], "train"),
@@ -56,6 +62,21 @@ def test_the_data_sets_of_a_mixture_even_of_a_damaged_file(tmp_path, others, wei
     folder = written(tmp_path, config={}, metrics={"arguments": script, "train_loss": 0.5, **SCORES})
     facts = facts_of_folder(folder, "alice/mine")
     assert (facts.other_datasets, facts.train_split) == (names, trained_on)
+
+
+def test_local_data_is_not_named_as_data_on_the_hub(tmp_path):
+    """`write_report` shortens the path of a folder, so that it may look like a name on the Hub."""
+    own = tmp_path / "own-charts"
+    own.mkdir()
+    script = MixedDataArguments(dataset_name=["HuggingFaceM4/ChartQA", str(own), "/data/tables.csv"])
+    write_report(tmp_path, script, {"train_loss": 0.5, **SCORES}, None)
+    data = ModelCard(render_card(facts_of_folder(written(tmp_path, config={}), "alice/mine"))).data
+    assert data.datasets == ["HuggingFaceM4/ChartQA"]
+    write_report(tmp_path, DataArguments(dataset_name=str(own)), {"train_loss": 0.5, **SCORES}, None)
+    card = render_card(facts_of_folder(tmp_path, "alice/mine"))
+    assert ModelCard(card).data.datasets is None
+    assert "own-charts, trained on train" in card
+    assert "huggingface.co/datasets" not in card
 
 
 def test_a_trained_model(tmp_path, no_licence):
