@@ -255,7 +255,7 @@ def test_the_charts_of_a_preflight_differ_in_their_bytes(tmp_path):
 
 def test_the_benchmark_of_evaluated_rows_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluated_rows, "apart", Here())
-    evaluated_rows.main(["--quick", "--out", str(tmp_path)])
+    evaluated_rows.main(["--quick", "--runs", "1", "--out", str(tmp_path)])
     ((_, found),) = read_rows(tmp_path, quick=True).items()
     assert [row.work for _, row in found] == [f"P9 evaluation of {size} rows" for size in (20, 40)]
     first, second = (row.ours.values[0] for _, row in found)
