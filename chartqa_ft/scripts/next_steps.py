@@ -56,7 +56,8 @@ out/scores
     words += ["--output_dir", str(folder / "scores")]
     commands = {"score": shlex.join(words)}
     if not getattr(script, "report", False):
-        commands["report"] = shlex.join(["chartqa-ft", "report", str(folder)])
+        charts = ["--images", str(values["image_dir"])] if values["image_dir"] is not None else []
+        commands["report"] = shlex.join(["chartqa-ft", "report", str(folder), *charts])
     return commands
 
 

@@ -53,3 +53,5 @@ def report(given: argparse.Namespace) -> None:
         variant=given.metric_variant,
     )
     print(f"report: {path}")
+    if given.images is None:
+        print("It has no charts: add --images FOLDER, or let the script that evaluates write it with --report.")

@@ -60,9 +60,12 @@ def test_compare_fails_below_a_limit(runs, limit, code):
     assert main(["compare", "before", "after", "--fail_below", limit]) == code
 
 
+NO_CHARTS = "It has no charts: add --images FOLDER, or let the script that evaluates write it with --report."
+
+
 def test_report_is_written_beside_the_predictions(runs, capsys):
     assert main(["report", "before", "--other", "after"]) == 0
-    assert capsys.readouterr().out == "report: before/report.html\n"
+    assert capsys.readouterr().out.splitlines() == ["report: before/report.html", NO_CHARTS]
     text = (runs / "before" / "report.html").read_text(encoding="utf-8")
     assert "<caption>after minus before</caption>" in text
 

@@ -26,6 +26,8 @@ def test_the_test_split_follows_the_validation_split_and_others_stay(tmp_path):
     assert after("--output_dir", line) == str(tmp_path / "my out" / "scores")
     assert after("--eval_split", words(DataArguments(eval_split="train[-8:]"), "out")) == "train[-8:]"
     assert next_commands(DataArguments(), "my out")["report"] == "chartqa-ft report 'my out'"
+    own = SimpleNamespace(dataset_name="mine.csv", image_dir="my charts")
+    assert next_commands(own, "out")["report"] == "chartqa-ft report out --images 'my charts'"
     assert list(next_commands(SimpleNamespace(report=True), "out")) == ["score"]
 
 

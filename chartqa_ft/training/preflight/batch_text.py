@@ -63,8 +63,9 @@ def _name(batch: Mapping[str, Any], row: int) -> str:
 
 
 def _question(batch: Mapping[str, Any], row: int) -> str:
-    """Return the question of a row, for families that draw it into the image."""
-    return "" if "input_ids" in batch else str(_texts(batch, row).get("question") or "")
+    """Return the question of a row, for families that draw it into the image: these have no prompt before the answer."""
+    has_prompt = "input_ids" in batch or int(batch["labels"][row, 0]) == IGNORE_INDEX
+    return "" if has_prompt else str(_texts(batch, row).get("question") or "")
 
 
 def _parts(adapter: Adapter, batch: Mapping[str, Any], row: int) -> Iterator[tuple[bool, str]]:

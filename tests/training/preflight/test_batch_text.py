@@ -61,3 +61,11 @@ def test_the_text_is_that_of_the_tensors():
     batch["labels"][:] = -100
     assert ">>" not in batch_as_text(adapter, batch)
     assert "loss on 0 of" in batch_as_text(adapter, batch)
+
+
+def test_a_prompt_with_unknown_characters_is_not_said_to_be_in_the_image():
+    _, adapter = ready("unichart")
+    unknown = {**records(1)[0], "question": "How tall is \u2603?"}
+    text = batch_as_text(adapter, ChartQACollator(adapter, keep_rows=True)([unknown]))
+    assert text.startswith(f"{ROW}<chartqa> How tall is ")
+    assert "\u2603" not in text
