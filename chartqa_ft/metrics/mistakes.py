@@ -65,7 +65,7 @@ ANSWER_RULES: dict[str, str] = {
 
 MISTAKE_RULES: dict[str, str] = {
     "empty": "the prediction is empty",
-    "format": "the same number or text, written otherwise (currency, separators, units, punctuation)",
+    "format": "the same number or text, written otherwise (currency, separators, units, punctuation, language)",
     "sign": "the same number with the other sign",
     "percent or fraction": "a hundredfold or a hundredth, as 0.5 for 50 %",
     "scale": "the same number times a power of ten",
