@@ -63,7 +63,7 @@ def _name(batch: Mapping[str, Any], row: int) -> str:
 
 
 def _question(batch: Mapping[str, Any], row: int) -> str:
-    """Return the question of a row, for families that draw it into the image: these have no prompt before the answer."""
+    """Return the question of a row if its family draws it into the image: then no prompt comes before the answer."""
     has_prompt = "input_ids" in batch or int(batch["labels"][row, 0]) == IGNORE_INDEX
     return "" if has_prompt else str(_texts(batch, row).get("question") or "")
 
