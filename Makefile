@@ -114,8 +114,8 @@ docs: $(INSTALLED)  ## build the reference of all public names from the docstrin
 notebook: $(INSTALLED)  ## run examples/chartqa_ft.ipynb and write its results into it (5 minutes)
 	$(PYTHON) -m tests.support.notebook examples/chartqa_ft.ipynb
 
-bench: $(INSTALLED_BENCH)  ## measure time and memory beside the peers and print the table (BENCHMARKS="charts ..." for some)
-	$(foreach benchmark,$(BENCHMARKS),$(PYTHON) -m tests.benchmarks.$(benchmark) &&) $(PYTHON) -m tests.benchmarks.table
+bench: $(INSTALLED_BENCH)  ## measure time and memory beside the peers and print the table (BENCHMARKS="charts ..." for some, RUNS=2 for fewer runs)
+	$(foreach benchmark,$(BENCHMARKS),$(PYTHON) -m tests.benchmarks.$(benchmark) $(if $(RUNS),--runs $(RUNS)) &&) $(PYTHON) -m tests.benchmarks.table
 
 bench-gpu:  ## check and measure everything on a GPU in at most 8 minutes, with the packages of `python3` (GPU_PYTHON=... for another)
 	$(GPU_PYTHON) -m tests.benchmarks.gpu

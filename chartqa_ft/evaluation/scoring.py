@@ -1,10 +1,11 @@
-"""The metrics of an evaluation, from its answered rows: each row once, in the order of the data set."""
+"""The metrics of an evaluation, from its answered rows."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.tasks.registry import task_named
@@ -13,25 +14,19 @@ from ..adapters.text import has_answer
 from ..metrics.accuracy import per_example_correctness, relaxed_accuracy
 from ..metrics.correctness import FLAGGED, variant_name
 from ..metrics.extraction import Extractor, extracted
+from .row_table import RowTable
 
 if TYPE_CHECKING:
     from transformers import EvalPrediction
 
 logger = logging.getLogger(__name__)
 
-
-def each_row_once(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sort the rows gathered from all ranks by `index`, without repeated rows and fillers (index -1).
-
-    Example:
-        >>> each_row_once([{"index": 1}, {"index": 0}, {"index": 1}, {"index": -1}])
-        [{'index': 0}, {'index': 1}]
-    """
-    return [row for _, row in sorted({row["index"]: row for row in rows if row["index"] >= 0}.items())]
+Rows = Sequence[MutableMapping[str, Any]]
+"""Answered rows: a list of dicts or a `RowTable`."""
 
 
 def score_rows(
-    rows: Sequence[dict[str, Any]],
+    rows: Rows,
     *,
     variant: str,
     extract: str | Extractor | None = None,
@@ -76,7 +71,7 @@ def score_rows(
         return metrics
     for row in rows:
         row["correct"] = None
-    scored = [row for row in rows if has_answer(row)]
+    scored = _answered(rows)
     if not scored:
         return metrics
     if len(scored) < len(rows):
@@ -85,7 +80,6 @@ def score_rows(
             len(rows) - len(scored),
             len(rows),
         )
-    everything = {"predictions": [r["prediction"] for r in scored], "label_ids": [str(r["answer"]) for r in scored]}
     if QA_NAME in groups:
         metrics |= _score_answers(groups[QA_NAME], variant=variant, extract=extract, interval=interval)
     for name, group in groups.items():
@@ -97,7 +91,8 @@ def score_rows(
     from transformers import EvalPrediction
     from transformers.trainer_utils import denumpify_detensorize
 
-    metrics.update(compute_metrics(EvalPrediction(**everything)))
+    answers, references = [row["prediction"] for row in scored], [str(row["answer"]) for row in scored]
+    metrics.update(compute_metrics(EvalPrediction(predictions=answers, label_ids=references)))
     return denumpify_detensorize(metrics)
 
 
@@ -108,19 +103,38 @@ def main_metrics(rows: Sequence[Mapping[str, Any]], task_of: Callable[[str], Tas
         >>> main_metrics([{"task": "table"}, {"task": "table"}, {}])
         ['table_rms_f1', 'relaxed_accuracy']
     """
-    names = dict.fromkeys(row.get("task") or QA_NAME for row in rows)
+    names = dict.fromkeys(map(_task_name, rows))
     return ["relaxed_accuracy" if name == QA_NAME else f"{name}_{task_of(name).metric}" for name in names]
 
 
-def _by_task(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _by_task(rows: Rows) -> dict[str, Rows]:
     """Return the rows of each task, and name the task of every row if there are others than `qa`."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(row.get("task") or QA_NAME, []).append(row)
+    names = dict.fromkeys(map(_task_name, rows))
+    if len(names) == 1:
+        groups = dict.fromkeys(names, rows)
+    else:
+        groups = {name: _where(rows, partial(_is_of, name)) for name in names}
     if groups.keys() - {QA_NAME}:
         for row in groups.get(QA_NAME, ()):
             row["task"] = QA_NAME
     return groups
+
+
+def _task_name(row: Mapping[str, Any]) -> str:
+    return row.get("task") or QA_NAME
+
+
+def _is_of(task: str, row: Mapping[str, Any]) -> bool:
+    return _task_name(row) == task
+
+
+def _where(rows: Rows, condition: Callable[[MutableMapping[str, Any]], bool]) -> Rows:
+    return rows.where(condition) if isinstance(rows, RowTable) else [row for row in rows if condition(row)]
+
+
+def _answered(rows: Rows) -> Rows:
+    """Return the rows that have an answer to compare with."""
+    return rows if all(map(has_answer, rows)) else _where(rows, has_answer)
 
 
 def _loss(rows: Sequence[Mapping[str, Any]], weights: Mapping[str, float]) -> float:
@@ -128,12 +142,12 @@ def _loss(rows: Sequence[Mapping[str, Any]], weights: Mapping[str, float]) -> fl
     tokens = sum(row["tokens"] for row in rows)
     if not weights:
         return sum(row["loss_sum"] for row in rows) / tokens if tokens else math.nan
-    return sum(weights.get(row.get("task") or QA_NAME, 1.0) * row["loss_sum"] for row in rows) / tokens
+    return sum(weights.get(_task_name(row), 1.0) * row["loss_sum"] for row in rows) / tokens
 
 
-def _score_task(task: Task, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _score_task(task: Task, rows: Rows) -> dict[str, float]:
     """Return the metrics of the rows of a task other than `qa`, and set their verdicts."""
-    scored = [row for row in rows if has_answer(row)]
+    scored = _answered(rows)
     if not scored:
         return {}
     answers, references = [row["prediction"] for row in scored], [str(row["answer"]) for row in scored]
@@ -143,12 +157,10 @@ def _score_task(task: Task, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {f"{task.name}_{name}": value.item() if hasattr(value, "item") else value for name, value in scores.items()}
 
 
-def _score_answers(
-    rows: Sequence[dict[str, Any]], *, variant: str, extract: str | Extractor | None, interval: str
-) -> dict[str, float]:
+def _score_answers(rows: Rows, *, variant: str, extract: str | Extractor | None, interval: str) -> dict[str, float]:
     """Return the metrics of short answers, and set their verdicts."""
     metrics: dict[str, float] = {}
-    scored = [row for row in rows if has_answer(row)]
+    scored = _answered(rows)
     if not scored:
         return metrics
     answers, references = [row["prediction"] for row in scored], [str(row["answer"]) for row in scored]
@@ -170,7 +182,7 @@ def _score_answers(
         relaxed_accuracy(
             sources=[row["source"] or "unknown" for row in scored],
             interval=interval,
-            chart_ids=[row.get("chart_id") for row in scored],
+            chart_ids=[row.get("chart_id") for row in scored] if interval == "clustered" else None,
             **scoring,
         )
     )

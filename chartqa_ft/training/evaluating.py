@@ -22,7 +22,8 @@ from ..batching.records import column, hinted_chart_ids
 from ..data.chart_subset import chart_subset
 from ..evaluation.answer_queue import AnswerQueue
 from ..evaluation.results import EvaluationResult, part_of, read_scores
-from ..evaluation.scoring import each_row_once, main_metrics, score_rows
+from ..evaluation.row_table import RowTable
+from ..evaluation.scoring import Rows, main_metrics, score_rows
 from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
 from ..resources import naming_a_full_disk
@@ -64,12 +65,12 @@ class Evaluator:
         """Generation settings of every evaluation: those of `args.generation_config`."""
         self.settings: dict[str, Any] = {}
         """Generation settings of the current evaluation, which take precedence."""
-        self.rows: list[dict[str, Any]] = []
+        self.rows = RowTable()
         """The rows of the evaluation loop that is running, or of one that failed."""
         self.records: Any = None
         """The records of the current evaluation, from which `subset` chose, or of the last one."""
         self._queue: AnswerQueue | None = None
-        self._scored: list[dict[str, Any]] = []
+        self._scored = RowTable()
         self._row_numbers: list[int] | None = None
 
     def decoding_of_tasks(self) -> dict[str, dict[str, Any]]:
@@ -88,12 +89,12 @@ class Evaluator:
         }
 
     @property
-    def answered(self) -> list[dict[str, Any]]:
-        """The rows of the last evaluation, with question, answer, prediction and verdict.
+    def answered(self) -> RowTable:
+        """The rows of the last evaluation, like dicts with question, answer, prediction and verdict.
 
         Empty while an evaluation is running, and after one that failed.
         """
-        return self._scored if self._scored and "correct" in self._scored[0] else []
+        return self._scored if self._scored and "correct" in self._scored[0] else RowTable()
 
     @contextmanager
     def using(self, settings: Mapping[str, Any]) -> Iterator[None]:
@@ -142,7 +143,7 @@ class Evaluator:
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """Collect the rows of the evaluation loop that runs in this context, and answer all of them by its end."""
-        self.rows, self._scored = [], []  # the last rows would double the memory use
+        self.rows, self._scored = RowTable(), RowTable()  # the last rows would double the memory use
         self._queue = AnswerQueue(
             self.adapter,
             rows_per_call=self.args.eval_batch_size,
@@ -188,14 +189,13 @@ class Evaluator:
                     "the batch of an evaluation lacks its rows: let get_eval_dataloader return that of "
                     "super().get_eval_dataloader(...)"
                 )
-            rows = [dict(row) for row in inputs["rows"]]
+            rows = self.rows.extend(inputs["rows"])
             if labels is not None:
                 mask = labels != -100
                 for row, loss_sum, tokens in zip(
                     rows, sum_by_row(losses, mask).tolist(), mask.sum(dim=1).tolist(), strict=True
                 ):
                     row["loss_sum"], row["tokens"] = loss_sum, tokens
-            self.rows.extend(rows)
             if self.args.predict_with_generate:
                 tasks = [row.get("task") for row in rows]
                 for row, answer in self._queue.add(model, inputs, rows, encoder_outputs, tasks):
@@ -225,11 +225,10 @@ class Evaluator:
         Args:
             path: the file of a complete evaluation. That of an unfinished one ends in `.unfinished.jsonl`.
         """
-        rows = [dict(row) for row in each_row_once(self.rows) if "prediction" in row]
+        rows = [dict(row) for row in self.rows.in_order() if "prediction" in row]
         if not rows:
             return ""
-        if self._row_numbers is not None:
-            rows = [{**row, "index": self._row_numbers[row["index"]]} for row in rows]
+        self._number(rows)
         self._scores(rows, None)
         path = path.with_suffix(".unfinished.jsonl")
         try:
@@ -252,10 +251,8 @@ class Evaluator:
         Raises:
             MetricsError: `compute_metrics` failed or returned something else than numbers. The answers are written.
         """
-        gathered = gather_object(self.rows) if self.accelerator.num_processes > 1 else self.rows
-        rows, self.rows = each_row_once(gathered), []
-        if self._row_numbers is not None:
-            rows = [{**row, "index": self._row_numbers[row["index"]]} for row in rows]
+        rows, self.rows = self._of_all_ranks(self.rows).in_order(), RowTable()
+        self._number(rows)
         scores, failure = self._scores(rows, compute_metrics)
         start = f"{prefix}_"
         metrics = output.metrics | {key if key.startswith(start) else start + key: scores[key] for key in scores}
@@ -271,7 +268,7 @@ class Evaluator:
             )
             with naming_a_full_disk(message):
                 write_predictions(rows, predictions)
-            self.rows = []
+            self.rows = RowTable()
         if failure is not None:
             raise MetricsError(f"{failure}. The answers are in {predictions}" if writes else str(failure)) from failure
         self._scored = rows
@@ -282,9 +279,21 @@ class Evaluator:
             num_samples=len(rows),
         )
 
-    def _scores(
-        self, rows: list[dict[str, Any]], compute_metrics: Callable | None
-    ) -> tuple[dict[str, float], MetricsError | None]:
+    def _of_all_ranks(self, rows: RowTable) -> RowTable:
+        if self.accelerator.num_processes == 1:
+            return rows
+        gathered = RowTable()
+        for table in gather_object([rows]):
+            gathered.extend(table)
+        return gathered
+
+    def _number(self, rows: Rows) -> None:
+        """Number the rows of a subset as in the records that it was chosen from."""
+        if self._row_numbers is not None:
+            for row in rows:
+                row["index"] = self._row_numbers[row["index"]]
+
+    def _scores(self, rows: Rows, compute_metrics: Callable | None) -> tuple[dict[str, float], MetricsError | None]:
         """Return the metrics of the rows, and what is wrong with those of `compute_metrics` on any rank."""
         score = partial(
             score_rows,
@@ -331,7 +340,7 @@ class Evaluator:
             prefix=f"{prefix}_",
             metrics=metrics,
             decoding=self.decoding(),
-            rows=self._scored[:SHOWN],
+            rows=[dict(row) for row in self._scored[:SHOWN]],
             predictions=predictions if predictions.is_file() else None,
             records=records,
             part=part_of(records, eval_dataset),

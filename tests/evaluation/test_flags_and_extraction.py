@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from chartqa_ft.evaluation.scoring import each_row_once, score_rows
+from chartqa_ft.evaluation.row_table import RowTable
+from chartqa_ft.evaluation.scoring import score_rows
 from chartqa_ft.metrics import compare_predictions, read_predictions
 from chartqa_ft.metrics.accuracy import relaxed_accuracy
 from chartqa_ft.metrics.predictions import FIELDS, write_predictions
@@ -58,7 +59,7 @@ def test_a_row_without_type_leaves_those_of_the_others() -> None:
 
 def test_the_order_of_ranks_does_not_matter_for_flags() -> None:
     shuffled = [FLAGGED[i] for i in (2, 0, 3, 1)]
-    rows = each_row_once(copies([*shuffled, {**FLAGGED[0], "index": -1}, FLAGGED[1]]))
+    rows = RowTable(copies([*shuffled, {**FLAGGED[0], "index": -1}, FLAGGED[1]])).in_order()
     assert score_rows(rows, variant="chartqapro")["relaxed_accuracy"] == 0.5
 
 
