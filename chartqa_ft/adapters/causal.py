@@ -375,9 +375,11 @@ class Causal(ChatSide, Adapter):
             )
             for _, part in parts
         ]
-        joined = torch.empty_like(torch.cat(answers))
+        # If more tokens are asked for than the model has positions, each part is as wide as its own longest answer.
+        width = max(ids.shape[1] for ids in answers)
+        joined = answers[0].new_full((sum(map(len, answers)), width), self.pad_token_id)
         for (rows, _), ids in zip(parts, answers, strict=True):
-            joined[rows] = ids
+            joined[rows, : ids.shape[1]] = ids
         return joined
 
     def settings(self) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from .cells import shorten
 from .column_words import guess_columns
 
 _COMPARED = 1000  # how many names are searched for one that may be meant
+FIRST_RECORDS = 1000
+"""How many records of a file decide what its columns are."""
 CANONICAL = ("image", "question", "answer", "source", "chart_id")
 MAPPED = (*CANONICAL, "task", "rationale")
 """The keys of `column_map`."""
@@ -25,7 +27,7 @@ _ALIASES = {
     "source": ("source", "human_or_machine", "type"),
     "chart_id": ("chart_id",),
     "question_type": ("question_type",),
-    "year": ("year",),
+    "year": ("year", "year_flags"),  # the second is the name in the records of `load_chartqa`
     "paragraph": ("paragraph",),
     "task": ("task",),
     "rationale": ("rationale",),
@@ -34,6 +36,7 @@ _ALIASES = {
 
 _ANSWERS_OF_TASKS = {"table": ("table", "data_table", "csv"), "summary": ("summary", "caption")}
 """Names of the column of answers that some tasks have, by preference."""
+_NAMES = frozenset(name for names in (*_ALIASES.values(), *_ANSWERS_OF_TASKS.values()) for name in names)
 
 QA = "qa"
 """The task of records that name none."""
@@ -60,13 +63,19 @@ class Columns:
     paragraph: str | None = None
     task: str | None = None
     rationale: str | None = None
+    task_answer: str | None = None  # the answers of records of `given_task`, if those have a column of their own
     given_task: str | None = None  # no column, but the task of records that name none
+    seen: tuple[str, ...] = ()  # no column, but the names of all columns, read or not
 
     @property
     def used(self) -> list[str]:
         """The source's columns that are read, each once."""
-        names = (getattr(self, field.name) for field in fields(self) if field.name != "given_task")
+        names = (getattr(self, field.name) for field in fields(self) if field.name not in ("given_task", "seen"))
         return list(dict.fromkeys(name for name in names if name is not None))
+
+    def answer_of(self, task: str) -> str | None:
+        """Return the source's column for the answers of the records of a task."""
+        return self.task_answer if self.task_answer is not None and task == self.given_task else self.answer
 
     @property
     def is_pro(self) -> bool:
@@ -112,33 +121,52 @@ def find_columns(
     column_map = dict(column_map or {})
     _check_column_map(column_map, seen, where)
     by_key = {_key(name): name for name in reversed(seen)}
-    names = {**_ALIASES, "answer": (*_ANSWERS_OF_TASKS.get(task or "", ()), *_ALIASES["answer"])}
+    own = () if "answer" in column_map else _ANSWERS_OF_TASKS.get(task or "", ())
+    names = {**_ALIASES, "task_answer": own}
     found = {role: next((by_key[a] for a in aliases if a in by_key), None) for role, aliases in names.items()}
     for role, name in found.items():
         twins = [other for other in seen if name is not None and _key(other) == _key(name)]
-        if len(twins) > 1 and role not in column_map:
+        mapped = "answer" if role == "task_answer" else role
+        if len(twins) > 1 and mapped not in column_map:
             raise LayoutError(
                 f"{where}: the columns {listed(twins)} differ only in case or white space; rename "
-                f"one, or pass column_map={{{role!r}: ...}}"
+                f"one, or pass column_map={{{mapped!r}: ...}}"
             )
     found.update(column_map)
     if found["question_type"] is None or found["year"] is None:  # only ChartQAPro has both
         found["question_type"] = found["year"] = found["paragraph"] = None
     question = found.pop("question")
     missing = ["question"] if question is None and found["task"] is None and task in (None, *ASKING) else []
-    if require_answers and found["answer"] is None:
+    if require_answers and found["answer"] is None and found["task_answer"] is None:
         missing.append("answer")
     if found["image"] is None and found["file"] is None:
         missing.append("image")
     if missing:
         free = [name for name in seen if name not in (question, *found.values())]
         raise LayoutError(_missing_columns(missing, seen, free, where, column_map))
-    return Columns(question=question, **found, given_task=task)
+    return Columns(question=question, **found, given_task=task, seen=tuple(seen))
 
 
-def columns_of(records: Iterable[dict[str, Any] | str], limit: int = 1000) -> list[str]:
-    """Return all keys of the first `limit` records in order of appearance; a JSON record may omit empty fields."""
-    return list(dict.fromkeys(key for record in islice(records, limit) if isinstance(record, dict) for key in record))
+def columns_of(records: Iterable[dict[str, Any] | str], limit: int | None = FIRST_RECORDS) -> list[str]:
+    """Return all keys of the first `limit` records in order of appearance; a JSON record may omit empty fields.
+
+    With `limit=None`, all records are looked at.
+    """
+    found: dict[str, None] = {}
+    for record in islice(records, limit):
+        if isinstance(record, dict) and not record.keys() <= found.keys():
+            found.update(dict.fromkeys(record))
+    return list(found)
+
+
+def may_be_read(name: str) -> bool:
+    """Return whether a column is, by its name, one of those that are read from some sources.
+
+    Example:
+        >>> [may_be_read(name) for name in ("Human-or-machine", "year_flags", "color")]
+        [True, True, False]
+    """
+    return _key(name) in _NAMES
 
 
 def _key(name: str) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..printable import printable
+from .cells import shorten
 from .chart_ids import ChartIds
-from .columns import Columns, LayoutError, columns_of, find_columns
+from .columns import FIRST_RECORDS, Columns, LayoutError, columns_of, find_columns, may_be_read
 from .hub_datasets import explained_reading
 from .hub_files import HubFiles
 from .reading import read_records
@@ -21,6 +22,9 @@ from .stored_columns import ROWS_PER_READ, answer_restorer, holds_images, rows_o
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset
+
+# Columns that may be known late, since records without one are read as if there were none.
+_MAY_BE_LATE = ("question", "answer", "file", "chart_id", "question_type", "year", "paragraph", "task", "rationale")
 
 # Where a record is, for messages, and the arguments of `RecordReader`.
 Raw = tuple[str, tuple[Any, ...]]
@@ -67,16 +71,47 @@ class SplitReader:
 
     def columns_of_file(self, file: RecordFile) -> Columns:
         """Match the columns of a file of records."""
-        seen = columns_of(read_records(file.path))
+        records = read_records(file.path)
+        seen = columns_of(records)
         if not seen:
             problem = next((record for record in read_records(file.path) if isinstance(record, str)), None)
             raise LayoutError(f"{file.path}: contains no records" + (f" ({problem})" if problem else ""))
-        return self.columns(seen, str(file.path))
+        columns = self.columns(seen, str(file.path))
+        if file.path.suffix.lower() != ".json":
+            return columns
+        # The other records of such a file have been parsed with the first ones.
+        try:
+            late = self.late_columns(columns_of(records, limit=None), columns, str(file.path))
+        except LayoutError:
+            return columns  # the record is named when it is read
+        found: dict[str, Any] = {kind: name for kind, name in late.items() if kind in _MAY_BE_LATE}
+        return replace(columns, **found, seen=(*columns.seen, *found.values()))
 
     def columns_of_stream(self, stream: IterableDataset) -> Columns:
         """Match the columns of a stream; its first record is read if it does not list its columns."""
         seen = stream.column_names or list(next(iter(stream), {}))
         return self.columns(seen, f"{self.label}, split {self.split!r}")
+
+    def late_columns(self, names: Iterable[str], columns: Columns, where: str) -> dict[str, str]:
+        """Return the columns among `names` that would be read, had they been seen when `columns` were chosen.
+
+        Args:
+            names: Columns of later records.
+            columns: The columns of the first ones.
+            where: What error messages call the source.
+
+        Returns:
+            Field of `columns`, which has none -> the source's column.
+
+        Raises:
+            LayoutError: One of them differs from an earlier one only in its spelling.
+        """
+        late = [name for name in names if may_be_read(name) and name not in columns.seen]
+        if not late:
+            return {}
+        now = self.columns([*columns.seen, *late], where)
+        missing = (field.name for field in fields(columns) if getattr(columns, field.name) is None)
+        return {kind: name for kind in missing if (name := getattr(now, kind)) is not None}
 
     def record_reader(self, **options: Any) -> RecordReader:
         """Return a `RecordReader` with these settings; `options` replace them."""
@@ -168,10 +203,45 @@ def _table(records: Iterable[dict[str, Any]], features: Features, split: str) ->
 # -------------------------------------------------------------------------------------------------- files of records
 
 
-def _read_files(files: Iterable[tuple[RecordFile, Columns]]) -> Iterator[Raw]:
+def _read_files(files: Iterable[tuple[RecordFile, Columns]], split_reader: SplitReader) -> Iterator[Raw]:
+    chosen_by = f"the first {FIRST_RECORDS:,} records"
     for file, columns in files:
-        for number, raw in enumerate(read_records(file.path)):
+        records = _without_late_columns(read_records(file.path), columns, split_reader, chosen_by)
+        for number, raw in enumerate(records):
             yield f"record {number} of {file.path}", (raw, columns, file.source)
+
+
+def _without_late_columns(
+    records: Iterable[dict[str, Any] | str], columns: Columns, split_reader: SplitReader, chosen_by: str
+) -> Iterator[dict[str, Any] | str]:
+    """Yield records; a str in place of one with a column that would be left out says so.
+
+    Args:
+        records: The records as they are stored.
+        columns: The columns that are read.
+        split_reader: The settings by which they were chosen.
+        chosen_by: The records by which they were chosen, for messages.
+    """
+    known = set(columns.seen)
+    for record in records:
+        if isinstance(record, str) or record.keys() <= known:  # nearly every record
+            yield record
+            continue
+        filled = [name for name, value in record.items() if value is not None]
+        try:
+            late = split_reader.late_columns(filled, columns, split_reader.label)
+        except LayoutError as error:
+            yield str(error)
+            continue
+        if late:
+            name = shorten(next(iter(late.values())))
+            yield (
+                f"the column {name} first appears here, but the columns were chosen by {chosen_by}: write it there "
+                "too, even if it is empty"
+            )
+            continue
+        known.update(filled)
+        yield record
 
 
 def _with_columns(files: Iterable[RecordFile], split_reader: SplitReader) -> list[tuple[RecordFile, Columns]]:
@@ -185,7 +255,7 @@ def _features_of_files(files: Iterable[tuple[RecordFile, Columns]]) -> Features:
 def _convert_files(split: FileSplit, split_reader: SplitReader, policy: ErrorPolicy) -> Dataset:
     files = _with_columns(split.files, split_reader)  # once: to know its columns, a JSON file is read to its end
     features = _features_of_files(files)
-    raws = islice(_read_files(files), split.start, split.stop)
+    raws = islice(_read_files(files, split_reader), split.start, split.stop)
     reader = split_reader.record_reader()
     records = _read(_progress(raws, split_reader), reader, split_reader, policy, split.start)
     dataset = _table((record for record in records if record is not None), features, split_reader.split)
@@ -258,8 +328,8 @@ def _read_dataset(dataset: Dataset, columns: Columns, split_reader: SplitReader)
 
 
 def _stream_files(split: FileSplit, split_reader: SplitReader) -> IterableDataset:
-    features = _features_of_files(_with_columns(split.files, split_reader))
-    return _from_shards(list(split.files), split_reader, features)
+    files = _with_columns(split.files, split_reader)
+    return _from_shards(files, split_reader, _features_of_files(files))
 
 
 def _convert_stream(stream: IterableDataset, split_reader: SplitReader) -> IterableDataset:
@@ -270,10 +340,11 @@ def _convert_stream(stream: IterableDataset, split_reader: SplitReader) -> Itera
         stream = stream.decode(False).select_columns(columns.used)
     number = stream.num_shards
     shards = [stream.shard(number, index) for index in range(number)] if number > 1 else [stream]
-    return _from_shards(shards, split_reader, canonical_features(columns.extras))
+    # The columns of the whole stream: without features, a shard of its own may have others than the result.
+    return _from_shards([(shard, columns) for shard in shards], split_reader, canonical_features(columns.extras))
 
 
-def _from_shards(shards: list[Any], split_reader: SplitReader, features: Features) -> IterableDataset:
+def _from_shards(shards: list[tuple[Any, Columns]], split_reader: SplitReader, features: Features) -> IterableDataset:
     from datasets import IterableDataset, NamedSplit
 
     return IterableDataset.from_generator(
@@ -285,18 +356,17 @@ def _from_shards(shards: list[Any], split_reader: SplitReader, features: Feature
     )
 
 
-def _generate(shards: list[Any], split_reader: SplitReader) -> Iterator[dict[str, Any]]:
+def _generate(shards: list[tuple[Any, Columns]], split_reader: SplitReader) -> Iterator[dict[str, Any]]:
     """Yield the canonical records of shards (files of records, or streams), then report what was dropped."""
     policy = ErrorPolicy(split_reader.on_error)
     ids = split_reader.ids.fresh()  # so that each pass assigns the same ids
     reader = split_reader.record_reader(ids=ids)
     raws: Iterable[Raw]
     try:
-        for shard in shards:
+        for shard, columns in shards:
             if isinstance(shard, RecordFile):
-                raws = _read_files(_with_columns([shard], split_reader))
+                raws = _read_files([(shard, columns)], split_reader)
             else:
-                columns = split_reader.columns_of_stream(shard)
                 reader = split_reader.record_reader(ids=ids, **source_names(shard.features, columns))
                 raws = _named(_read_stream(shard, columns, split_reader), split_reader)
             yield from (record for record in _read(raws, reader, split_reader, policy) if record is not None)
@@ -306,8 +376,11 @@ def _generate(shards: list[Any], split_reader: SplitReader) -> Iterator[dict[str
 
 def _read_stream(stream: IterableDataset, columns: Columns, split_reader: SplitReader) -> Iterator[Raw]:
     restore = answer_restorer(stream.features, columns)
-    for raw in explained_reading(stream, split_reader.label) if split_reader.hub is not None else stream:
-        yield split_reader.label, (restore(raw), columns)
+    records: Iterable[dict[str, Any]] = stream
+    if split_reader.hub is not None:
+        records = explained_reading(stream, split_reader.label)
+    for raw in _without_late_columns(records, columns, split_reader, "the first record"):
+        yield split_reader.label, (raw if isinstance(raw, str) else restore(raw), columns)
 
 
 def _named(raws: Iterable[Raw], split_reader: SplitReader) -> Iterator[Raw]:

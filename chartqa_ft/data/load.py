@@ -107,6 +107,9 @@ def load_chartqa(
     `ahmed-masry/chartqa_without_images` with `image_dir`, ChartQAPro, OpenCQA, Chart-to-Text, an image
     folder with `metadata.csv` or `metadata.jsonl`, a folder of Parquet files, a folder written by `save_to_disk`.
 
+    A column must be in one of the first 1,000 records of a file, and in the first record of a stream without features:
+    a record with a column that comes too late to be read is an error. (In JSON, unlike JSON lines, most may be late.)
+
     Every record is checked in one pass that decodes no pixels, see `RecordError`. An image is checked once, or again
     if its next question comes thousands of charts later. Damage inside the compressed pixels only shows when the row
     is read. A stream is checked while it is read; images that a stream from the Hub only names are fetched then, and
@@ -271,6 +274,7 @@ def _open(
     if task == TABLE_TASK and path.is_dir() and not is_saved_dataset(path):
         records = table_splits(top_folder(path))
         if records:
+            _check_unused(load_kwargs, name)
             tables = {split: Dataset.from_list(rows) for split, rows in records.items()}
             return _open_loaded(tables, streaming, None, {})._replace(label=name, folder=top_folder(path))
     return _open_local(path, name, streaming, load_kwargs)
@@ -280,7 +284,8 @@ def _open_loaded(source: Any, streaming: bool, revision: str | None, load_kwargs
     from datasets import Dataset, IterableDataset
 
     if isinstance(source, Dataset | IterableDataset):
-        source = {str(source.split or "train"): source}
+        # A part of a split is called "train[:10%]", and several "train+test": the name is that of the first split.
+        source = {re.split(r"[+\[]", str(source.split or "train"))[0]: source}
     if not isinstance(source, Mapping):
         raise TypeError(
             f"source must be a path, the name of a dataset or a loaded dataset, not {type(source).__name__}"
@@ -305,6 +310,7 @@ def _open_local(path: Path, name: str, streaming: bool, load_kwargs: dict[str, A
     from pyarrow import ArrowException
 
     if path.is_dir() and is_saved_dataset(path):
+        _check_unused(load_kwargs, name)
         check_links(path)
         check_saved_dataset(path)
         try:
@@ -327,9 +333,16 @@ def _open_local(path: Path, name: str, streaming: bool, load_kwargs: dict[str, A
             if isinstance(error, OSError) and error.errno is not None:  # not Arrow's, which has none
                 raise
             raise _parquet_error([file.path for found in splits.values() for file in found.files], error) from error
-    elif unknown := set(load_kwargs) - {"cache_dir", "token", "num_proc"}:
-        raise TypeError(f"load_chartqa got arguments that do not apply to {name}: {', '.join(sorted(unknown))}")
+    else:
+        _check_unused(load_kwargs, name)
     return _Source(splits, name, folder)
+
+
+def _check_unused(load_kwargs: Mapping[str, Any], name: str) -> None:
+    """Refuse arguments that have no effect on a local source: they may be misspelled."""
+    unknown = set(load_kwargs) - {"cache_dir", "token", "num_proc"}
+    if unknown:
+        raise TypeError(f"load_chartqa got arguments that do not apply to {name}: {', '.join(sorted(unknown))}")
 
 
 def _parquet_error(paths: Sequence[Path], error: Exception) -> LayoutError:

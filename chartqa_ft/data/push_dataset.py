@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..hub.card.markdown import escaped, fenced, literal
 from ..hub.errors import HubError, explained
 from ..hub.retry import retrying
 from ..printable import printable_errors
-from .columns import CANONICAL
+from .columns import CANONICAL, QA
+from .convert import canonical_features
 from .load import load_chartqa
 from .publishing import announcement, chartqa_charts, refuse_secrets
 from .stored_columns import column_values
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
     from huggingface_hub import CommitInfo, DatasetCard
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,13 @@ _CONTENT = {
     "answer": "the answer; a list is one text, `[2017, 2023]`",
     "source": "`human`, `augmented` or `unknown`",
     "chart_id": "the same for all questions on a chart",
+    "question_type": "the type of the question in ChartQAPro",
+    "year_flags": "`YES` for each item of the answer that is a year, else `NO`",
+    "task": "`qa`, or another task than a short answer to the question",
+    "rationale": "the steps to the answer",
 }
+_TYPES = {"image": "image", "year_flags": "list of texts"}
+"""Types of columns that are not texts."""
 _SPLIT = re.compile(r"\w+(\.\w+)*")
 
 
@@ -66,9 +73,11 @@ def push_dataset(
 
     Args:
         dataset: Anything that `load_chartqa` takes, except a stream: a `Dataset` or `DatasetDict`, or a file or folder
-            with your own charts. Only the canonical columns are pushed.
+            with your own charts. The columns that `load_chartqa` gives are pushed; those that only some splits have
+            (`task`, `rationale`, ...) are filled up in the others, as a repository has the same in all.
         repo_id: `owner/name` on the Hub; created if it does not exist. A single dataset leaves the other splits of the
-            repository as they are; a dict of datasets replaces all, as `DatasetDict.push_to_hub` does.
+            repository as they are, and must have their columns; a dict of datasets replaces all, as
+            `DatasetDict.push_to_hub` does.
         split: Name for a single dataset (default: its own name, or `train`), or the one split of several to push.
         private: Make a new repository private. If the repository exists and is public, the push is refused. By default
             everybody can read it, unless the settings of its owner say otherwise.
@@ -97,6 +106,7 @@ def push_dataset(
     splits, single = _checked(dataset, split, load_kwargs)
     refuse_secrets(splits, token)
     counts = {name: _count(records) for name, records in splits.items()}
+    columns = next(iter(splits.values())).column_names
     from huggingface_hub import DatasetCardData
 
     with explained("push", repo_id, repo_type="dataset", revision=revision, token=token):
@@ -108,7 +118,7 @@ def push_dataset(
             "%s",
             announcement(repo_id, counts, is_public=is_public, source=dataset, of_chartqa=_of_chartqa(splits)),
         )
-        card = _card("", repo_id, DatasetCardData(), counts, license)
+        card = _card("", repo_id, DatasetCardData(), counts, license, columns)
         retrying(lambda: _validate(card), what="checking the card")
         commit = retrying(
             lambda: pushed.push_to_hub(
@@ -129,7 +139,9 @@ def push_dataset(
         target = commit.pr_revision if create_pr else revision
     try:
         with explained("push", repo_id, repo_type="dataset", revision=target, token=token):
-            last = retrying(lambda: _push_card(repo_id, target, token, counts, license), what=f"the card of {repo_id}")
+            last = retrying(
+                lambda: _push_card(repo_id, target, token, counts, license, columns), what=f"the card of {repo_id}"
+            )
     except HubError as error:
         why = str(error).removeprefix(f"{repo_id} was not pushed: ")
         message = f"the records of {repo_id} are pushed ({commit.pr_url or commit.commit_url}), but its card is not"
@@ -139,7 +151,8 @@ def push_dataset(
 
 
 def _checked(dataset: Any, split: str | None, load_kwargs: dict[str, Any]) -> tuple[DatasetDict, str | None]:
-    """Return all records, checked, with the canonical columns, and the name of the split if there is a single one."""
+    """Return all records, checked, with the same columns in all splits, and the name of the split if it is the only
+    one."""
     from datasets import Dataset, DatasetDict, IterableDataset
 
     loaded = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
@@ -153,7 +166,18 @@ def _checked(dataset: Any, split: str | None, load_kwargs: dict[str, Any]) -> tu
             raise ValueError(f"the split {name!r} cannot be pushed: its name may only contain letters, digits and _")
     checked = load_chartqa(dataset, split=split, **load_kwargs)
     splits = {split: checked} if isinstance(checked, Dataset) else checked
-    return DatasetDict({name: records.select_columns([*CANONICAL]) for name, records in splits.items()}), split
+    columns = list(dict.fromkeys(name for records in splits.values() for name in records.column_names))
+    return DatasetDict({name: _filled_up(records, columns) for name, records in splits.items()}), split
+
+
+def _filled_up(records: Dataset, columns: Sequence[str]) -> Dataset:
+    """Return records of `load_chartqa` with all of `columns`, empty or "qa" where they have none, in this order."""
+    features = canonical_features(name for name in columns if name not in CANONICAL)
+    for name in columns:
+        if name not in records.column_names:
+            empty: Any = QA if name == "task" else [] if name == "year_flags" else ""
+            records = records.add_column(name, [empty] * len(records), feature=features[name])
+    return records.select_columns([*columns])
 
 
 def _count(records: Any) -> dict[str, int]:
@@ -202,7 +226,12 @@ def _visibility(repo_id: str, private: bool | None, token: str | None) -> bool |
 
 
 def _push_card(
-    repo_id: str, revision: str | None, token: str | None, counts: Mapping[str, dict[str, int]], license: str | None
+    repo_id: str,
+    revision: str | None,
+    token: str | None,
+    counts: Mapping[str, dict[str, int]],
+    license: str | None,
+    columns: Sequence[str],
 ) -> CommitInfo:
     """Complete the card that `datasets` wrote beside the records, which lists the columns and files."""
     from huggingface_hub import DatasetCard, HfApi, hf_hub_download
@@ -215,7 +244,7 @@ def _push_card(
             f"{repo_id} was not pushed: the card that is there cannot be read ({type(error).__name__}: {error}). "
             "Correct its metadata, and push again."
         ) from error
-    card = _card(old.text, repo_id, old.data, counts, license)
+    card = _card(old.text, repo_id, old.data, counts, license, columns)
     return HfApi(token=token).upload_file(
         path_or_fileobj=str(card).encode(),
         path_in_repo="README.md",
@@ -246,7 +275,12 @@ def _validate(card: DatasetCard) -> None:
 
 
 def _card(
-    text: str, repo_id: str, data: Any, counts: Mapping[str, dict[str, int]], license: str | None
+    text: str,
+    repo_id: str,
+    data: Any,
+    counts: Mapping[str, dict[str, int]],
+    license: str | None,
+    columns: Sequence[str],
 ) -> DatasetCard:
     """Return the card, with a new text if `text` is empty or was written here; `data` is changed."""
     from huggingface_hub import DatasetCard
@@ -258,7 +292,7 @@ def _card(
     if license is not None:
         data["license"] = license
     if not text.strip() or _MARK in text:
-        text = _text(repo_id, counts, data.get("license"))
+        text = _text(repo_id, counts, data.get("license"), columns)
     card = DatasetCard(f"---\n{{}}\n---\n{text}", ignore_metadata_errors=True)
     card.data = data
     return card
@@ -279,10 +313,10 @@ def _earlier_counts(data: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     return kept
 
 
-def _text(repo_id: str, counts: Mapping[str, dict[str, int]], license: Any) -> str:
+def _text(repo_id: str, counts: Mapping[str, dict[str, int]], license: Any, columns: Sequence[str]) -> str:
     sources = sorted({name for count in counts.values() for name in count if name != "charts"})
     names = [escaped(name) for name in sources]
-    columns = [f"| `{name}` | {'image' if name == 'image' else 'text'} | {_CONTENT[name]} |" for name in CANONICAL]
+    described = [f"| `{name}` | {_TYPES.get(name, 'text')} | {_CONTENT[name]} |" for name in columns]
     rows = []
     for split, count in counts.items():
         cells = [count.get("charts", 0), sum(count.get(name, 0) for name in sources)]
@@ -297,7 +331,7 @@ def _text(repo_id: str, counts: Mapping[str, dict[str, int]], license: Any) -> s
         f"# {escaped(repo_id)}",
         "Charts with questions and answers.",
         fenced(load, "python"),
-        "\n".join(["| column | type | content |", "|---|---|---|", *columns]),
+        "\n".join(["| column | type | content |", "|---|---|---|", *described]),
         "\n".join(
             [
                 f"| split | charts | questions | {' | '.join(names)} |",

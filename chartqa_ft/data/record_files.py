@@ -83,9 +83,9 @@ def find_splits(path: Path) -> dict[str, FileSplit]:
     """Find the splits in a file or a folder.
 
     A folder may be the original ChartQA folder (or one split of it), a clone of OpenCQA or a part of Chart-to-Text, an
-    image folder with its metadata file, a folder of record files or of Parquet files. A split is named after its
-    folder (`train/`), else after a word in the file's name (`test_human.json`, `val-00000-of-00001.parquet`), else it
-    is "train".
+    image folder with its metadata file, a folder of record files or of Parquet files. A split is named after a
+    folder inside (`train/`), else after a word in the file's name (`test_human.json`, `val-00000-of-00001.parquet`),
+    else after the folder itself, else it is "train".
 
     Raises:
         LayoutError: There are no records, a file type is not supported, a split has files of several types, or a file
@@ -169,10 +169,10 @@ def _split_of(file: Path, top: Path) -> str:
 
 def _split_name(file: Path, top: Path) -> str | None:
     folders = [file.parent, *file.parent.parents]
-    for folder in folders[: folders.index(top) + 1]:
-        if folder.name.lower() in _SPLIT_NAMES:
-            return folder.name.lower()
-    return next((word for word in _words(file) if word in _SPLIT_NAMES), None)
+    inside = [folder.name.lower() for folder in folders[: folders.index(top)]]
+    # The folder as a whole comes last: all splits may lie in one that is itself called "dev" or "test".
+    names = (*inside, *_words(file), top.name.lower())
+    return next((name for name in names if name in _SPLIT_NAMES), None)
 
 
 def _words(file: Path) -> list[str]:

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path, PureWindowsPath
@@ -14,7 +15,7 @@ from typing import Any
 from ..files import read_regular
 from ..images.bombs import MAX_FILE_BYTES
 from ..images.check import ImageShapeError, ImageTooLargeError, TruncatedImageError, check_image, check_pixels
-from ..images.opening import check_format
+from ..images.opening import check_format, decoded
 from .cells import as_list, as_name, from_base64, plain_text, shorten, unquote
 from .chart_ids import ChartIds, digest
 from .columns import ASKING, QA, Columns
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 # Scorers read these as numbers that equal no number. pandas writes "nan" for a missing value.
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)%?", re.IGNORECASE)
+
+# What Pillow raises for damaged pixels, or for a damaged EXIF block.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, OverflowError, struct.error)
 
 # How many images a reader remembers. The questions on a chart are usually close together, and remembering every chart
 # of a long stream would fill the memory. A chart that comes back later is checked again.
@@ -140,8 +144,9 @@ class RecordReader:
             and (stripped := answer.strip())
             and stripped[0] != "["
         ):
-            return question, self._answer(answer, columns)
-        for name in (columns.question, columns.answer):
+            return question, self._answer(answer, columns.answer)
+        column = columns.answer_of(task)
+        for name in (columns.question, column):
             value = raw.get(name) if name is not None else None
             if isinstance(value, str) and not value.isascii() and not is_utf8(value):
                 raise RecordProblem(
@@ -153,19 +158,20 @@ class RecordReader:
         elif not turns or not turns[-1].strip():
             value = raw.get(columns.question or "")
             raise RecordProblem("empty question", f"column {columns.question!r} holds {shorten(value)}")
-        value = raw.get(columns.answer) if columns.answer else None
+        value = raw.get(column) if column else None
         if task == TABLE_TASK and value is not None and value != "":
             return turns[-1], table_answer(value, self._named_file)
         answers = [plain_text(unquote(answer)) or "" for answer in as_list(value)]
         if not answers or not answers[-1].strip():
             if self.require_answers:
-                raise RecordProblem("no answer", f"column {columns.answer!r} holds {shorten(value)}")
+                cause = f"column {column!r} holds {shorten(value)}"
+                raise RecordProblem("no answer", cause if column else f"no column for the task {shorten(task)}")
             answers = [*answers[:-1], ""]
         if not columns.is_pro:
             if len(turns) > 1 or len(answers) > 1:
                 cause = f"{len(turns)} question(s) and {len(answers)} answer(s) in one record"
                 raise RecordProblem("ambiguous record", cause)
-            return turns[0], self._answer(answers[0], columns)
+            return turns[0], self._answer(answers[0], column)
         # The last question of a dialogue is the one that is scored, and it depends on the earlier turns.
         lines = []
         for turn, answer in zip(turns[:-1], [*answers[:-1], *[""] * len(turns)], strict=False):
@@ -174,7 +180,7 @@ class RecordReader:
         paragraph = plain_text(raw.get(columns.paragraph)) if columns.paragraph else None
         if paragraph and paragraph.strip() not in ("", "nan"):
             question = f"{paragraph.strip()}\n{question}"
-        return question, self._answer(answers[-1], columns)
+        return question, self._answer(answers[-1], column)
 
     def _named_file(self, name: str) -> str:
         """Return the path of another file than an image that a record names."""
@@ -182,7 +188,7 @@ class RecordReader:
             return find_image(name, self.folders, self._real_paths)
         return name
 
-    def _answer(self, text: str, columns: Columns) -> str:
+    def _answer(self, text: str, column: str | None) -> str:
         """Return an answer as a model can give it: predictions have no outer white space."""
         text = text.strip()
         if _NOT_FINITE.fullmatch(text) and not self._warned:
@@ -190,7 +196,7 @@ class RecordReader:
             logger.warning(
                 "column %r holds the answer %r, which scorers read as a number unequal to any other: no prediction "
                 "can be right. Correct or drop such records",
-                columns.answer,
+                column,
                 text,
             )
         return text
@@ -229,24 +235,25 @@ class RecordReader:
             self._check(identity, data, path)
             return {"bytes": data, "path": path}, identity, identity
         if isinstance(value, str | os.PathLike):
-            decoded = from_base64(os.fspath(value))
-            if decoded is None:
+            content = from_base64(os.fspath(value))
+            if content is None:
                 return self._file(os.fspath(value))
-            identity = digest(decoded)
+            identity = digest(content)
             try:
-                self._check(identity, decoded, None)
+                self._check(identity, content, None)
             except RecordProblem as problem:
                 raise RecordProblem(problem.reason, f"the image is text in base64; {problem.cause}") from None
-            return {"bytes": decoded, "path": None}, identity, identity
+            return {"bytes": content, "path": None}, identity, identity
         if hasattr(value, "tobytes") and hasattr(value, "size") and hasattr(value, "mode"):  # an image of Pillow
+            buffer = io.BytesIO()
             try:
                 check_format(value)
                 check_pixels(value, self.max_pixels)
-            except (ImageShapeError, ImageTooLargeError, OSError) as error:
+                value = decoded(value)  # upright, as `datasets` shows a stored image: the orientation is not saved
+                identity = digest(f"{value.mode}{value.size}".encode() + value.tobytes())
+                value.save(buffer, "TIFF" if value.mode not in ("1", "L", "LA", "P", "RGB", "RGBA") else "PNG")
+            except _DAMAGED as error:
                 raise RecordProblem(*_image_problem(error)) from None
-            identity = digest(f"{value.mode}{value.size}".encode() + value.tobytes())
-            buffer = io.BytesIO()
-            value.save(buffer, "TIFF" if value.mode not in ("1", "L", "LA", "P", "RGB", "RGBA") else "PNG")
             return {"bytes": buffer.getvalue(), "path": None}, identity, identity
         if value is None:
             raise RecordProblem("no image file", "the record names no image")

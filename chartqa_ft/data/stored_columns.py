@@ -44,23 +44,27 @@ def rows_of(table: Any) -> list[dict[str, Any] | str]:
 
 
 def answer_restorer(features: Features | None, columns: Columns) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Return a function that restores in a row what the storage of its answer changed.
+    """Return a function that restores in a row what the storage of its answers changed.
 
     It replaces the number of a class by its name, and a 32-bit float by its shortest digits (0.1 is
     0.10000000149011612 in Python's 64 bits).
     """
-    column = columns.answer
-    feature = None if column is None else (features or {}).get(column)
-    names, dtype = getattr(feature, "names", None), getattr(feature, "dtype", "")
-    if column is None or (names is None and dtype not in ("float16", "float32")):
+    changed: dict[str, tuple[Any, str]] = {}
+    for column in (columns.answer, columns.task_answer):
+        feature = None if column is None else (features or {}).get(column)
+        names, dtype = getattr(feature, "names", None), getattr(feature, "dtype", "")
+        if column is not None and (names is not None or dtype in ("float16", "float32")):
+            changed[column] = names, dtype
+    if not changed:
         return lambda raw: raw
 
     def restore(raw: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
 
-        value = raw[column]
-        if value is not None:
-            raw = {**raw, column: names[value] if names else float(str(np.dtype(dtype).type(value)))}
+        for column, (names, dtype) in changed.items():
+            value = raw[column]
+            if value is not None:
+                raw = {**raw, column: names[value] if names else float(str(np.dtype(dtype).type(value)))}
         return raw
 
     return restore

@@ -289,6 +289,23 @@ def test_a_row_beside_a_long_prompt_gets_the_tokens_that_it_gets_alone(name, wit
     assert (together[short] != adapter.pad_token_id).sum() > 3 * len(short)
 
 
+def test_more_tokens_than_the_model_has_positions_for_are_padded_to_the_longest_answer():
+    model, processor = build("llava")
+    adapter = adapter_for(model, processor)
+    rows = records(2)
+    batch = adapter.encode(rows, with_answers=False)
+    short, long = batch["attention_mask"].sum(dim=1).tolist()
+    adapter.positions = long + 3
+    settings = {"max_new_tokens": adapter.positions + 1, "suppress_tokens": sorted(adapter.eos_token_ids)}
+    together = adapter.generate(model, batch, **settings)
+    assert together.shape == (2, long + 3 - short)
+    for row, ids, width in zip(rows, together, (long + 3 - short, 3), strict=True):
+        alone = adapter.generate(model, adapter.encode([row], with_answers=False), **settings)
+        assert alone.shape == (1, width)
+        assert torch.equal(ids[:width], alone[0])
+        assert (ids[width:] == adapter.pad_token_id).all()
+
+
 def test_tensors_of_charts_are_not_taken_for_tensors_of_tokens(monkeypatch):
     """A chart may have as many patches as the longest prompt has tokens."""
     adapter = adapter_for(*build("qwen2_5_vl"))

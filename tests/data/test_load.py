@@ -261,6 +261,16 @@ def test_chartqapro(tmp_path, streaming):
     assert ids[0] == ids[2] != ids[1]
 
 
+def test_chartqapro_keeps_its_columns_when_it_is_saved_and_loaded_again(tmp_path, streaming):
+    (tmp_path / "pro").mkdir()
+    pq.write_table(pa.Table.from_pylist(PRO_ROWS, PRO), tmp_path / "pro" / "test.parquet")
+    loaded = load_chartqa(tmp_path / "pro")
+    loaded.save_to_disk(tmp_path / "saved")
+    again = load_chartqa(tmp_path / "saved", split="test", streaming=streaming)
+    assert again.column_names == [*COLUMNS, "question_type", "year_flags"]
+    assert plain(again) == plain(loaded["test"])
+
+
 def test_the_hub_gets_what_the_user_asked_for(monkeypatch):
     calls = []
 
@@ -319,6 +329,16 @@ def test_loaded_datasets(folder, streaming, tmp_path):
         assert len(record["chart_id"]) == 32
 
 
+@pytest.mark.parametrize("name", ["train[:10%]", "train+test", "train[5:]+test[:5]"])
+def test_a_part_of_a_split_has_the_name_of_its_first_split(tmp_path, name, streaming):
+    write_images(tmp_path / "pictures" / "train" / "png", a=10, b=20)
+    part = Dataset.from_list(RECORDS, split=datasets.NamedSplit(name))
+    loaded = load_chartqa(part, image_dir=tmp_path / "pictures", streaming=streaming)
+    assert str(loaded.split) == "train"
+    assert plain(loaded) == EXPECTED
+    assert plain(load_chartqa(part, split="train", image_dir=tmp_path / "pictures", streaming=streaming)) == EXPECTED
+
+
 def test_sources_that_are_not_there(folder, tmp_path, monkeypatch):
     for missing in (tmp_path / "nothing", "./nothing", "~/nothing-here", "data/of/mine", "charts.jsonl"):
         with pytest.raises(FileNotFoundError, match=r"is not a local file or folder .working directory: "):
@@ -347,6 +367,23 @@ def test_arguments_that_are_not_understood(folder):
         load_chartqa({"train": RECORDS})
     with pytest.raises(TypeError, match="do not apply to a loaded dataset: revision, token"):
         load_chartqa(Dataset.from_list(RECORDS), revision="main", token="t")
+
+
+def test_misspelled_arguments_are_refused_for_every_local_source(tmp_path, folder):
+    DatasetDict({"train": Dataset.from_list(RECORDS)}).save_to_disk(tmp_path / "saved")
+    of_tables = original(tmp_path / "ChartQA", tables=True)
+    path = write_records(folder / "charts.jsonl", RECORDS)
+    for source, settings in (
+        (tmp_path / "saved", {"image_dir": folder}),
+        (of_tables, {"task": "table"}),
+        (of_tables, {}),
+        (path, {}),
+    ):
+        with pytest.raises(TypeError, match=rf"that do not apply to {source}: image_folder, on_eror"):
+            load_chartqa(source, on_eror="skip", image_folder="x", **settings)
+    general = {"cache_dir": str(tmp_path / "cache"), "token": "t", "num_proc": 1}  # they may stay for every source
+    saved = load_chartqa(tmp_path / "saved", split="train", image_dir=folder, **general)
+    assert texts(saved, "answer") == ["Tea", "12", "[2017, 2023]"]
 
 
 def test_the_module_imports_nothing_heavy():

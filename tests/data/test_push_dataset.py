@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
@@ -139,6 +141,51 @@ def test_records_are_checked_before_anything_is_sent(charts, monkeypatch):
         push_dataset(charts.to_iterable_dataset(), "alice/bad")
     with pytest.raises(ValueError, match="'my split' cannot be pushed"):
         push_dataset(charts, "alice/bad", split="my split")
+
+
+class StoppedError(Exception):
+    """The first byte would leave now."""
+
+
+def test_all_columns_are_pushed_and_every_split_has_them(charts, monkeypatch):
+    pushed, cards = [], []
+
+    def push_to_hub(records, *_, **__):
+        pushed.append(records)
+        raise StoppedError
+
+    for kind in (Dataset, DatasetDict):
+        monkeypatch.setattr(kind, "push_to_hub", push_to_hub)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: SimpleNamespace(private=True))
+    monkeypatch.setattr(sys.modules[push_dataset.__module__], "_validate", cards.append)
+    steps = charts.add_column("rationale", ["3 + 4 = 7"] * len(charts)).add_column("task", ["qa"] * len(charts))
+    with pytest.raises(StoppedError):
+        push_dataset(DatasetDict({"train": steps, "test": charts.select(range(4))}), "alice/steps")
+    columns = [*charts.column_names, "task", "rationale"]
+    assert {name: part.column_names for name, part in pushed[0].items()} == {"train": columns, "test": columns}
+    assert pushed[0]["train"].features == pushed[0]["test"].features
+    assert {name: (set(part["task"]), set(part["rationale"])) for name, part in pushed[0].items()} == {
+        "train": ({"qa"}, {"3 + 4 = 7"}),
+        "test": ({"qa"}, {""}),
+    }
+    assert "| `task` | text | `qa`, or " in cards[0].text
+    assert "| `rationale` | text | the steps to the answer |" in cards[0].text
+    pro = charts.add_column("question_type", ["Factoid"] * len(charts))
+    pro = pro.add_column("year_flags", [["YES", "NO"]] * len(charts))
+    with pytest.raises(StoppedError):
+        push_dataset(pro, "alice/pro")
+    assert pushed[1].column_names == [*charts.column_names, "question_type", "year_flags"]
+    assert pushed[1][3]["year_flags"] == ["YES", "NO"]
+    assert "| `year_flags` | list of texts | " in cards[1].text
+    with pytest.raises(StoppedError):
+        push_dataset(charts, "alice/charts")
+    assert pushed[2].column_names == charts.column_names
+    assert "| `chart_id` | text | the same for all questions on a chart |\n\n" in cards[2].text
+
+
+def test_a_secret_in_any_column_is_refused(charts):
+    with pytest.raises(ValueError, match=r"\[0\]: its rationale contains a secret"):
+        push_dataset(charts.add_column("rationale", ["hf_" + "a" * 34] * len(charts)), "alice/steps")
 
 
 def test_no_path_of_this_machine_and_nothing_that_breaks_out_of_the_card(lfs, charts, tmp_path):

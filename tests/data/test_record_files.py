@@ -13,6 +13,7 @@ from datasets import (
 
 from chartqa_ft.data import LayoutError, RecordError
 from chartqa_ft.data.load import load_chartqa
+from chartqa_ft.data.record_files import find_splits
 
 from ..support.chart_records import (
     EXPECTED,
@@ -58,6 +59,26 @@ def test_splits_and_sources_from_file_names(folder, streaming):
         "train": ["human", "augmented"],
         "test": ["unknown"],
     }
+
+
+@pytest.mark.parametrize("name", ["dev", "test", "Train", "val", "valid"])
+def test_a_folder_of_all_splits_may_be_called_like_one(tmp_path, name):
+    folder = tmp_path / name
+    write_images(folder, a=10, b=20)
+    write_records(folder / "train.json", RECORDS)
+    write_records(folder / "test.json", RECORDS[:1])
+    loaded = load_chartqa(folder)
+    assert {split: plain(part) for split, part in loaded.items()} == {"test": EXPECTED[:1], "train": EXPECTED}
+    assert list(find_splits(folder / "test.json")) == ["test"]
+
+
+def test_which_name_says_what_split_a_file_is_of(tmp_path):
+    for name in ("test/train/val.json", "test/val/questions.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        write_records(tmp_path / name, RECORDS)
+    assert list(find_splits(tmp_path / "test")) == ["train", "val"]  # a folder inside, before the file
+    assert list(find_splits(tmp_path / "test" / "train")) == ["val"]  # the file, before the folder that is given
+    assert list(find_splits(tmp_path / "test" / "val")) == ["val"]
 
 
 @pytest.mark.parametrize("metadata", ["metadata.csv", "metadata.jsonl"])

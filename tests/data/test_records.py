@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import pickle
 from pathlib import Path
@@ -14,9 +15,11 @@ from datasets import (
     Dataset,
     DatasetDict,
     Features,
+    IterableDataset,
     IterableDatasetDict,
     Value,
 )
+from PIL import Image
 
 from chartqa_ft.data import RecordError
 from chartqa_ft.data.load import load_chartqa
@@ -260,6 +263,29 @@ def test_each_fault_of_an_image_inside_the_dataset(tmp_path, data_and_reason, fe
     assert [message.split(" The first")[0] for message in caplog.messages] == [
         f"Dropped 1 of 3 records of split 'test' (1 {reason})."
     ]
+
+
+def test_loaded_images_of_a_stream_are_upright_and_damaged_ones_are_dropped():
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # to be turned clockwise
+    photo = Image.new("RGB", (8, 6), (10, 0, 0))
+    photo.putpixel((0, 0), (200, 0, 0))
+    photo.save(file, "PNG", exif=exif)
+    contents = [file.getvalue(), undecodable(), chart(20)]
+
+    def generate():
+        for content in contents:
+            yield {"image": Image.open(io.BytesIO(content)), "question": "Q?", "answer": "A"}
+
+    errors = []
+    turned, other = load_chartqa(IterableDataset.from_generator(generate), on_error=errors.append)
+    assert turned["image"].size == (6, 8)
+    assert [turned["image"].getpixel(place)[0] for place in ((0, 0), (5, 0))] == [10, 200]
+    assert plain([other])[0]["image"] == (8, 6, 20)
+    assert [(error.index, error.reason) for error in errors] == [(1, "unreadable image")]
+    assert errors[0].cause.startswith("the file cannot be read (broken data stream")
+    with pytest.raises(RecordError, match=r"record 1 of split 'train' .*unreadable image: the file cannot be read"):
+        list(load_chartqa(IterableDataset.from_generator(generate)))
 
 
 def test_every_chart_is_checked_once(folder, monkeypatch):
