@@ -94,6 +94,7 @@ _OPTIONS: dict[str, str] = {
     "monteclora_config": "the loss terms of MonteCLoRA are not part of the training loop",
     "layer_replication": "it changes the number of layers of the base model, which the checkpoint does not record",
     "use_asa": "the schedule of AdaMSS (update_and_allocate) is not part of the training loop",
+    "save_only_topk_weights": "it saves a part of the logits, and loading and resuming need all of them",
 }
 """Options that no method is trained with here, and why."""
 

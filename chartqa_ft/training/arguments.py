@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..hub.credentials import masked
 from ..hub.public import as_json, public_values
 from ..metrics.extraction import extract_name
 from .checks.argument_types import make_plain
-from .checks.argument_values import refusals
+from .checks.argument_values import FOLLOWING_A_METRIC, WITHOUT_WARMUP, refusals, schedule_name
 from .checks.findings import raise_all
 from .parts import as_rates
 
@@ -90,7 +91,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         default=None, metadata={"help": "Warm-up steps (recipe: 100); below 1, a share of all steps."}
     )
     """Steps of linear warm-up; a number below 1 is a share of all steps. `None`: the recipe's 100, or a tenth of all
-    steps if the run has no more than 100."""
+    steps if the run has no more than 100, and none where the schedule has no warm-up (`constant`,
+    `reduce_lr_on_plateau`, `greedy`)."""
 
     bf16: bool | None = field(
         default=None,
@@ -328,8 +330,11 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     )
     """Write `predictions/<prefix>-step-<n>.jsonl` to the output folder for every evaluation."""
 
-    warmup_is_default = False
-    """Whether `warmup_steps` was left unset (not an argument)."""
+    default_warmup = math.nan
+    """What `warmup_steps` was set to because it was left unset; NaN if it was given (not an argument)."""
+
+    default_mode = ""
+    """The `mode` in `lr_scheduler_kwargs` if `choose_mode` has set it (not an argument)."""
 
     def __post_init__(self) -> None:
         make_plain(self)
@@ -350,6 +355,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         if wants_best and self.metric_for_best_model is None:  # type: ignore[has-type]
             self.metric_for_best_model = "relaxed_accuracy" if self.predict_with_generate else "loss"
         super().__post_init__()
+        self.choose_mode()
         if self.accelerator_config.dispatch_batches is None:
             # Every rank reads streams. Dispatched batches would be split by rows, which separates rows from charts.
             self.accelerator_config.dispatch_batches = False
@@ -371,9 +377,41 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
             if self.max_steps <= 0:  # type: ignore[has-type]
                 self.max_steps = RECIPE_STEPS
         if self.warmup_steps is None:
-            short = 0 < self.max_steps <= RECIPE_WARMUP
-            self.warmup_steps = self.max_steps // 10 if short else RECIPE_WARMUP
-            self.warmup_is_default = True
+            self.set_default_warmup(self.max_steps)
+
+    @property
+    def warmup_is_default(self) -> bool:
+        """Whether `warmup_steps` was left unset."""
+        return self.warmup_steps == self.default_warmup
+
+    def set_default_warmup(self, steps: int) -> None:
+        """Set the warm-up of a run of so many steps for which none was given; -1 for an unknown number."""
+        if schedule_name(self) in WITHOUT_WARMUP:
+            self.warmup_steps = 0
+        else:
+            self.warmup_steps = steps // 10 if 0 < steps <= RECIPE_WARMUP else RECIPE_WARMUP
+        self.default_warmup = self.warmup_steps
+
+    def choose_mode(self) -> None:
+        """Tell a schedule that follows `metric_for_best_model` whether a greater one is better: it expects a loss.
+
+        Raises:
+            ValueError: `lr_scheduler_kwargs` says otherwise.
+        """
+        settings: dict[str, Any] = dict(as_dict(self.lr_scheduler_kwargs) or {})  # type: ignore[has-type]
+        if settings.get("mode") == self.default_mode:  # chosen before the schedule or the metric was changed
+            del settings["mode"]
+        self.default_mode = ""
+        if schedule_name(self) in FOLLOWING_A_METRIC:
+            mode = "max" if self.greater_is_better else "min"
+            if "mode" not in settings:
+                settings["mode"] = self.default_mode = mode
+            elif settings["mode"] != mode:
+                raise ValueError(
+                    f"mode={settings['mode']!r} in lr_scheduler_kwargs would lower the learning rate while "
+                    f"metric_for_best_model={self.metric_for_best_model!r} gets better: leave mode out"
+                )
+        self.lr_scheduler_kwargs = settings or None
 
     def _choose_precision(self) -> None:
         on_gpu = torch.cuda.is_available() and not self.use_cpu

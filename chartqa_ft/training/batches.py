@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,24 @@ CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 """Values of `torch_compile_mode` that record a CUDA graph for every shape of a batch."""
 SHAPES = 64
 """What the lengths of batches are a multiple of with these modes."""
+COLLATOR_ARGUMENTS = (
+    *("group_by_chart", "pack_questions", "random_padding", "seed", "chart_cache", "chart_cache_gb", "task_weights"),
+    *("torch_compile", "torch_compile_mode", "include_num_input_tokens_seen"),
+)
+"""The arguments that `make_collators` reads."""
+
+
+def collator_arguments(args: ChartQATrainingArguments) -> dict[str, Any]:
+    """Return the arguments that the collators depend on, by name.
+
+    Example:
+        >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True)
+        >>> before = collator_arguments(args)
+        >>> args.random_padding = True
+        >>> before == collator_arguments(args), before["random_padding"]
+        (False, None)
+    """
+    return {name: copy.copy(getattr(args, name)) for name in COLLATOR_ARGUMENTS}
 
 
 def make_collators(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer_callback import ExportableState
 
 from ..batching.streams import StreamSampler
 from ..models.lora import check_gradients
@@ -95,6 +96,8 @@ class CheckUnusedLora(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         # DeepSpeed and FSDP do not show gradients.
         if not self.checked and not args.uses_deepspeed and not args.uses_fsdp:
+            if all(weight.grad is None for weight in model.parameters()):
+                return  # max_bad_steps skips this step, whose gradients are gone already
             check_gradients(model, strict=args.world_size > 1 and args.ddp_find_unused_parameters is False)
         self.checked = True
 
@@ -142,3 +145,32 @@ class FindBestCheckpoint(TrainerCallback):
             return False
         tops = [Path(args.output_dir), *([Path(self.resumed).absolute().parent] if self.resumed else [])]
         return any(top.is_dir() and best.parent.is_dir() and top.samefile(best.parent) for top in tops)
+
+
+def resume_states(callbacks: Sequence[TrainerCallback], control: Any, state: TrainerState, *, restore: bool) -> None:
+    """Let callbacks with a state of their own (`ExportableState`) go on from that of a checkpoint.
+
+    Those that the resumed run did not have get an entry in `state`, without which upstream cannot save. Of the others
+    the attributes are restored, such as the counter of `EarlyStoppingCallback`, and not the arguments: a patience that
+    was changed for the resumed run counts.
+
+    Args:
+        callbacks: the callbacks of the trainer.
+        control: its control.
+        state: its state, new or as the checkpoint has it.
+        restore: whether to restore attributes; `False` if upstream has done so.
+    """
+    own = [callback for callback in callbacks if isinstance(callback, ExportableState)]
+    if restore:
+        for name in dict.fromkeys(type(callback).__name__ for callback in own):
+            same = [callback for callback in own if type(callback).__name__ == name]
+            stored = state.stateful_callbacks.get(name, [])
+            # Where there are several of a class, upstream adds their states to a list with every save.
+            latest = stored[-len(same) :] if isinstance(stored, list) else [stored]
+            for callback, saved in zip(same, latest, strict=False):
+                found = saved.get("attributes", {})
+                for attribute in callback.state().get("attributes", {}):  # and nothing else that the file may name
+                    if attribute in found:
+                        setattr(callback, attribute, found[attribute])
+    for name, new in TrainerState(stateful_callbacks=[*own, control]).stateful_callbacks.items():
+        state.stateful_callbacks.setdefault(name, new)

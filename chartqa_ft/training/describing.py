@@ -21,6 +21,7 @@ from ..models.chartqa_config import package_versions
 from ..models.origin import origin_of, revision_of
 from ..models.peft_state import active_config
 from .arguments import ChartQATrainingArguments
+from .checks.optimizer_arguments import own_optimizer_name, unread_arguments
 
 
 def describe_model(
@@ -37,6 +38,7 @@ def describe_model(
     token: str | None,
     include_images: bool,
     report: Path | None = None,
+    own_optimizer: Sequence[Any] = (None, None),
     facts: Mapping[str, Any],
 ) -> None:
     """Write the card with its pictures, and the `metrics.json` of these very weights if they were evaluated.
@@ -54,6 +56,8 @@ def describe_model(
         token: token to read the base model's card with.
         include_images: whether the charts of the evaluation may be published.
         report: a `metrics.json` to use in place of a new one if it is of the same evaluation.
+        own_optimizer: the optimizer of the user, `optimizer_cls_and_kwargs` and the schedule, as far as there are any.
+            The card leaves out the arguments that are not read beside them.
         facts: further fields of `CardFacts`, which replace those found here.
 
     Raises:
@@ -77,7 +81,7 @@ def describe_model(
         "compat": compat.is_legacy(config),
         "metric_variant": args.metric_variant,
         "step": step,
-        "arguments": args.to_sanitized_arguments(),
+        "arguments": _used_arguments(args, own_optimizer),
         "secrets": known_tokens(token, arguments=vars(args)),
         "default_arguments": type(args).default_arguments(),
         "num_processes": args.world_size,
@@ -105,6 +109,12 @@ def describe_model(
     write_card(folder, CardFacts(**found), include_images=include_images)
     if result is not None:
         write_metrics(folder, result, report=folder / METRICS_NAME if report is None else report)
+
+
+def _used_arguments(args: ChartQATrainingArguments, own_optimizer: Sequence[Any]) -> dict[str, Any]:
+    unread, name = unread_arguments(*own_optimizer), own_optimizer_name(*own_optimizer)
+    used = {key: value for key, value in args.to_sanitized_arguments().items() if key not in unread}
+    return used if name is None else {**used, "optimizer": f"{name}, from the training script"}
 
 
 def _sample(row: Mapping[str, Any], result: EvaluationResult, with_image: bool) -> CardSample:

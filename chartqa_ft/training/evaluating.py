@@ -18,6 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from ..adapters import Adapter
 from ..adapters.lockstep import lockstep_for
 from ..adapters.tasks.task import QA_NAME
+from ..adapters.text import has_answer
 from ..batching.records import column, hinted_chart_ids
 from ..data.chart_subset import chart_subset
 from ..evaluation.answer_queue import AnswerQueue
@@ -89,11 +90,16 @@ class Evaluator:
         }
 
     @property
-    def answered(self) -> RowTable:
-        """The rows of the last evaluation, like dicts with question, answer, prediction and verdict.
+    def answered(self) -> list[dict[str, Any]]:
+        """The rows of the last evaluation, with question, answer, prediction and verdict.
 
         Empty while an evaluation is running, and after one that failed.
         """
+        return [dict(row) for row in self.table]
+
+    @property
+    def table(self) -> RowTable:
+        """The same rows in a table, which takes less memory."""
         return self._scored if self._scored and "correct" in self._scored[0] else RowTable()
 
     @contextmanager
@@ -110,22 +116,30 @@ class Evaluator:
         self.results = {} if checkpoint is None else read_scores(checkpoint, self.args.output_dir, eval_dataset)
 
     @contextmanager
-    def subset(self, records: Any, *, training: bool) -> Iterator[Any]:
+    def subset(self, records: Any, *, training: bool, numbers: list[int] | None = None) -> Iterator[Any]:
         """Choose the records of an evaluation: `args.eval_subset` of them during training, else all of them.
 
         The subset has whole charts: see `chart_subset`.
+
+        Args:
+            records: the records of the evaluation.
+            training: whether a training evaluates.
+            numbers: the numbers of those that can be evaluated; `None` for all of them.
         """
         self.records = records
-        if not training or self.args.eval_subset is None:
+        if training and self.args.eval_subset is not None:
+            whole = records if numbers is None else records.select(numbers)
+            size = self.args.eval_subset
+            sources = ["unknown" if source is None else source for source in column(whole, "source")]
+            number = int(size) if size >= 1 else max(1, round(size * len(sources)))
+            chosen = chart_subset(sources, hinted_chart_ids(whole), number, seed=self.args.seed)
+            numbers = chosen if numbers is None else [numbers[row] for row in chosen]
+        if numbers is None:
             yield records
             return
-        size = self.args.eval_subset
-        sources = ["unknown" if source is None else source for source in column(records, "source")]
-        number = int(size) if size >= 1 else max(1, round(size * len(sources)))
-        numbers = chart_subset(sources, hinted_chart_ids(records), number, seed=self.args.seed)
         self._row_numbers = numbers
         try:
-            yield records.select(numbers)
+            yield records.select(numbers) if hasattr(records, "select") else [records[row] for row in numbers]
         finally:
             self._row_numbers = None
 
@@ -249,7 +263,8 @@ class Evaluator:
             predictions: where this process writes the answers; `None` writes none.
 
         Raises:
-            MetricsError: `compute_metrics` failed or returned something else than numbers. The answers are written.
+            MetricsError: `compute_metrics` failed or returned something else than numbers, or the answers cannot be
+                scored. They are written, in the second case to a file that ends in `.unscored.jsonl`.
         """
         rows, self.rows = self._of_all_ranks(self.rows).in_order(), RowTable()
         self._number(rows)
@@ -257,6 +272,8 @@ class Evaluator:
         start = f"{prefix}_"
         metrics = output.metrics | {key if key.startswith(start) else start + key: scores[key] for key in scores}
         writes = predictions is not None and bool(rows) and "correct" in rows[0]
+        if predictions is not None and failure is not None and any(map(_lacks_verdict, rows)):
+            predictions = predictions.with_suffix(".unscored.jsonl")
         if predictions is not None and writes:
             self.rows = rows  # until they are written
             main = {"relaxed_accuracy", *main_metrics(rows, self.adapter.bound_task)}
@@ -309,6 +326,9 @@ class Evaluator:
             scores = score(compute_metrics=checked_metrics(compute_metrics))
         except MetricsError as error:
             scores, failure = {}, error
+        except Exception as error:  # of metric_extract or a task, which may be the user's
+            failure = MetricsError(f"the answers cannot be scored ({type(error).__name__}: {error})")
+            scores, failure.__cause__ = {}, error
         if compute_metrics is not None and self.accelerator.num_processes > 1:
             # All ranks go on or stop together, and decide about the best checkpoint and early stopping by the same
             # numbers, whatever the function returned on each of them.
@@ -349,3 +369,7 @@ class Evaluator:
             tasks=list(tasks),
             signatures={key: text for task in tasks.values() for key, text in task.signatures().items()},
         )
+
+
+def _lacks_verdict(row: Mapping[str, Any]) -> bool:
+    return row.get("correct") is None and has_answer(row)

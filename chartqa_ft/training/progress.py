@@ -55,8 +55,8 @@ class _Told:
             self.write("\n".join(evaluation_lines(logs, before, step=state.global_step)))
             if f"{prefix}_{METRIC}" in logs:
                 self._accuracy[name_of(prefix)] = logs[f"{prefix}_{METRIC}"]
-        elif "train_runtime" in logs:
-            took, loss = duration(logs["train_runtime"]), logs.get("train_loss", float("nan"))
+        elif "train_loss" in logs and "train_runtime" in logs:  # every log has the latter if tokens are counted
+            took, loss = duration(logs["train_runtime"]), logs["train_loss"]
             self.write(f"step {state.global_step:,}: the training took {took}, with a mean loss of {loss:.4g}")
         elif "loss" in logs and isinstance(logs["loss"], (int, float)):
             self._loss = logs["loss"]

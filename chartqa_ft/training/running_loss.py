@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class RunningLoss:
 
     Args:
         accelerator: adds up the sums of all ranks.
+        upstream: returns the sum (0-d) that upstream logs of a subclass's loss; `None` if these sums are logged.
 
     Example:
         >>> from accelerate import Accelerator
@@ -42,8 +44,8 @@ class RunningLoss:
         (4.0, 2.5)
     """
 
-    def __init__(self, accelerator: Any):
-        self.accelerator = accelerator
+    def __init__(self, accelerator: Any, upstream: Callable[[], torch.Tensor] | None = None):
+        self.accelerator, self.upstream = accelerator, upstream
         self.reset()
 
     def reset(self) -> None:
@@ -59,6 +61,7 @@ class RunningLoss:
         self.stream_place: StreamPlace | None = None
         """What was read of the stream in this epoch before a resume."""
         self._before_step: torch.Tensor | None = None
+        self._upstream_before: torch.Tensor | None = None
 
     def follow(self, sampler: Any, *, strict: bool = True) -> None:
         """Take the place in a stream from its sampler. After a resume, the sampler compares what it reads up to it.
@@ -91,20 +94,22 @@ class RunningLoss:
     def begin_step(self) -> None:
         """Remember the sums before an optimizer step, for `discard_step`."""
         self._before_step = self.local
+        self._upstream_before = None if self.upstream is None else self.upstream().clone()
 
     def discard_step(self) -> None:
         """Leave out what was added since `begin_step`: the weights were not updated by it."""
         self.local = self._before_step
+        if self.upstream is not None and self._upstream_before is not None:
+            self.upstream().copy_(self._upstream_before)
 
     def add(self, loss_sum: torch.Tensor, tokens: torch.Tensor) -> None:
         """Add one batch of this rank: the sum over its answer tokens in nats (0-d), and their number (0-d)."""
         dtype = torch.float32 if loss_sum.device.type == "mps" else torch.float64
         batch = torch.stack([loss_sum.detach().to(dtype), tokens.to(dtype)])
         self.local = batch if self.local is None else self.local + batch
-        self.count_batch()
 
     def count_batch(self) -> None:
-        """Count a batch of this epoch, as the place in a stream."""
+        """Count a batch of this epoch, as the place in a stream; its loss may be added never, or several times."""
         self.batches += 1
 
     def synchronize(self) -> None:

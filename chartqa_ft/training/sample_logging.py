@@ -56,7 +56,7 @@ class LogSamples(TrainerCallback):
         self._warned = False
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-        rows, prefix = self.evaluator.answered, evaluation_prefix(metrics or {})
+        rows, prefix = self.evaluator.table, evaluation_prefix(metrics or {})
         if not state.is_world_process_zero or prefix is None or not rows:
             return
         found = [(tracker, log) for tracker in trackers_of(self.callbacks()) for log in _logs_of(tracker)]
@@ -81,7 +81,9 @@ class LogSamples(TrainerCallback):
                 self._warned = True
 
 
-def chosen_rows(rows: Sequence[dict[str, Any]], before: Sequence[int] | None, count: int) -> list[dict[str, Any]]:
+def chosen_rows(
+    rows: Sequence[Mapping[str, Any]], before: Sequence[int] | None, count: int
+) -> list[Mapping[str, Any]]:
     """Return the rows to show: those with the row numbers `before`, or `count` rows at even distances.
 
     Args:
@@ -95,8 +97,9 @@ def chosen_rows(rows: Sequence[dict[str, Any]], before: Sequence[int] | None, co
         >>> [row["index"] for row in chosen_rows([{"index": number} for number in range(9)], [1, 8], 3)]
         [1, 8]
     """
-    by_number = {row["index"]: row for row in rows}
-    if before and all(number in by_number for number in before):
+    wanted = set(before or ())
+    by_number = {row["index"]: row for row in rows if row["index"] in wanted}
+    if before and len(by_number) == len(wanted):
         return [by_number[number] for number in before]
     count = min(count, len(rows))
     return [rows[place * len(rows) // count] for place in range(count)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .arguments import RECIPE_WARMUP, ChartQATrainingArguments
+from .arguments import ChartQATrainingArguments
 
 
 def batches_per_epoch(rows: int, args: ChartQATrainingArguments, num_processes: int) -> int:
@@ -34,4 +34,4 @@ def settle_warmup(args: ChartQATrainingArguments, records: Any, num_processes: i
     """
     _, total = steps_of_run(records, args, num_processes)
     if args.warmup_is_default and total:
-        args.warmup_steps = total // 10 if total <= RECIPE_WARMUP else RECIPE_WARMUP
+        args.set_default_warmup(total)

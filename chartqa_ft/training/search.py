@@ -11,17 +11,20 @@ from .checks.argument_types import make_plain
 from .checks.argument_values import refusals
 from .checks.best_metric import check_best_metric
 from .checks.findings import raise_all
+from .checks.hooks import FIXED_ARGUMENTS
+from .checks.optimizer_arguments import unread_arguments
 from .copying import own_copy
 from .parts import as_rates
 
-_FIXED = (
-    *("output_dir", "freeze", "bf16", "fp16", "use_cpu", "accelerator_config", "generation_config", "report_to"),
-    "neftune_noise_alpha",
-)
-"""Arguments that are read when the trainer or its arguments are created."""
+_FIXED = ("output_dir", *FIXED_ARGUMENTS)
 
 
-def set_trial(args: ChartQATrainingArguments, before: ChartQATrainingArguments, values: Mapping[str, Any]) -> None:
+def set_trial(
+    args: ChartQATrainingArguments,
+    before: ChartQATrainingArguments,
+    values: Mapping[str, Any],
+    own_optimizer: Any = None,
+) -> None:
     """Set the arguments of a trial. All others are as before the search, whatever earlier trials had.
 
     Upstream converts each value to the type of the old one, which makes 0 of 0.5 where the old value was 100.
@@ -30,6 +33,7 @@ def set_trial(args: ChartQATrainingArguments, before: ChartQATrainingArguments, 
         args: the arguments of the trainer, which are changed.
         before: the arguments as they were before the search.
         values: what `hp_space` returned.
+        own_optimizer: `optimizer_cls_and_kwargs` of the trainer.
 
     Raises:
         ValueError: a name that is no argument, or an argument that would not be used; all in one message.
@@ -46,22 +50,30 @@ def set_trial(args: ChartQATrainingArguments, before: ChartQATrainingArguments, 
             kind = type(getattr(before, name))
             setattr(args, name, kind(value) if issubclass(kind, Enum) else value)
     make_plain(args)
-    check_trial(args, values)
+    check_trial(args, values, own_optimizer)
     args.learning_rates = as_rates(args.learning_rates)
 
 
-def check_trial(args: ChartQATrainingArguments, names: Mapping[str, Any]) -> None:
+def check_trial(args: ChartQATrainingArguments, names: Mapping[str, Any], own_optimizer: Any = None) -> None:
     """Check the arguments that a trial has set.
 
     Args:
         args: the arguments of the trainer, with the values of the trial.
         names: what `hp_space` returned.
+        own_optimizer: `optimizer_cls_and_kwargs` of the trainer.
 
     Raises:
         ValueError: a name that is no argument, or an argument that would not be used; all in one message.
     """
+    unread = () if args.uses_deepspeed else unread_arguments(None, own_optimizer)
     messages = [f"hp_space has {name}, which is no training argument" for name in names if not hasattr(args, name)]
     messages += [f"hp_space has {name}, which trials cannot change" for name in names if name in _FIXED]
+    messages += [
+        f"hp_space has {name}, which optimizer_cls_and_kwargs does not read, so that all trials would be the same: "
+        "leave one of them out"
+        for name in names
+        if name in unread
+    ]
     if "num_train_epochs" in names and "max_steps" not in names and args.max_steps > 0:
         messages.append(
             f"hp_space has num_train_epochs, which max_steps={args.max_steps} overrides: pass max_steps=-1 and "

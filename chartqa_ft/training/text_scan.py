@@ -45,8 +45,26 @@ class TextScan:
             self._found[key] = found
         return found
 
-    def usable(self, records: Any, name: str, *, training: bool = False, keep_all: bool = False) -> Any:
+    def usable(self, records: Any, name: str, *, training: bool = False) -> Any:
         """Return the records that can be encoded: all of them, or with `on_bad_text="skip"` the good ones.
+
+        Args:
+            records: a data set.
+            name: what messages call it.
+            training: whether it is trained on.
+
+        Raises:
+            ValueError: there are bad records; the message names the first ones.
+        """
+        rows = self.kept_rows(records, name, training=training)
+        if rows is None:
+            return records
+        return records.select(rows) if hasattr(records, "select") else [records[row] for row in rows]
+
+    def kept_rows(
+        self, records: Any, name: str, *, training: bool = False, keep_all: bool = False
+    ) -> list[int] | None:
+        """Return the numbers of the records that can be encoded; `None` for all of them.
 
         Args:
             records: a data set.
@@ -55,11 +73,11 @@ class TextScan:
             keep_all: refuse bad records even with `on_bad_text="skip"`, because every record needs its answer.
 
         Raises:
-            ValueError: there are bad records; the message names the first ones.
+            ValueError: there are bad records, and they are not to be left out; the message names the first ones.
         """
         bad = [] if records is None else self.bad_texts(records, training=training)
         if not bad:
-            return records
+            return None
         skips = self.args.on_bad_text == "skip" and not keep_all
         if not skips or len(bad) == len(records):
             raise ValueError(
@@ -68,8 +86,7 @@ class TextScan:
             )
         logger.warning("%s: %s. They are left out.", name, describe_bad(bad, len(records)))
         left_out = {text.row for text in bad}
-        rows = [row for row in range(len(records)) if row not in left_out]
-        return records.select(rows) if hasattr(records, "select") else [records[row] for row in rows]
+        return [row for row in range(len(records)) if row not in left_out]
 
 
 def _fingerprint(records: Any) -> Any:

@@ -32,7 +32,7 @@ from ..reporting.curve import draw_curves
 from ..resources import FullDiskError, explaining_memory, is_out_of_memory, message_of, naming_a_full_disk, same_kind
 from .arguments import ChartQATrainingArguments, as_dict
 from .bad_steps import BadSteps, never_best, spoil_gradients
-from .batches import make_collators, make_loader
+from .batches import collator_arguments, make_collators, make_loader
 from .callbacks import (
     AfterSave,
     CheckUnusedLora,
@@ -41,13 +41,21 @@ from .callbacks import (
     EndOfEpoch,
     FindBestCheckpoint,
     SetEpoch,
+    resume_states,
 )
 from .checkpoints import begin_checkpoint
 from .checks import schedule, streams, tasks, text_arguments  # noqa: F401  (they register checks)
 from .checks.data_sets import check_data_sets, named_part
 from .checks.findings import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
 from .checks.function_code import uses_argument
-from .checks.hooks import CONSTRUCTED_HOOKS, ignored_hooks, replaces_loss, replaces_step
+from .checks.hooks import (
+    CONSTRUCTED_HOOKS,
+    CONSTRUCTED_PARTS,
+    changes_loss,
+    ignored_hooks,
+    replaces_loss,
+    replaces_step,
+)
 from .checks.metric_function import MetricsError
 from .checks.model import explaining_dtypes
 from .checks.optimizer import explaining_optimizer, optimizer_findings
@@ -155,8 +163,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         CheckResult(list(optimizer_findings(model, *optimizers))).raise_errors()
         check_rates(model, args, optimizers[0])
         self._peft_config, self._output_dir = peft_config, args.output_dir
-        self.own_loss = replaces_loss(self)
-        self._collators = self._make_collators(args, model)
+        self.own_loss, self._changes_loss = replaces_loss(self), changes_loss(self)
+        self._collators, self._collated_with = self._make_collators(args, model), collator_arguments(args)
         self.pusher = HubPusher(args)  # upstream's __init__ calls init_hf_repo
         super().__init__(
             model=model,
@@ -176,7 +184,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         self._evaluating = False
         self.texts = TextScan(self.adapter, args)
         self.answer_loss = AnswerLoss(self.adapter, args)
-        self.running_loss = RunningLoss(self.accelerator)
+        self.running_loss = RunningLoss(self.accelerator, (lambda: self._tr_loss) if self._changes_loss else None)
         self.evaluator = Evaluator(self.adapter, args, self.accelerator, self.answer_loss, settings)
         self.saver = CheckpointSaver(self.adapter, args, self.accelerator)
         self.chooser = CheckpointChooser(args, self.accelerator)
@@ -186,10 +194,14 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.own_parts = {
             "args": args,
             "data_collator": self._collators["train"],
+            "optimizer": self.optimizer,
             "lr_scheduler": self.lr_scheduler,
+            **{name: getattr(self, name) for name in CONSTRUCTED_PARTS},
             **{name: vars(self).get(name) for name in CONSTRUCTED_HOOKS},
         }
         """The parts that other parts depend on: to replace one later has no effect, and is refused."""
+        self.made_with = own_copy(args)
+        """The arguments as they were then: to change those that are read only once is refused too."""
         self.card_facts: dict[str, Any] = {}
         """What the trainer cannot know about its card: fields of `CardFacts`, such as `dataset` and `command`."""
         self.was_shown = False
@@ -204,7 +216,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         self._set_epoch, self._compare_streams = SetEpoch(lambda: self.running_loss.epoch), CompareStreams()
         self._find_best = FindBestCheckpoint()
         for callback in (
-            *([CountBatches(self.running_loss.count_batch)] if self.own_loss else []),
+            CountBatches(self.running_loss.count_batch),
             self._find_best,
             EndOfEpoch(self.running_loss.end_epoch),
             self.stop_on_signal,
@@ -334,7 +346,18 @@ class ChartQATrainer(Seq2SeqTrainer):
             own_evaluation=not replaces_step(self),
         )
 
+    def _renew_collators(self) -> None:
+        """Make the collators anew if arguments that they depend on were changed since they were made."""
+        settings = collator_arguments(self.args)
+        if settings != self._collated_with:
+            self._use_collators(self._make_collators(self.args, self.model), settings)
+
+    def _use_collators(self, collators: dict[str, ChartQACollator], settings: dict[str, Any]) -> None:
+        self._collators, self._collated_with = collators, settings
+        self.data_collator = self.own_parts["data_collator"] = collators["train"]
+
     def _loader(self, records: Any, name: str, *, training: bool) -> DataLoader:
+        self._renew_collators()
         processes = self.accelerator.num_processes
         return make_loader(records, self._collators[name], self.args, num_processes=processes, training=training)
 
@@ -380,12 +403,15 @@ class ChartQATrainer(Seq2SeqTrainer):
         return super().training_step(model, inputs, num_items_in_batch)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log `logs`, with the losses exact to the token over all ranks, or those of a subclass's `compute_loss`."""
-        if self.is_in_train and "loss" in logs and not self.own_loss:
+        """Log `logs`, with the losses exact to the token over all ranks.
+
+        A subclass's own `compute_loss` or `training_step` may add to the loss: of these, means over steps are logged.
+        """
+        if self.is_in_train and "loss" in logs and not self._changes_loss:
             logs["loss"] = self.running_loss.since_last_log()
         if self.is_in_train and "learning_rate" in logs:
             logs |= logged_rates(self.optimizer)
-        if "train_loss" in logs and not self.own_loss:
+        if "train_loss" in logs and not self._changes_loss:
             logs["train_loss"] = self.running_loss.since_start()
         message = (
             f"the log of step {self.state.global_step} could not be written (standard output, or "
@@ -415,7 +441,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             resume_from_checkpoint = as_choice(self.args.resume_from_checkpoint)
         if (trial := kwargs.get("trial")) is not None and self.hp_search_backend is not None:
             # Before upstream creates the model with the seed and other arguments.
-            set_trial(self.args, self._before_search, self._trial_values(trial))
+            set_trial(self.args, self._before_search, self._trial_values(trial), self.optimizer_cls_and_kwargs)
         checkpoint = self.chooser.choose(resume_from_checkpoint)
         resume_prompt(self.adapter, self.model, checkpoint)
         if self.model_init is None:
@@ -470,6 +496,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         """Run the checks of a training, of the model and the arguments that it begins with."""
         self._checked("train")
         settle_warmup(self.args, self.train_dataset, self.args.world_size)
+        self.args.choose_mode()
         self._check_texts()
 
     def _check_texts(self) -> None:
@@ -478,12 +505,15 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.args.eval_strategy != "no":
             parts = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
             for name, part in parts.items():
-                self.texts.usable(part, f"eval_dataset[{name!r}]" if name else "eval_dataset")
+                self.texts.kept_rows(part, f"eval_dataset[{name!r}]" if name else "eval_dataset")
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         # Returns the epochs, and the batches of the current epoch, that are done. Upstream assumes that one epoch of a
-        # stream has max_steps steps, and resumes at the wrong record of a stream that was read more than once.
+        # stream has max_steps steps, and resumes at the wrong record of a stream that was read more than once. It
+        # cannot save a resumed run with a new EarlyStoppingCallback, and lets that of the first run count from zero.
         done = super()._init_training_state(*args, **kwargs)
+        restored = self.args.restore_callback_states_from_checkpoint
+        resume_states(self.callback_handler.callbacks, self.control, self.state, restore=not restored)
         if not is_stream(self.train_dataset) or not self.state.global_step:
             return done
         return self.running_loss.epoch, self.running_loss.batches
@@ -574,10 +604,12 @@ class ChartQATrainer(Seq2SeqTrainer):
             own_metrics=self.compute_metrics is not None,
         )
         self._before_search = own_copy(self.args)
+        collators = self._collators, self._collated_with
         try:
             return super().hyperparameter_search(hp_space, compute_objective, n_trials, **kwargs)
         finally:
             self.args.__dict__.update(vars(self._before_search))
+            self._use_collators(*collators)
 
     def _trial_values(self, trial: Any) -> dict[str, Any]:
         """Return what a trial of a search changes."""
@@ -594,10 +626,9 @@ class ChartQATrainer(Seq2SeqTrainer):
             self.args.__dict__.update({name: None for name in values if hasattr(self.args, name)})
         super()._hp_search_setup(trial)
         if self.hp_search_backend is not None and trial is not None:
-            set_trial(self.args, self._before_search, values)
+            set_trial(self.args, self._before_search, values, self.optimizer_cls_and_kwargs)
             self.args.output_dir = super()._get_output_dir(trial)
-            self._collators = self._make_collators(self.args, self.model)
-            self.data_collator = self.own_parts["data_collator"] = self._collators["train"]
+            self._renew_collators()
             for part in (
                 self.running_loss,
                 self.evaluator,
@@ -645,10 +676,10 @@ class ChartQATrainer(Seq2SeqTrainer):
             for name, part in records.items():
                 metrics.update(self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}", **generation_settings))
             return self._best_checked(metrics, whole=eval_dataset is None) if self.is_in_train else metrics
-        records = self.texts.usable(records, "eval_dataset")
+        numbers = self.texts.kept_rows(records, "eval_dataset")
         with self.evaluator.using(generation_settings):
             with (
-                self.evaluator.subset(records, training=self.is_in_train) as chosen,
+                self.evaluator.subset(records, training=self.is_in_train, numbers=numbers) as chosen,
                 self.evaluator.beside_training(self.is_in_train),
             ):
                 metrics = super().evaluate(chosen, ignore_keys, metric_key_prefix)
@@ -689,7 +720,7 @@ class ChartQATrainer(Seq2SeqTrainer):
             raise ValueError("predict needs a test_dataset; to score the evaluation data, call evaluate()")
         as_records(test_dataset, "test_dataset")
         self._checked("predict", test_dataset)
-        self.texts.usable(test_dataset, "test_dataset", keep_all=True)
+        self.texts.kept_rows(test_dataset, "test_dataset", keep_all=True)
         with self.evaluator.using(generation_settings), public_command_line():
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
@@ -914,5 +945,10 @@ class ChartQATrainer(Seq2SeqTrainer):
             token=token,
             include_images=include_images,
             report=report,
+            own_optimizer=(
+                self.own_parts["optimizer"],
+                self.optimizer_cls_and_kwargs,
+                self.own_parts["lr_scheduler"],
+            ),
             facts={**{key: value for key, value in self.card_facts.items() if value is not None}, **facts},
         )

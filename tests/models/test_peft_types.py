@@ -182,6 +182,14 @@ def test_options_with_a_loss_of_their_own_are_refused(option):
         check_peft_config(config)
 
 
+def test_a_part_of_the_weights_is_not_saved():
+    check_peft_config(config_of("VBLORA"))
+    with pytest.raises(
+        ValueError, match=r"save_only_topk_weights is not supported: it saves a part .* need all of the"
+    ):
+        check_peft_config(config_of("VBLORA", save_only_topk_weights=True))
+
+
 @pytest.mark.parametrize("config", [{"r": 4}, {"chart": LoraConfig()}, LoraConfig, "lora"], ids=str)
 def test_what_is_no_configuration_is_refused(base, tmp_path, config):
     with pytest.raises(TypeError, match="peft_config must be one configuration of PEFT"):

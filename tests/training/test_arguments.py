@@ -6,8 +6,10 @@ import pytest
 from transformers import HfArgumentParser
 
 from chartqa_ft.training.arguments import RECIPE_STEPS, ChartQATrainingArguments
+from chartqa_ft.training.checks.argument_values import FOLLOWING_A_METRIC, WITHOUT_WARMUP
+from chartqa_ft.training.schedule import settle_warmup
 
-from ..support.common import arguments, trainer
+from ..support.common import arguments, drawn_charts, trainer
 
 
 def test_defaults_are_the_official_recipe(tmp_path):
@@ -80,3 +82,59 @@ def test_several_gpus_in_one_process_are_refused_with_the_line_to_use(tmp_path, 
     monkeypatch.setattr(ChartQATrainingArguments, "n_gpu", property(lambda self: 3))
     with pytest.raises(ValueError, match=r"accelerate launch --multi_gpu --num_processes 3"):
         arguments(tmp_path)
+
+
+# ---------------------------------------------------------------------- schedules
+@pytest.mark.parametrize("schedule", FOLLOWING_A_METRIC)
+@pytest.mark.parametrize(("metric", "mode"), [("relaxed_accuracy", "max"), ("loss", "min"), (None, "min")])
+def test_a_schedule_that_follows_a_metric_knows_whether_greater_is_better(tmp_path, schedule, metric, mode):
+    settings = {"lr_scheduler_type": schedule, "metric_for_best_model": metric, "eval_strategy": "epoch"}
+    assert arguments(tmp_path, **settings).lr_scheduler_kwargs == {"mode": mode}
+    known = arguments(tmp_path, lr_scheduler_kwargs={"patience": 2, "mode": mode}, **settings)
+    assert known.lr_scheduler_kwargs == {"patience": 2, "mode": mode}
+    run = trainer(tmp_path, eval_dataset=drawn_charts(), lr_scheduler_kwargs='{"patience": 3}', **settings)
+    run.create_optimizer_and_scheduler(4)
+    assert (run.lr_scheduler.mode, run.lr_scheduler.patience) == (mode, 3)
+    wrong = {"mode": "min" if mode == "max" else "max"}
+    with pytest.raises(
+        ValueError, match=f"mode='{wrong['mode']}' in lr_scheduler_kwargs would lower .*leave mode out"
+    ):
+        arguments(tmp_path, lr_scheduler_kwargs=wrong, **settings)
+
+
+def test_the_mode_of_a_schedule_changes_with_the_schedule_and_the_metric(tmp_path):
+    args = arguments(tmp_path, metric_for_best_model="relaxed_accuracy", eval_strategy="epoch")
+    seen = []
+    for schedule, greater in (("cosine", True), ("reduce_lr_on_plateau", True), ("reduce_lr_on_plateau", False)):
+        args.lr_scheduler_type, args.greater_is_better = schedule, greater
+        args.choose_mode()
+        seen.append(args.lr_scheduler_kwargs)
+    args.lr_scheduler_type, args.lr_scheduler_kwargs = "cosine", {**args.lr_scheduler_kwargs, "num_cycles": 2}
+    args.choose_mode()
+    assert [*seen, args.lr_scheduler_kwargs] == [None, {"mode": "max"}, {"mode": "min"}, {"num_cycles": 2}]
+
+
+@pytest.mark.parametrize("schedule", WITHOUT_WARMUP)
+def test_a_warmup_that_a_schedule_does_not_have_is_refused_and_no_default(tmp_path, schedule):
+    settings = {"lr_scheduler_type": schedule, "eval_strategy": "epoch", "max_steps": 200}
+    for steps in (10, 0.1):
+        with pytest.raises(
+            ValueError, match=rf"warmup_steps={steps} would not be used with .*{schedule}.*_with_warmup"
+        ):
+            arguments(tmp_path, warmup_steps=steps, **settings)
+    assert arguments(tmp_path, warmup_steps=0, **settings).warmup_steps == 0
+    args = arguments(tmp_path, warmup_steps=None, **settings)
+    assert (args.warmup_steps, args.warmup_is_default) == (0, True)
+    settle_warmup(args, drawn_charts(), 1)
+    assert args.warmup_steps == 0
+    args.lr_scheduler_type = "cosine"
+    settle_warmup(args, drawn_charts(), 1)
+    assert args.warmup_steps == 100
+
+
+def test_a_warmup_that_is_set_later_is_used(tmp_path):
+    args = arguments(tmp_path, warmup_steps=None, max_steps=50)
+    assert (args.warmup_steps, args.warmup_is_default) == (5, True)
+    args.warmup_steps = 7
+    settle_warmup(args, drawn_charts(), 1)
+    assert (args.warmup_steps, args.warmup_is_default) == (7, False)

@@ -12,12 +12,13 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from chartqa_ft import default_lora_config
+from chartqa_ft import ChartQATrainer, default_lora_config
 from chartqa_ft.training.arguments import ChartQATrainingArguments
 from chartqa_ft.training.bad_steps import BadSteps, DivergedError, never_best, spoil_gradients
+from chartqa_ft.training.callbacks import CheckUnusedLora
 from chartqa_ft.training.checkpoints import last_checkpoint
 
-from ..support.common import drawn_charts, tiny, trainer
+from ..support.common import arguments, drawn_charts, tiny, trainer
 
 SETTINGS = {
     "max_steps": 5,
@@ -141,6 +142,34 @@ def test_bad_steps_that_are_allowed_change_nothing_and_are_counted(tmp_path, cap
     losses = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
     assert losses[1] == losses[3] == 0.0, "the losses of skipped steps are left out"
     assert math.isfinite(run.state.log_history[-1]["train_loss"])
+
+
+def test_a_bad_first_step_of_lora_is_skipped_too(tmp_path):
+    model, _ = tiny()
+    lora, settings = default_lora_config(model, r=2), {**SETTINGS, "max_steps": 2}
+    spoil = SpoilGradient(math.nan, 1)
+    run = trainer(tmp_path, model=model, peft_config=lora, callbacks=[spoil], max_bad_steps=1, **settings)
+    run.train()
+    assert run.state.stateful_callbacks["bad_steps"] == {"count": 1}
+    (check,) = [callback for callback in run.callback_handler.callbacks if isinstance(callback, CheckUnusedLora)]
+    assert check.checked
+
+
+def test_a_skipped_step_is_left_out_of_the_loss_of_a_subclass_too(tmp_path):
+    class Own(ChartQATrainer):
+        def compute_loss(self, *args, **kwargs):
+            loss = super().compute_loss(*args, **kwargs)
+            return loss * math.nan if self.state.global_step == 1 else loss
+
+    model, processor = tiny()
+    args = arguments(tmp_path, max_bad_steps=1, **SETTINGS)
+    run = Own(model, args, train_dataset=drawn_charts(), processing_class=processor)
+    run.train()
+    assert run.state.stateful_callbacks["bad_steps"] == {"count": 1}
+    losses = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
+    assert losses[1] == 0.0
+    assert all(loss > 1 for loss in losses[:1] + losses[2:])
+    assert run.state.log_history[-1]["train_loss"] == pytest.approx(sum(losses) / 5, rel=1e-6)
 
 
 def test_one_bad_step_more_than_allowed_stops_the_run_also_after_a_resume(tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from PIL import Image
 
 from chartqa_ft.adapters import adapter_for
 from chartqa_ft.training.trainer import ChartQATrainer
 
-from ..support.common import arguments
+from ..support.common import arguments, drawn_charts, tiny
 from ..support.families import build, records
 
 
@@ -49,3 +50,30 @@ def test_the_charts_of_the_evaluation_are_shown_when_they_may_be(evaluated, how)
             assert shown.width / shown.height == pytest.approx(
                 record["image"].width / record["image"].height, rel=0.05
             )
+
+
+@pytest.mark.parametrize(
+    ("kind", "left_out"),
+    [
+        (None, set()),
+        ("class", {"learning_rate", "optim"}),
+        ("optimizer", {"learning_rate", "optim", "weight_decay"}),
+        ("schedule", {"learning_rate", "optim", "weight_decay", "lr_scheduler_type", "warmup_steps"}),
+    ],
+)
+def test_a_card_does_not_list_what_an_own_optimizer_did_not_read(tmp_path, kind, left_out):
+    model, processor = tiny()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer) if kind == "schedule" else None
+    own = {"optimizers": (optimizer, schedule)}
+    if kind in (None, "class"):
+        own = {} if kind is None else {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.01})}
+    trainer = ChartQATrainer(
+        model, arguments(tmp_path), train_dataset=drawn_charts(), processing_class=processor, **own
+    )
+    trainer._describe(tmp_path, kind="full", token=None, include_images=False)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    shown = {"learning_rate", "optim", "weight_decay", "lr_scheduler_type", "warmup_steps", "max_steps"}
+    assert {name for name in shown if f"| {name} |" in card} == shown - left_out
+    name = {None: "none", "schedule": "SGD with ConstantLR"}.get(kind, "SGD")
+    assert (f"| optimizer | {name}, from the training script |" in card) is (kind is not None)

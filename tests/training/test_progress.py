@@ -129,6 +129,19 @@ def test_the_end_is_estimated_once_from_the_first_steps_without_what_stands_betw
     assert capsys.readouterr().out == ""
 
 
+def test_the_end_of_a_training_is_told_once(capsys):
+    """Logs of steps have a runtime too where tokens are counted (include_num_input_tokens_seen)."""
+    printer = ShortPrinter()
+    printer.on_train_begin(None, state(), None)
+    printer.on_log(None, state(step=1), None, logs={"loss": 1.5, "train_runtime": 4.0})
+    printer.on_log(None, state(step=2), None, logs={"train_loss": 1.25, "train_runtime": 9.0})
+    assert capsys.readouterr().out.splitlines() == [
+        "step 1 of 100: loss 1.5",
+        "step 2: the training took 9 seconds, with a mean loss of 1.25",
+    ]
+    assert printer.latest() == "loss 1.5"
+
+
 @pytest.mark.parametrize("kind", [ShortProgress, ShortPrinter])
 def test_other_processes_print_nothing(kind, capfd):
     callback: TrainerCallback = kind()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import EarlyStoppingCallback
 
 from ..support.common import drawn_charts, tiny, trainer
 from ..support.launching import (
@@ -194,6 +195,23 @@ def test_every_checkpoint_resumes_to_the_same_bits(tmp_path, dropout, stream):
     unbroken = train(tmp_path, **settings)
     for step in (2, 5, 6, STEPS):
         assert_same(train(tmp_path, str(tmp_path / f"checkpoint-{step}"), **settings), unbroken)
+
+
+def test_early_stopping_counts_on_after_a_resume_and_may_be_added_to_it(tmp_path):
+    """With a learning rate of 0 no evaluation is better than the first: a patience of 3 ends a run at step 4."""
+    settings = {"max_steps": STEPS, "learning_rate": 0.0, "metric_for_best_model": "loss"}
+    settings |= {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
+
+    def steps(folder: str, resume: str | None = None, *, callbacks: tuple = (), **changes: Any) -> int:
+        records = drawn_charts().select(range(2))
+        run = trainer(tmp_path / folder, eval_dataset=records, callbacks=list(callbacks), **{**settings, **changes})
+        run.train(resume_from_checkpoint=None if resume is None else str(tmp_path / resume))
+        return run.state.global_step
+
+    assert steps("whole", callbacks=(EarlyStoppingCallback(3),)) == 4
+    assert steps("again", "whole/checkpoint-2", callbacks=(EarlyStoppingCallback(3),)) == 4
+    assert steps("without", max_steps=2) == 2
+    assert steps("added", "without/checkpoint-2", callbacks=(EarlyStoppingCallback(3),)) == 5
 
 
 # ---------------------------------------------------------------------- checkpoints that were cut off

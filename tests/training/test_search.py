@@ -66,7 +66,8 @@ def test_each_trial_has_its_arguments_and_a_folder_of_its_own(searching, tmp_pat
         assert [path.name for path in (folder / "predictions").iterdir()] == ["eval-step-2.jsonl"]
     assert not list(tmp_path.glob("checkpoint-*"))
     assert searching.args.to_dict() == before
-    assert searching._collators["train"].group_by_chart is False  # as the last trial wanted
+    assert searching._collators["train"].group_by_chart is True  # as the arguments before say
+    assert searching.data_collator is searching._collators["train"]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,17 @@ def test_an_argument_that_a_trial_cannot_use_is_refused(searching, space, messag
     with pytest.raises(ValueError, match=message):
         searching.hyperparameter_search(lambda trial: space, n_trials=1, backend="optuna")
     assert searching.state.global_step == 0
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "optim", "adam_beta1", "weight_decay"])
+def test_what_an_own_optimizer_does_not_read_cannot_be_searched(searching, name):
+    searching.optimizer_cls_and_kwargs = (torch.optim.SGD, {"lr": 0.01})
+    value = getattr(searching.args, name)
+    if name == "weight_decay":  # of the groups of parameters, which upstream makes for any optimizer
+        assert len(searching.hyperparameter_search(lambda trial: {name: value}, n_trials=1, backend="optuna")) == 1
+        return
+    with pytest.raises(ValueError, match=f"hp_space has {name}, which optimizer_cls_and_kwargs does not read"):
+        searching.hyperparameter_search(lambda trial: {name: value}, n_trials=1, backend="optuna")
 
 
 def test_a_search_without_model_init_is_refused(tmp_path):

@@ -6,7 +6,8 @@ import copy
 
 import pytest
 
-from chartqa_ft import ChartQATrainer, adapter_for
+from chartqa_ft import ChartQATrainer, adapter_for, read_predictions
+from chartqa_ft.data.chart_subset import chart_subset
 
 from ..support.common import arguments, drawn_charts, tiny, trainer
 
@@ -60,6 +61,30 @@ def test_bad_records_are_left_out_and_counted_if_asked(tmp_path, caplog):
     assert metrics["eval_n_human"] + metrics["eval_n_augmented"] == 5
     with pytest.raises(ValueError, match="test_dataset: 1 of 6 records cannot be used"):
         run.predict(records)  # owes an answer to every record
+
+
+@pytest.mark.parametrize("kind", ["data set", "list", "subset"])
+def test_rows_of_an_evaluation_have_the_numbers_of_all_records(tmp_path, kind):
+    whole, hard = drawn_charts().select(range(6)), with_answers({0: "a</s>b", 2: "c</s>d"})
+    if kind != "list":
+        hard = whole.remove_columns("answer").add_column("answer", [row["answer"] for row in hard])
+    subset = {"eval_subset": 2, "eval_strategy": "steps", "eval_steps": 1} if kind == "subset" else {}
+    run = trainer(tmp_path, eval_dataset={"easy": whole.select(range(2)), "hard": hard}, on_bad_text="skip", **subset)
+    kept = [1, 3, 4, 5]
+    if kind == "subset":
+        usable = whole.select(kept)
+        chosen = chart_subset(usable["source"], usable["chart_id"], 2, seed=run.args.seed)
+        kept = [kept[row] for row in chosen]
+        run.train()
+    else:
+        run.evaluate()
+    step = run.state.global_step
+    rows = read_predictions(tmp_path / "predictions" / f"eval_hard-step-{step}.jsonl")
+    assert [row["index"] for row in rows] == kept
+    assert [row["question"] for row in rows] == [whole[number]["question"] for number in kept]
+    assert run.scores[step].part == "hard"
+    assert run.scores[step].records is hard
+    assert run.scores[step].chart(run.scores[step].rows[0]).tobytes() == whole[kept[0]]["image"].tobytes()
 
 
 def test_nothing_is_trained_if_no_record_is_left(tmp_path):

@@ -143,16 +143,16 @@ def test_the_same_questions_are_shown_every_time_and_on_the_first_process_alone(
         "codecarbon",
         lambda tracker, name, samples, step: shown.append((name, [sample["question"] for sample in samples], step)),
     )
-    evaluator = SimpleNamespace(answered=rows(range(10)), records=None)
+    evaluator = SimpleNamespace(table=rows(range(10)), records=None)
     callback = LogSamples(evaluator, lambda: [KeptOpen([kind()])], samples=3)
     callback.on_evaluate(None, state(), None, metrics=metrics())
-    evaluator.answered = rows(range(0, 20))  # the whole split, at the end
+    evaluator.table = rows(range(0, 20))  # the whole split, at the end
     callback.on_evaluate(None, state(), None, metrics=metrics("final"))
     callback.on_evaluate(None, state(), None, metrics=metrics("eval_hard"))
     callback.on_evaluate(None, state(), None, metrics=metrics("final_hard"))
     callback.on_evaluate(None, state(first=False), None, metrics=metrics())
     callback.on_evaluate(None, state(), None, metrics={})
-    evaluator.answered = []
+    evaluator.table = []
     callback.on_evaluate(None, state(), None, metrics=metrics())
     same, hard = ["q0", "q3", "q6"], ["q0", "q6", "q13"]
     assert shown == [
@@ -169,7 +169,7 @@ def test_a_tracker_that_fails_does_not_stop_the_training_and_is_told_of_once(kin
 
     taking = sample_logging._TAKING
     monkeypatch.setitem(taking, "codecarbon", fails)
-    callback = LogSamples(SimpleNamespace(answered=rows([0]), records=None), lambda: [kind()])
+    callback = LogSamples(SimpleNamespace(table=rows([0]), records=None), lambda: [kind()])
     for _ in range(2):
         callback.on_evaluate(None, state(), None, metrics=metrics())
     (message,) = caplog.messages

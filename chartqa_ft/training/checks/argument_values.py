@@ -143,6 +143,21 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 """Argument -> the only values that it may have, and what follows the name and value in the message."""
 
+FOLLOWING_A_METRIC = ("reduce_lr_on_plateau", "greedy")
+"""Values of `lr_scheduler_type` that change the learning rate after evaluations, by `metric_for_best_model`."""
+
+WITHOUT_WARMUP = ("constant", *FOLLOWING_A_METRIC)
+"""Values of `lr_scheduler_type` whose schedules get no warm-up (`transformers.get_scheduler`)."""
+
+
+def schedule_name(args: Any) -> str:
+    """Return `lr_scheduler_type` as text: transformers makes an enum of it.
+
+    Args:
+        args: `ChartQATrainingArguments`.
+    """
+    return str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
+
 
 def refusals(args: Any) -> Iterator[str]:
     """Yield why values of the arguments are refused, one message each.
@@ -170,6 +185,7 @@ def refusals(args: Any) -> Iterator[str]:
         return  # the checks of several arguments count on their types
     yield from _steps(args)
     yield from _best(args)
+    yield from _warmup(args)
     yield from optimizer_argument_refusals(args)
     yield from _settings(args)
     yield from _generation(args)
@@ -196,6 +212,15 @@ def _steps(args: Any) -> Iterator[str]:
                 message = f"{name} must be a whole number of steps or a share below 1, got {value!r}"
             if message:
                 yield message
+
+
+def _warmup(args: Any) -> Iterator[str]:
+    name = schedule_name(args)
+    if name in WITHOUT_WARMUP and args.warmup_steps and not args.warmup_is_default:
+        yield (
+            f"warmup_steps={args.warmup_steps:g} would not be used with lr_scheduler_type={name!r}: use "
+            "'constant_with_warmup' or another schedule, or set warmup_steps=0"
+        )
 
 
 def _best(args: Any) -> Iterator[str]:

@@ -26,6 +26,18 @@ DELEGATING_HOOKS = ("prediction_step", "evaluation_loop", "get_eval_dataloader",
 CONSTRUCTED_HOOKS = ("compute_loss", "prediction_step")
 """Methods that decide about the collators, which are made when the trainer is created."""
 
+CONSTRUCTED_PARTS = ("adapter", "processing_class")
+"""Parts that the collators, the evaluator and others have got, which are made when the trainer is created."""
+
+FIXED_ARGUMENTS = (
+    *("freeze", "bf16", "fp16", "use_cpu", "accelerator_config", "generation_config", "report_to"),
+    "neftune_noise_alpha",
+)
+"""Arguments that are read when the trainer or its arguments are created."""
+
+MODEL_ARGUMENTS = ("activation_checkpointing", "chunk_encoder", "torch_compile", "torch_compile_mode")
+"""Arguments that only the trials of a search, which needs `model_init`, read again."""
+
 
 def overridden(trainer: Any, name: str) -> Any:
     """Return the method of a subclass or of the instance that replaces one of the trainer's own, or `None`."""
@@ -43,6 +55,16 @@ def replaces_loss(trainer: Any) -> bool:
     """Return whether a subclass computes the loss without the trainer's own `compute_loss`."""
     method = overridden(trainer, "compute_loss")
     return method is not None and "compute_loss" not in names_in(own_code(method))
+
+
+def changes_loss(trainer: Any) -> bool:
+    """Return whether a subclass may train with another loss than the trainer's own, or with more than that.
+
+    A `training_step` that calls the trainer's own does not count.
+    """
+    step = overridden(trainer, "training_step")
+    own_step = step is not None and "training_step" not in names_in(own_code(step))
+    return own_step or overridden(trainer, "compute_loss") is not None
 
 
 def replaces_step(trainer: Any) -> bool:
@@ -67,22 +89,32 @@ def ignored_hooks(trainer: Any) -> Iterator[str]:
 
 @register_check()
 def check_replaced_parts(context: CheckContext) -> Iterator[Finding]:
-    """Find parts of a trainer that were replaced after it was created, which has no effect."""
+    """Find parts and arguments of a trainer that were changed after it was created, which has no effect."""
     trainer = context.trainer
     if trainer.data_collator is not trainer.own_parts["data_collator"]:
         yield Finding(
             "data_collator",
             "error",
             "trainer.data_collator was replaced, and would not be used",
-            "override get_train_dataloader, or change the arguments random_padding, group_by_chart and pack_questions",
+            "override get_train_dataloader, or set random_padding, group_by_chart or pack_questions of trainer.args",
         )
     if trainer.args is not trainer.own_parts["args"]:
         yield Finding(
             "args",
             "error",
             "trainer.args was replaced, and only a part of the trainer would read the new arguments",
-            "create a new trainer, or change single fields of trainer.args",
+            "create a new trainer, or change single fields of trainer.args (those that it cannot use are refused)",
         )
+    else:
+        yield from _changed_arguments(trainer)
+    for name in CONSTRUCTED_PARTS:
+        if getattr(trainer, name) is not trainer.own_parts[name]:
+            yield Finding(
+                name,
+                "error",
+                f"trainer.{name} was replaced, and only a part of the trainer would use the new one",
+                f"create a new trainer with {name}=...",
+            )
     for name in ("compute_loss_func", "preprocess_logits_for_metrics"):
         if getattr(trainer, name, None) is not None:
             yield Finding(name, "error", f"trainer.{name} would not be used", "override compute_loss")
@@ -95,6 +127,24 @@ def check_replaced_parts(context: CheckContext) -> Iterator[Finding]:
         yield Finding("hooks", "error", message)
     for message in refused_metrics(trainer.compute_metrics):
         yield Finding("compute_metrics", "error", message)
+
+
+def _changed_arguments(trainer: Any) -> Iterator[Finding]:
+    """Find arguments that were changed too late; those of the collators take effect."""
+    names = FIXED_ARGUMENTS if trainer.model_init is not None else (*FIXED_ARGUMENTS, *MODEL_ARGUMENTS)
+    for name in names:
+        if getattr(trainer.args, name) != getattr(trainer.made_with, name):
+            yield Finding(
+                name,
+                "error",
+                f"trainer.args.{name} was changed after the trainer was created, which has no effect",
+                f"create a new trainer with ChartQATrainingArguments({name}=...)",
+            )
+    if trainer.data_collator is trainer.own_parts["data_collator"]:
+        try:
+            trainer._renew_collators()
+        except ValueError as error:
+            yield Finding("args", "error", str(error))
 
 
 @register_check("train")

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from .findings import CheckContext, Finding, register_check
+from .optimizer_arguments import unread_settings
 
 _NEW_OPTIMIZER = (
     "pass optimizer_cls_and_kwargs=(torch.optim.AdamW, {'lr': 1e-4}) in place of optimizers, or add the PEFT weights "
@@ -86,6 +87,23 @@ def check_optimizer(context: CheckContext) -> Iterator[Finding]:
     # A scheduler that is not the one passed was created by an earlier call of train(), and is created anew.
     given = trainer.lr_scheduler is trainer.own_parts["lr_scheduler"]
     yield from optimizer_findings(trainer.model, trainer.optimizer, trainer.lr_scheduler if given else None)
+
+
+@register_check("train")
+def check_unread_settings(context: CheckContext) -> Iterator[Finding]:
+    """Find arguments of an optimizer beside one of the user that has other values."""
+    trainer, args = context.trainer, context.trainer.args
+    if args.uses_deepspeed:  # its configuration may read them
+        return
+    given = "optimizer_cls_and_kwargs" if trainer.own_parts["optimizer"] is None else "optimizers"
+    unread = unread_settings(args, trainer.own_parts["optimizer"], trainer.optimizer_cls_and_kwargs)
+    if unread:
+        yield Finding(
+            given,
+            "warning",
+            f"{', '.join(unread)} of the arguments would not be used, because {given} has other values",
+            "set them there, or leave them out",
+        )
 
 
 @register_check("train")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 _ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon")
@@ -76,6 +76,109 @@ UNREAD = {
     **dict.fromkeys(("lion_", "paged_lion_"), ("adam_epsilon",)),
 }
 """Beginning of the name of an optimizer -> the arguments that transformers does not pass to it."""
+
+_CHOICES = ("optim", "optim_args", "optim_target_modules")
+_SETTINGS = ("learning_rate", *_ADAM)
+_SCHEDULE = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
+
+
+def unread_arguments(optimizer: Any, cls_and_kwargs: Any, scheduler: Any = None) -> tuple[str, ...]:
+    """Return the arguments that transformers does not read beside an optimizer or a schedule of the user.
+
+    Args:
+        optimizer: that of `optimizers=(optimizer, ...)`, if any.
+        cls_and_kwargs: `optimizer_cls_and_kwargs`, if any. Its groups of parameters have the `weight_decay` of the
+            arguments.
+        scheduler: that of `optimizers=(optimizer, scheduler)`, if any.
+
+    Example:
+        >>> unread_arguments(None, (dict, {}))[3:]
+        ('learning_rate', 'adam_beta1', 'adam_beta2', 'adam_epsilon')
+        >>> unread_arguments(None, None)
+        ()
+    """
+    schedule = () if scheduler is None else _SCHEDULE
+    if optimizer is not None:
+        return (*_CHOICES, *_SETTINGS, "weight_decay", *schedule)
+    return () if cls_and_kwargs is None else (*_CHOICES, *_SETTINGS)
+
+
+def own_optimizer_name(optimizer: Any, cls_and_kwargs: Any, scheduler: Any = None) -> str | None:
+    """Return the names of the classes of the user's optimizer and schedule, `None` if there is no such optimizer.
+
+    Args:
+        optimizer: that of `optimizers=(optimizer, ...)`, if any.
+        cls_and_kwargs: `optimizer_cls_and_kwargs`, if any.
+        scheduler: that of `optimizers=(optimizer, scheduler)`, if any.
+
+    Example:
+        >>> own_optimizer_name(None, (dict, {})), own_optimizer_name({}, None, []), own_optimizer_name(None, None)
+        ('dict', 'dict with list', None)
+    """
+    if optimizer is None:
+        return None if cls_and_kwargs is None else getattr(cls_and_kwargs[0], "__name__", str(cls_and_kwargs[0]))
+    return " with ".join(type(part).__name__ for part in (optimizer, scheduler) if part is not None)
+
+
+def own_optimizer_refusals(args: Any, optimizer: Any, cls_and_kwargs: Any) -> Iterator[str]:
+    """Yield why a choice of an optimizer is refused beside an optimizer of the user, one message each.
+
+    Args:
+        args: `ChartQATrainingArguments`.
+        optimizer: that of `optimizers=(optimizer, ...)`, if any.
+        cls_and_kwargs: `optimizer_cls_and_kwargs`, if any.
+    """
+    given = "optimizer_cls_and_kwargs" if optimizer is None else "optimizers=(optimizer, ...)"
+    for name, value in _changed(args, unread_arguments(optimizer, cls_and_kwargs)):
+        if name in _CHOICES:
+            yield f"{name}={value!r} would not be used with {given}: leave one of them out"
+
+
+def unread_settings(args: Any, optimizer: Any, cls_and_kwargs: Any) -> list[str]:
+    """Return the settings of an optimizer that the arguments have beside one of the user, which has other values.
+
+    A learning rate that the user has read from the arguments is no contradiction.
+
+    Args:
+        args: `ChartQATrainingArguments`.
+        optimizer: that of `optimizers=(optimizer, ...)`, if any.
+        cls_and_kwargs: `optimizer_cls_and_kwargs`, if any.
+
+    Example:
+        >>> import torch
+        >>> from chartqa_ft import ChartQATrainingArguments
+        >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True, learning_rate=1e-3, adam_beta2=0.98)
+        >>> unread_settings(args, torch.optim.AdamW([torch.zeros(1)], lr=1e-3), None)
+        ['adam_beta2=0.98']
+    """
+    groups = getattr(optimizer, "param_groups", None) or [{} if cls_and_kwargs is None else cls_and_kwargs[1]]
+    return [
+        f"{name}={value!r}"
+        for name, value in _changed(args, unread_arguments(optimizer, cls_and_kwargs))
+        if name not in _CHOICES and not any(_has(group, name, value) for group in groups)
+    ]
+
+
+def _changed(args: Any, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the arguments that have another value than their default, with that value."""
+    for name in names:
+        value = getattr(args, name)
+        value = getattr(value, "value", value)
+        if value != type(args).__dataclass_fields__[name].default:
+            yield name, value
+
+
+def _has(settings: Mapping[str, Any], name: str, value: Any) -> bool:
+    """Return whether a group of parameters has a value for an argument of transformers."""
+    first, second = [*(settings.get("betas") or ()), None, None][:2]
+    own = {
+        "learning_rate": settings.get("initial_lr", settings.get("lr")),  # a schedule changes lr
+        "weight_decay": settings.get("weight_decay"),
+        "adam_beta1": first,
+        "adam_beta2": second,
+        "adam_epsilon": settings.get("eps"),
+    }
+    return bool(own[name] == value)
 
 
 def optimizer_argument_refusals(args: Any) -> Iterator[str]:

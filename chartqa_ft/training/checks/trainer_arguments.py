@@ -15,6 +15,7 @@ from ..arguments import ChartQATrainingArguments
 from .best_metric import check_best_metric
 from .findings import raise_all
 from .metric_function import refused_metrics
+from .optimizer_arguments import own_optimizer_refusals
 
 _REFUSED = {
     "compute_loss_func": "override compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None) "
@@ -67,7 +68,7 @@ def check_trainer(
     if (model is None) == (trainer_arguments.get("model_init") is None):
         raise ValueError("ChartQATrainer needs either a model or a model_init: pass one of them")
     _check_callbacks(trainer_arguments.get("callbacks"))
-    _check_optimizers(trainer_arguments)
+    _check_optimizers(args, trainer_arguments)
     compute_metrics = trainer_arguments.get("compute_metrics")
     if compute_metrics is not None and not args.predict_with_generate:
         raise ValueError("compute_metrics is called with generated answers: it needs predict_with_generate=True")
@@ -102,7 +103,7 @@ def _check_callbacks(callbacks: Any) -> None:
             )
 
 
-def _check_optimizers(trainer_arguments: Mapping[str, Any]) -> None:
+def _check_optimizers(args: ChartQATrainingArguments, trainer_arguments: Mapping[str, Any]) -> None:
     optimizers = trainer_arguments.get("optimizers", (None, None))
     if not isinstance(optimizers, (tuple, list)) or len(optimizers) != 2:
         raise ValueError("optimizers must be a pair (optimizer, scheduler), where None lets the trainer create one")
@@ -120,3 +121,4 @@ def _check_optimizers(trainer_arguments: Mapping[str, Any]) -> None:
         isinstance(chosen, (tuple, list)) and len(chosen) == 2 and callable(chosen[0]) and isinstance(chosen[1], dict)
     ):
         raise ValueError("optimizer_cls_and_kwargs must be a pair such as (torch.optim.AdamW, {'lr': 1e-4})")
+    raise_all(own_optimizer_refusals(args, optimizers[0], chosen))

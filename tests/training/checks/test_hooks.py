@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 from collections.abc import Mapping
 
 import pytest
 from torch.utils.data import DataLoader
 
-from chartqa_ft import ChartQATrainer
+from chartqa_ft import ChartQATrainer, adapter_for
+from chartqa_ft.training import batches
 
 from ...support.common import Gradients, arguments, drawn_charts, relative_l2, tiny, trainer
 
@@ -41,6 +45,37 @@ def test_a_loss_of_a_subclass_trains_as_the_mean_of_its_batches_and_is_logged(tm
     assert logged[0] > 1  # not the sum of answer tokens that nobody counted, 0
     # One batch: the same gradient. Several: the mean of means, of about the same length (not four times as long).
     assert relative_l2(own.vector, exact.vector) < (1e-5 if accumulation == 1 else 0.3)
+
+
+def test_what_a_subclass_adds_to_the_loss_is_logged(tmp_path):
+    class Watched(ChartQATrainer):
+        def training_step(self, *args, **kwargs):
+            return super().training_step(*args, **kwargs).detach() / 2
+
+    settings = {"max_steps": 2, "learning_rate": 0.0}
+    logs = {}
+    for kind in (ChartQATrainer, TwiceTheLoss, Watched):
+        run = subclass_trainer(kind, tmp_path / kind.__name__, **settings)
+        run.train()
+        losses = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
+        logs[kind] = [*losses, run.state.log_history[-1]["train_loss"]]
+    plain = logs[ChartQATrainer]
+    assert logs[Watched] == plain  # what is returned after the backward pass is not what is trained
+    assert logs[TwiceTheLoss][:2] == pytest.approx([2 * loss for loss in plain[:2]], rel=1e-5)
+    assert logs[TwiceTheLoss][2] == pytest.approx(sum(logs[TwiceTheLoss][:2]) / 2, rel=1e-5)
+
+
+def test_batches_are_counted_once_however_often_their_loss_is_computed(tmp_path):
+    class Twice(ChartQATrainer):
+        def compute_loss(self, *args, **kwargs):
+            return (super().compute_loss(*args, **kwargs) + super().compute_loss(*args, **kwargs)) / 2
+
+    settings = {"max_steps": 2, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}
+    for kind in (Twice, TwiceTheLoss, OutputsLoss):
+        folder = tmp_path / kind.__name__
+        subclass_trainer(kind, folder, save_strategy="steps", save_steps=1, **settings).train()
+        places = [json.loads((folder / f"checkpoint-{n}" / "chartqa_state.json").read_text()) for n in (1, 2)]
+        assert [place["batches"] for place in places] == [2, 4]
 
 
 def test_an_own_loss_gets_one_chart_per_row_unless_it_calls_the_trainers(tmp_path):
@@ -109,5 +144,65 @@ def test_a_part_that_is_replaced_later_is_refused(tmp_path, name):
     if name == "args":
         learning.args = arguments(tmp_path)
     with pytest.raises(ValueError, match=name):
+        learning.train()
+    assert learning.state.global_step == 0
+
+
+@pytest.mark.parametrize("name", ["adapter", "processing_class"])
+def test_a_part_that_others_have_got_is_refused_when_it_is_replaced(tmp_path, name):
+    learning, (model, processor) = trainer(tmp_path, eval_dataset=drawn_charts()), tiny()
+    setattr(learning, name, processor if name == "processing_class" else adapter_for(model, processor))
+    for call in (learning.train, learning.evaluate):
+        with pytest.raises(
+            ValueError, match=rf"trainer\.{name} was replaced, .*: create a new trainer with {name}=\.\.\."
+        ):
+            call()
+
+
+# ---------------------------------------------------------------------- arguments that are changed later
+def test_arguments_of_batches_take_effect_when_they_are_changed(tmp_path):
+    learning = trainer(tmp_path, eval_dataset=drawn_charts().select(range(4)))
+    made = learning._collators["train"]
+    assert learning.check("train").ok
+    assert learning._collators["train"] is made
+    learning.args.group_by_chart, learning.args.random_padding = False, True
+    learning.train()
+    collator = learning._collators["train"]
+    assert (collator.group_by_chart, collator.random_padding) == (False, "seeded")
+    assert learning.data_collator is collator
+    learning.args.group_by_chart = None
+    learning.evaluate()
+    assert learning._collators["eval"].group_by_chart is True
+
+
+def test_an_argument_of_batches_that_is_impossible_is_refused_when_it_is_changed(tmp_path):
+    learning = trainer(tmp_path)
+    learning.args.pack_questions = True
+    (error,) = learning.check("train").errors
+    assert "pack_questions=True is not possible" in error.message
+    with pytest.raises(ValueError, match="pack_questions=True is not possible"):
+        learning.train()
+
+
+def test_the_arguments_of_batches_are_those_that_are_read():
+    made_of = (batches.make_collators, batches._refuse_packing, batches._packs_questions)
+    read = {name for part in made_of for name in re.findall(r"\bargs\.(\w+)", inspect.getsource(part))}
+    assert read == set(batches.COLLATOR_ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("freeze", ["vision"]),
+        ("bf16", True),
+        ("report_to", ["wandb"]),
+        ("activation_checkpointing", True),
+        ("chunk_encoder", False),
+    ],
+)
+def test_an_argument_that_is_read_once_is_refused_when_it_is_changed(tmp_path, name, value):
+    learning = trainer(tmp_path)
+    setattr(learning.args, name, value)
+    with pytest.raises(ValueError, match=rf"trainer\.args\.{name} was changed after .*: create a new trainer with"):
         learning.train()
     assert learning.state.global_step == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from functools import partial
 from types import MappingProxyType
@@ -165,3 +166,19 @@ def test_a_best_metric_that_the_function_does_not_return_is_named_with_its_step_
     with pytest.raises(MetricsError, match=r"no metric_for_best_model='x', but .*eval_y.*Step 1 is saved in"):
         run.train()
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+
+
+def test_answers_that_cannot_be_scored_are_written_with_their_step_saved(tmp_path):
+    settings = {"eval_dataset": drawn_charts().select(range(2)), "eval_strategy": "steps", "eval_steps": 2}
+    run = trainer(tmp_path, metric_extract=lambda text: text.split("=")[9], max_steps=3, **settings)
+    said = (
+        r"the answers cannot be scored \(IndexError: list index out of range\)\. The answers are in .*unscored\.jsonl"
+    )
+    with pytest.raises(MetricsError, match=rf"{said}.*Step 2 is saved in"):
+        run.train()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    lines = (tmp_path / "predictions" / "eval-step-2.unscored.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["question"] for row in rows] == drawn_charts()["question"][:2]
+    assert [row["correct"] for row in rows] == [None, None]
+    assert not (tmp_path / "predictions" / "eval-step-2.jsonl").exists()

@@ -10,10 +10,9 @@ from chartqa_ft import ChartQATrainer, default_lora_config
 from ...support.common import arguments, drawn_charts, tiny
 
 
-def start(folder, model, processor, **own):
-    return ChartQATrainer(
-        model, arguments(folder, max_steps=2), train_dataset=drawn_charts(), processing_class=processor, **own
-    )
+def start(folder, model, processor, changes=None, **own):
+    args = arguments(folder, **{"max_steps": 2, "learning_rate": 1e-2, **(changes or {})})
+    return ChartQATrainer(model, args, train_dataset=drawn_charts(), processing_class=processor, **own)
 
 
 def test_an_optimizer_without_the_peft_weights_is_refused(tmp_path):
@@ -91,3 +90,41 @@ def test_an_optimizer_that_cannot_be_created_is_named_before_the_first_step(tmp_
     with pytest.raises(ValueError, match=f"optimizer_cls_and_kwargs={message}"):
         run.train()
     assert run.state.global_step == 0
+
+
+# ---------------------------------------------------------------------- arguments beside an optimizer of the user
+def test_settings_of_the_arguments_that_an_own_optimizer_contradicts_are_warned_of(tmp_path):
+    model, processor = tiny()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1, betas=(0.8, 0.999))
+    changes = {"weight_decay": 0.1, "adam_beta1": 0.8, "adam_beta2": 0.98}
+    learning = start(tmp_path, model, processor, changes, optimizers=(optimizer, None))
+    assert [str(finding) for finding in learning.check("train").warnings] == [
+        "learning_rate=0.01, adam_beta2=0.98 of the arguments would not be used, because optimizers has other values: "
+        "set them there, or leave them out"
+    ]
+
+
+def test_settings_of_the_arguments_beside_a_class_of_optimizers_are_warned_of(tmp_path):
+    own = {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.5})}
+    (finding,) = start(tmp_path, *tiny(), {"weight_decay": 0.1}, **own).check("train").warnings
+    assert finding.message.startswith("learning_rate=0.01 of the arguments would not be used")
+
+
+@pytest.mark.parametrize("rate", [1e-2, 5e-5])
+def test_a_rate_that_an_own_optimizer_has_too_or_that_is_the_default_is_fine(tmp_path, rate):
+    model, processor = tiny()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    learning = start(tmp_path, model, processor, {"learning_rate": rate}, optimizers=(optimizer, None))
+    assert learning.check("train").warnings == []
+    learning.train()
+    assert learning.check("train").warnings == []  # the schedule has changed the rate since
+
+
+def test_two_choices_of_an_optimizer_are_refused(tmp_path):
+    own = {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.5})}
+    with pytest.raises(ValueError, match="optim='sgd' would not be used with optimizer_cls_and_kwargs: leave one of"):
+        start(tmp_path, *tiny(), {"optim": "sgd"}, **own)
+    model, processor = tiny()
+    own = {"optimizers": (torch.optim.SGD(model.parameters(), lr=1e-2), None)}
+    with pytest.raises(ValueError, match=r"optim='adafactor' would not be used with optimizers=\(optimizer, \.\.\.\)"):
+        start(tmp_path, model, processor, {"optim": "adafactor"}, **own)
