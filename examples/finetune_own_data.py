@@ -11,7 +11,8 @@ A fifth of the charts is held out to score the model; no chart is used for both 
 file of questions to score the model on, other column names, and several GPUs:
 
     accelerate launch --multi_gpu --num_processes 4 examples/finetune_own_data.py --dataset_name train.csv \\
-        --eval_data test.csv --image_dir charts --column_map image=file question=q answer=a --output_dir out
+        --eval_data test.csv --image_dir charts --column_map image=file question=q answer=a \\
+        --per_device_train_batch_size 2 --output_dir out
 
 Columns in another language, and the score before the training too, with the difference and its interval:
 

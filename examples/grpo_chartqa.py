@@ -22,6 +22,7 @@ if __name__ == "__main__":
     model, processor, adapter = load_checkpoint(
         model_args.model_name_or_path, revision=revision, dtype=model_args.dtype
     )
+    system = getattr(adapter, "system_prompt", None)
     charts = load_chartqa(script_args.dataset_name, split=script_args.dataset_train_split)
 
     trainer = GRPOTrainer(
@@ -29,7 +30,7 @@ if __name__ == "__main__":
         processing_class=processor,
         args=training_args,
         reward_funcs=partial(relaxed_accuracy_reward, strip=True),
-        train_dataset=as_grpo_dataset(charts, prompt=adapter.prompt),  # asked as chartqa_ft asks the model
+        train_dataset=as_grpo_dataset(charts, prompt=adapter.prompt, system=system),  # as chartqa_ft asks
         peft_config=get_peft_config(model_args),
     )
     trainer.train()

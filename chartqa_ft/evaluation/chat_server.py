@@ -96,10 +96,9 @@ class _Failure(Exception):
 class ChatServer:
     """A model behind the `/chat/completions` of an OpenAI-compatible server such as vLLM, llama.cpp or TGI.
 
-    Answers are greedy by default. The chart comes before the question, and there is no system message: the chat
-    template is the server's. Redirects are followed on the same scheme, host and port only, so that neither charts
-    nor the key go anywhere else. The proxies of the environment are used, except for this machine itself. An instance
-    may be used by several threads.
+    Answers are greedy by default. The chart comes before the question, in the chat template of the server. Redirects
+    are followed on the same scheme, host and port only, so that neither charts nor the key go anywhere else. The
+    proxies of the environment are used, except for this machine itself. An instance may be used by several threads.
 
     Args:
         base_url: the address before `/chat/completions`, such as `http://localhost:8000/v1`.
@@ -114,6 +113,7 @@ class ChatServer:
             connections and timeouts are tried again after 1, 2, 4, ... seconds, or after `Retry-After`.
         connections: the number of simultaneous connections.
         first_wait: seconds before the second attempt.
+        system_prompt: the system message of each request; `None` sends none.
 
     Raises:
         TypeError, ValueError: an argument is of a wrong type or value.
@@ -139,9 +139,13 @@ class ChatServer:
         attempts: int = 6,
         connections: int = 8,
         first_wait: float = 1.0,
+        system_prompt: str | None = None,
     ) -> None:
         self.url = checked_base_url(base_url) + _PATH
         self._key = None if api_key is None else checked_key(api_key)
+        if system_prompt is not None and not (isinstance(system_prompt, str) and system_prompt.strip()):
+            raise ValueError(f"system_prompt must be a text that is not empty, and is {system_prompt!r:.60}")
+        self.system_prompt = system_prompt
         self._settings = _request_settings(model, max_tokens, temperature, extra_body)
         self.timeout, self.attempts, self.first_wait = _positive("timeout", timeout), attempts, first_wait
         if attempts < 1:
@@ -160,8 +164,9 @@ class ChatServer:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The fields of every request besides the messages."""
-        return dict(self._settings)
+        """The fields of every request besides the messages, and the system message if there is one."""
+        system = {} if self.system_prompt is None else {"system_prompt": self.system_prompt}
+        return {**self._settings, **system}
 
     @property
     def sends_key_in_the_clear(self) -> bool:
@@ -185,7 +190,9 @@ class ChatServer:
             ServerError: it refused the request for another reason, or all attempts failed.
         """
         picture = {"type": "image_url", "image_url": {"url": image_url}}
-        messages = [{"role": "user", "content": [picture, {"type": "text", "text": prompt}]}]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": [picture, {"type": "text", "text": prompt}]}]
+        if self.system_prompt is not None:
+            messages.insert(0, {"role": "system", "content": self.system_prompt})
         body = json.dumps({**self._settings, "messages": messages}).encode("ascii")
         for attempt in range(1, self.attempts + 1):
             try:

@@ -55,6 +55,9 @@ def score_rows(
         `relaxed_accuracy` over the rows of `qa` that have a reference. Each is present only if the rows have what it
         needs. Other tasks have `{task}_loss` and the metrics of their `score` with the same prefix.
 
+    Raises:
+        ValueError: the metric of a task failed; the message names the task.
+
     Example:
         >>> rows = [{"answer": "10", "source": "human", "prediction": "10.2", "loss_sum": 3.0, "tokens": 2}]
         >>> metrics = score_rows(rows, variant="pix2struct")
@@ -151,9 +154,12 @@ def _score_task(task: Task, rows: Rows) -> dict[str, float]:
     if not scored:
         return {}
     answers, references = [row["prediction"] for row in scored], [str(row["answer"]) for row in scored]
-    for row, verdict in zip(scored, task.verdicts(answers, references), strict=True):
+    try:
+        verdicts, scores = task.verdicts(answers, references), task.score(answers, references)
+    except Exception as error:
+        raise ValueError(f"task {task.name!r}: {type(error).__name__}: {error}") from error
+    for row, verdict in zip(scored, verdicts, strict=True):
         row["correct"] = float(verdict)
-    scores = task.score(answers, references)
     return {f"{task.name}_{name}": value.item() if hasattr(value, "item") else value for name, value in scores.items()}
 
 

@@ -1,4 +1,4 @@
-"""The prompt that a served model was trained or published with: of a checkpoint, of a family, or the default."""
+"""Prompt and system message that a served model was trained with: of a checkpoint, of a family, or the default."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..hub.public import hub_name
 from ..hub.single_files import fetch_files
 from ..models.chartqa_config import SETTINGS_NAME, read_settings
 
-__all__ = ["served_prompt"]
+__all__ = ["served_prompt", "served_system_prompt"]
 
 _CONFIG = "config.json"
 
@@ -39,9 +39,7 @@ def served_prompt(source: str | None = None) -> str:
         return CHAT_PROMPT
     if source in PROMPTS:
         return PROMPTS[source]
-    folder = Path(source)
-    if not source or not folder.is_dir():
-        folder = _of_hub(source)
+    folder = _folder(source)
     settings = read_settings(folder)
     if settings.get("prompt") is not None:
         return settings["prompt"]
@@ -52,6 +50,25 @@ def served_prompt(source: str | None = None) -> str:
             "checkpoint, a family or --prompt"
         )
     return PROMPTS.get(str(config.get("model_type")), CHAT_PROMPT)
+
+
+def served_system_prompt(source: str | None = None) -> str | None:
+    """Return the system message that a checkpoint was trained with, or `None`.
+
+    Args:
+        source: as in `served_prompt`, which raises the same errors. Families have no system message.
+
+    Example:
+        >>> served_system_prompt("idefics3") is None
+        True
+    """
+    return None if source is None or source in PROMPTS else read_settings(_folder(source)).get("system_prompt")
+
+
+def _folder(source: str) -> Path:
+    """Return the folder of a checkpoint. Of a model on the Hub, it has the configuration alone."""
+    folder = Path(source)
+    return folder if source and folder.is_dir() else _of_hub(source)
 
 
 def _of_hub(source: str) -> Path:

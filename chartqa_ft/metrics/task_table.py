@@ -58,7 +58,12 @@ def task_rows(metrics: Mapping[str, Any], *, prefix: str = "") -> list[TaskRow]:
     counts = {found[1]: int(value) for key, value in numbers.items() if (found := _COUNT.fullmatch(key))}
     rows = []
     for task, n in counts.items():
-        own = {key[len(task) + 1 :]: value for key, value in numbers.items() if key.startswith(f"{task}_")}
+        longer = tuple(f"{other}_" for other in counts if other.startswith(f"{task}_"))
+        own = {
+            key[len(task) + 1 :]: value
+            for key, value in numbers.items()
+            if key.startswith(f"{task}_") and not key.startswith(longer)
+        }
         for name, value in own.items():
             if name not in _HIDDEN and not name.endswith(("_ci_low", "_ci_high")):
                 rows.append(TaskRow(task, name, value, n, own.get(f"{name}_ci_low"), own.get(f"{name}_ci_high")))

@@ -43,6 +43,8 @@ FIELDS = [
 ]
 """What the page knows about a row, in this order."""
 _NEEDED = ("question", "answer", "prediction", "correct")
+_SAME = ("chart_id", "answer")
+"""Fields in which the rows of two runs agree, beside the question, if both have them."""
 _LONGEST = 2000
 """Characters of a text in the report. A degenerate answer may have a million."""
 
@@ -96,8 +98,8 @@ def _scored(rows: list[dict[str, Any]], variant: str) -> list[dict[str, Any]]:
     known = [row for row in rows if not is_blank(row["answer"]) and task_of(row) == QA]
     extra: dict[str, list[Any]] = {}
     for key, argument in (("year_flags", "year_flags"), ("question_type", "question_types")):
-        if known and all(row.get(key) is not None for row in known):
-            extra[argument] = [row[key] for row in known]
+        if any(row.get(key) is not None for row in known):
+            extra[argument] = [row.get(key) for row in known]
     verdicts = per_example_correctness(
         predictions=[scored_text(row) for row in known],
         references=[row["answer"] for row in known],
@@ -135,6 +137,13 @@ def match_rows(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, 
                 f"other does not have the same questions: index {row['index']} is "
                 f"{printable(row['question'])!r:.80}{asked}"
             )
+        for key in _SAME:
+            mine, theirs = row.get(key), there.get(key)
+            if mine != theirs and not is_blank(mine) and not is_blank(theirs):
+                raise ValueError(
+                    f"other does not have the same questions: the {key} of index {row['index']} is "
+                    f"{printable(mine)!r:.80}, where it is {printable(theirs)!r:.80}"
+                )
         found.append(there)
     if len(by_index) != len(rows):
         raise ValueError(

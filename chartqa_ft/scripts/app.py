@@ -78,10 +78,18 @@ def run_app(given: argparse.Namespace) -> int:
     """
     if given.num_beams < 2:
         raise ValueError(f"--num_beams={given.num_beams}: the app shows the alternatives of at least 2 beams")
+    if given.max_new_tokens < 1:
+        raise ValueError(f"--max_new_tokens={given.max_new_tokens}: an answer has at least 1 token")
     if given.space is not None:
         from .space import write_space
 
-        space = write_space(given.space, given.model, revision=given.revision, num_beams=given.num_beams)
+        space = write_space(
+            given.space,
+            given.model,
+            revision=given.revision,
+            num_beams=given.num_beams,
+            max_new_tokens=given.max_new_tokens,
+        )
         print(f"space: {space}")
         print(f"push:  hf upload --repo-type space USER/NAME {space} .")
         return 0

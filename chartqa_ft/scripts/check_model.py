@@ -13,11 +13,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from . import one_line_errors
 from .arguments import CheckpointArguments, DatasetArguments
-from .parsing import ScriptParser
+from .parsing import ScriptParser, parse_mapping
 
 __all__ = ["CheckModelArguments", "main"]
 
@@ -89,6 +89,7 @@ def check(script: CheckModelArguments) -> int:
     from ..models.load import load_checkpoint
     from ..models.lora import default_lora_config
     from ..training.model_check.check import check_model
+    from .held_out import split_by_file
     from .loading import load_split, naming
 
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
@@ -97,16 +98,22 @@ def check(script: CheckModelArguments) -> int:
         if script.dtype not in _DTYPES:
             raise ValueError(f"--dtype must be one of {', '.join(_DTYPES)}, got {script.dtype!r}")
         records = None if script.dataset_name is None else load_split(script, script.split)
+        if records is None:
+            _check_without_data(script)
+        elif script.split_file:
+            records = split_by_file(records, script.split_file, str(script.dataset_name), training=False)[1]
         with naming(script.model_name_or_path):
             model, processor, adapter = load_checkpoint(
                 script.model_name_or_path,
                 revision=script.model_revision,
                 prompt=script.prompt,
+                system_prompt=script.system_prompt,
+                prompts=parse_mapping(script.prompts, "prompts"),
                 compat=None if script.compat else False,
                 trainable=True,
                 dtype="auto" if script.dtype == "auto" else getattr(torch, script.dtype),
             )
-        model = model.to("cuda" if torch.cuda.is_available() and not script.use_cpu else "cpu")
+        model = model.to("cuda" if not script.use_cpu and torch.cuda.is_available() else "cpu")
         peft_config = default_lora_config(model) if script.lora and not hasattr(model, "peft_config") else None
         report = check_model(
             model,
@@ -121,3 +128,13 @@ def check(script: CheckModelArguments) -> int:
     if script.json is not None:
         report.write(script.json)
     return report.exit_code
+
+
+def _check_without_data(script: CheckModelArguments) -> None:
+    """Raise `ValueError` if there is no data set, but an argument about one."""
+    of_data = [field for field in fields(DatasetArguments) if field.name != "dataset_name"]
+    given = [field.name for field in of_data if getattr(script, field.name) != field.default]
+    if script.split != "train":
+        given.append("split")
+    if given:
+        raise ValueError(f"--{given[0]} is about a data set: name one with --data, or leave out --{given[0]}")

@@ -127,6 +127,7 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
                 script.model_name_or_path,
                 revision=script.model_revision,
                 prompt=script.prompt,
+                system_prompt=script.system_prompt,
                 prompts=parse_mapping(script.prompts, "prompts"),
                 compat=None if script.compat else False,
             )

@@ -74,6 +74,10 @@ class ServedArguments(EvalDataArguments, ScoringArguments):
     prompt: str | None = field(
         default=None, metadata={"help": "Prompt template with the field {question}. Unset: that of --prompt_from."}
     )
+    system_prompt: str | None = field(
+        default=None,
+        metadata={"help": "System message. Unset: that of the checkpoint of --prompt_from, if any."},
+    )
     prompt_from: str | None = field(
         default=None,
         metadata={
@@ -162,15 +166,17 @@ def _evaluate(script: ServedArguments) -> dict[str, float]:
     from ..evaluation.report import METRICS_NAME, PREDICTIONS_NAME, write_report
     from ..evaluation.scoring import score_rows
     from ..evaluation.served import ask_served_model
-    from .loading import load_split
+    from .loading import load_eval_records
     from .pictures import write_answer_pictures
 
     _check(script)
     output = Path(script.output_dir)
+    script.prompt, script.system_prompt = _prompts(script)
+    logger.info("the prompt is %s", script.prompt)
+    if script.system_prompt is not None:
+        logger.info("the system message is %s", script.system_prompt)
     with _server(script) as server:
-        script.prompt = _prompt(script)
-        logger.info("the prompt is %s", script.prompt)
-        records = load_split(script, script.eval_split, max_samples=script.max_eval_samples, seed=script.seed)
+        records, asked = load_eval_records(script, seed=script.seed)
         start = time.monotonic()
         rows = ask_served_model(
             records,
@@ -189,8 +195,8 @@ def _evaluate(script: ServedArguments) -> dict[str, float]:
     write_report(output, script, metrics, None)
     (output / ANSWERS_NAME).unlink()
     print(
-        f"{printable(script.model)} on {script.eval_split} of {script.dataset_name}: temperature "
-        f"{script.temperature:g}, variant {script.metric_variant}"
+        f"{printable(script.model)} on {printable(asked)}: temperature {script.temperature:g}, "
+        f"variant {script.metric_variant}"
     )
     if "eval_relaxed_accuracy" in metrics:
         print(format_scores(metrics, prefix="eval_"))
@@ -227,24 +233,27 @@ def _server(script: ServedArguments) -> ChatServer:
         timeout=script.timeout,
         attempts=script.attempts,
         connections=script.concurrency,
+        system_prompt=script.system_prompt,
     )
     if server.sends_key_in_the_clear:
         logger.warning("the API key is sent to %s without encryption: use https if you can", server.url)
     return server
 
 
-def _prompt(script: ServedArguments) -> str:
+def _prompts(script: ServedArguments) -> tuple[str, str | None]:
+    """Return the template of the prompt and the system message."""
     from ..adapters.argument_checks import check_prompt
-    from ..evaluation.served_prompt import served_prompt
+    from ..evaluation.served_prompt import served_prompt, served_system_prompt
 
     if script.prompt is not None:
         if script.prompt_from is not None:
             raise ValueError("--prompt and --prompt_from are both given: leave one of them out")
-        return check_prompt(script.prompt)
+        return check_prompt(script.prompt), script.system_prompt
     source = script.prompt_from
     if source is None and (Path(script.model) / "config.json").is_file():
         source = script.model
-    return check_prompt(served_prompt(source))
+    system = script.system_prompt if script.system_prompt is not None else served_system_prompt(source)
+    return check_prompt(served_prompt(source)), system
 
 
 def _api_key(variable: str | None, environment: Mapping[str, str] | None = None) -> str | None:

@@ -108,13 +108,12 @@ def load(script: ScriptArguments, args: ChartQATrainingArguments) -> tuple[Datas
 
 def data_facts(script: ScriptArguments) -> dict[str, str]:
     """Return what the model card says about the data: file names without their folders, or a name on the Hub."""
+    from ..hub.card.training_data import evaluation_data
+
     data = Path(script.dataset_name)
-    scored = f"{script.held_out:.0%} of its charts, held out (split_seed {script.split_seed})"
-    if script.split_file:
-        scored = f"the charts of {Path(script.split_file).name}, held out"
     return {
         "dataset": data.name if data.suffix else script.dataset_name,
-        "eval_split": Path(script.eval_data).name if script.eval_data else scored,
+        "eval_split": evaluation_data(vars(script)) or "",
     }
 
 
@@ -129,7 +128,13 @@ def main(
             description=description,
             usage=usage("finetune_own_data", program),
             defaults=DEFAULTS,
-            defaults_with={"lora": {True: {"learning_rate": 1e-4}}},
+            defaults_with={
+                "lora": {True: {"learning_rate": 1e-4}},
+                # These have no warm-up.
+                "lr_scheduler_type": {
+                    name: {"warmup_steps": None} for name in ("constant", "reduce_lr_on_plateau", "greedy")
+                },
+            },
             aliases=OLD_NAMES,
             first=FIRST,
         )

@@ -102,19 +102,20 @@ def load_eval_records(script: EvalDataArguments, *, seed: int = 0) -> tuple[Data
     that `eval_split` selects ("test[:100]"). With `split_file`, only questions on its charts are asked.
 
     Args:
-        script: Which data set to read, and how. `eval_split` becomes the name of the split that is read.
+        script: Which data set to read, and how. Without splits, `eval_split` becomes the part alone: "" or "[:100]".
         seed: Seed of the draw of `max_eval_samples`.
 
     Raises:
         ValueError: See `load_chartqa`, which raises errors of other types too.
     """
     source = Path(script.dataset_name).expanduser()
-    asked = f"{script.eval_split} of {script.dataset_name}"
+    split, asked = script.eval_split, f"{script.eval_split} of {script.dataset_name}"
     if source.exists() and not names_splits(source):
         bounds = script.eval_split.partition("[")[1:]
         asked = f"{''.join(bounds)} of {script.dataset_name}" if bounds[0] else script.dataset_name
-        script.eval_split = f"train{''.join(bounds)}"  # as load_chartqa calls it
-    records = load_split(script, script.eval_split)
+        script.eval_split = "".join(bounds)
+        split = f"train{script.eval_split}"  # as load_chartqa calls it
+    records = load_split(script, split)
     if script.split_file:
         records = split_by_file(records, script.split_file, script.dataset_name, training=False)[1]
         asked = f"the held-out charts of {asked}"

@@ -27,7 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from ..data.hub_datasets import commit_of
 from ..evaluation.report import PREDICTIONS_NAME, write_report
-from ..hub.card.training_data import other_datasets, training_data
+from ..hub.card.training_data import evaluation_data, other_datasets, training_data
 from ..metrics.task_table import format_scores
 from ..printable import printable
 from ..training.arguments import ChartQATrainingArguments
@@ -200,13 +200,12 @@ def card_facts(script: ModelArguments, records: Any = None) -> dict[str, Any]:
     """
     name, revision = (getattr(script, key, None) for key in ("dataset_name", "dataset_revision"))
     from_hub = name is not None and not Path(name).exists()
-    held_out = getattr(script, "split_file", None)
     data = {
         "dataset": name,
         "other_datasets": other_datasets(vars(script)) or None,
         "dataset_revision": (commit_of(records) if from_hub else None) or revision,
         "train_split": training_data(vars(script)),
-        "eval_split": f"the charts of {Path(held_out).name}" if held_out else getattr(script, "eval_split", None),
+        "eval_split": evaluation_data(vars(script)),
         "command": command_line(),
     }
     return {name: value for name, value in data.items() if value is not None}

@@ -64,7 +64,13 @@ needs. Charts are deleted after ten minutes, and nothing is stored.
 
 
 def write_space(
-    folder: str | Path, model: str, *, revision: str | None = None, num_beams: int = 4, gradio: str | None = None
+    folder: str | Path,
+    model: str,
+    *,
+    revision: str | None = None,
+    num_beams: int = 4,
+    max_new_tokens: int = 128,
+    gradio: str | None = None,
 ) -> Path:
     """Write the app of a model as a Space.
 
@@ -75,13 +81,14 @@ def write_space(
         model: a checkpoint folder or a model on the Hub.
         revision: branch, tag or commit of a model on the Hub.
         num_beams: number of beams.
+        max_new_tokens: length of the longest answer in tokens.
         gradio: version of Gradio; `None`: the one that is installed.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: the folder is not empty, or the model's folder holds no whole model, or a secret.
+        ValueError: the folder is not empty, the model's folder holds no whole model, or a secret, or has a revision.
         ImportError: Gradio is not installed, whose version the Space pins.
 
     Example:
@@ -97,6 +104,8 @@ def write_space(
     files = files_of_model(source) if is_local else {}
     if is_local and not files:
         raise ValueError(f"{source} holds no model: pass the folder of a checkpoint, or a model on the Hub")
+    if is_local and revision is not None:
+        raise ValueError(f"{source} is a local folder, which has no revision {revision!r}: leave out the revision")
     check_files(files)
     pinned = requirements(gradio)
     package = Path(__file__).resolve().parents[1]
@@ -107,7 +116,8 @@ def write_space(
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
     arguments = ["model" if is_local else model, "--server_name", "0.0.0.0", "--num_beams", str(num_beams)]
-    arguments += ["--no_browser", *(["--revision", revision] if revision else [])]
+    arguments += ["--max_new_tokens", str(max_new_tokens), "--no_browser"]
+    arguments += ["--revision", revision] if revision else []
     name = source.name or "model"
     write_whole(target / "app.py", _APP.format(model=name, arguments=json.dumps(arguments)))
     write_whole(target / "requirements.txt", "".join(f"{line}\n" for line in pinned))

@@ -44,3 +44,12 @@ def test_each_task_has_a_line_of_its_own_during_training():
         "step 3, table: loss 2 (+0), rms_f1 0.5 (+0.25) of 3",
         "step 3, summary: bleu 0.25 (+0) of 4",
     ]
+
+
+def test_a_task_whose_name_begins_with_that_of_another_is_one_of_its_own():
+    metrics = {"table_rms_f1": 0.5, "table_n": 3, "table_hard_match": 1.0, "table_hard_n": 5}
+    assert task_rows(metrics) == [TaskRow("table", "rms_f1", 0.5, 3), TaskRow("table_hard", "match", 1.0, 5)]
+    assert task_rows(dict(reversed(metrics.items()))) == [
+        TaskRow("table_hard", "match", 1.0, 5),
+        TaskRow("table", "rms_f1", 0.5, 3),
+    ]

@@ -11,13 +11,13 @@ import pytest
 
 from chartqa_ft.metrics.export import EXPORT_FORMATS
 from chartqa_ft.metrics.predictions import read_predictions, write_predictions
-from chartqa_ft.scripts import evaluate_served
+from chartqa_ft.scripts import evaluate_checkpoint, evaluate_served
 from chartqa_ft.scripts.cli import main
 from chartqa_ft.scripts.compare import add_arguments
 
 from ..support.chat_stub import ChatStub
 from ..support.common import ROOT, drawn_charts
-from ..support.launching import write_original_layout
+from ..support.launching import save_tiny, write_original_layout
 
 PAGE = (ROOT / "examples" / "comparing.md").read_text(encoding="utf-8")
 NOT_RUN = {"vllm serve": "vLLM wants a GPU; what it serves is played by a server on loopback"}
@@ -54,14 +54,11 @@ def rows(verdicts: str) -> list[dict]:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where a user stands: two runs and a merged checkpoint."""
+    """Where a user stands: two runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     write_predictions(rows("100110111010"), "before/predictions.jsonl")
     write_predictions(rows("110110111111"), "after/predictions.jsonl")
-    (tmp_path / "out" / "merged").mkdir(parents=True)
-    settings = {"prompt": "{question} Short."}
-    (tmp_path / "out" / "merged" / "chartqa_config.json").write_text(json.dumps(settings))
     return tmp_path
 
 
@@ -70,7 +67,7 @@ def test_every_command_and_block_is_run_or_has_its_reason():
         *commands("compare before after"),
         *commands("export"),
         *commands("evaluate"),
-        *commands("compare out scores"),
+        *commands("compare local scores"),
     ]
     left_out = [line for mark in NOT_RUN for line in commands(mark)]
     assert sorted([*run, *left_out]) == sorted(commands())
@@ -107,23 +104,29 @@ def test_the_exports(folder):
 
 
 def test_a_served_model_is_scored_and_compared(folder, capsys):
-    """With the address of a server on loopback and a local data set in place of the page's."""
+    """With the address of a server on loopback, a local data set and a tiny model. Appended is `--use_cpu`."""
+    merged, settings = save_tiny(folder / "out_lora" / "merged"), {"prompt": "<chartqa> {question} <s_answer>"}
+    (merged / "chartqa_config.json").write_text(json.dumps(settings))
     records = drawn_charts()
     data = write_original_layout(folder / "ChartQA", test=records)
     write = {"http://localhost:8000/v1": None, "HuggingFaceM4/ChartQA": str(data)}
-    (line,) = commands("evaluate")
+    (line,) = commands("evaluate", "--base_url")
     with ChatStub() as stub:
         write["http://localhost:8000/v1"] = stub.url
         assert set(write) < set(line)
         evaluate_served.main([write.get(part, part) for part in line[1:]])
-    assert stub.requests[0].prompt.endswith(" Short.")
+    assert stub.requests[0].prompt.endswith(" <s_answer>")
     assert stub.requests[0].body["model"] == "my-model"
-    scored = read_predictions("scores/predictions.jsonl")
-    assert len(scored) == len(records)
-    write_predictions(scored, "out/predictions.jsonl")
-    (line,) = commands("compare out scores")
+    (line,) = commands("evaluate", "--model_name_or_path")
+    assert main([*(write.get(part, part) for part in line), "--use_cpu"]) == 0
+    for name in ("local", "scores"):
+        assert len(read_predictions(f"{name}/predictions.jsonl")) == len(records)
+    (line,) = commands("compare local scores")
+    capsys.readouterr()
     assert main(line) == 0
-    assert "0 questions changed their verdict" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith("difference: scores minus local, in points")
+    assert re.search(rf"^all .* {len(records)}$", printed, flags=re.MULTILINE)
 
 
 def test_every_argument_in_the_text_is_one_of_the_commands():
@@ -131,6 +134,7 @@ def test_every_argument_in_the_text_is_one_of_the_commands():
     add_arguments(parser)
     known = set(vars(parser.parse_args(["a", "b"])))
     known |= set(evaluate_served.ServedArguments.__dataclass_fields__)
+    known |= set(evaluate_checkpoint.EvaluationArguments.__dataclass_fields__)
     of_others = {"help", "format", "output", "merge", "model_args", "tasks", "log_samples", "mm-processor-kwargs"}
     of_others |= {"served-model-name", "port"}
     named = set(re.findall(r"--([\w-]+)", PAGE))

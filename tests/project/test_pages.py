@@ -26,6 +26,8 @@ from accelerate.commands.launch import launch_command_parser
 from datasets import Dataset, Image
 
 from chartqa_ft import ChartQATrainingArguments, format_table
+from chartqa_ft.metrics.correctness import ALIASES, VARIANTS
+from chartqa_ft.metrics.notation import DETECTED
 from chartqa_ft.scripts.app import add_app_arguments
 from chartqa_ft.scripts.check_model import CheckModelArguments
 from chartqa_ft.scripts.cli import command_parser
@@ -64,14 +66,16 @@ RUN = {
     "chartqa-ft report scores",
     "--output_dir before",
     "chartqa-ft compare before scores",
+    "chartqa-ft push",
+    "config.yaml",
     "--num_processes 2",
     "Qwen/",
     "--use_dora",
     "--lora False",
     "--freeze vision",
-    "--image_dir charts --output_dir out",
-    "--output_dir out_lora",
-    "chartqa-ft report out",
+    "--image_dir charts --output_dir out_own",
+    "--output_dir out_own_lora",
+    "chartqa-ft report out_own",
 }
 """What stands in one command alone: each of them is run below."""
 BLOCKS = {
@@ -220,7 +224,7 @@ def test_every_command_and_block_is_run_or_has_its_reason():
     assert [mark for mark in NOT_RUN if not any(mark in line for line in left_out)] == []
     assert sorted(map(python, BLOCKS)) == sorted(CODE)
     languages = {name for text in READ for name in re.findall(r"^```(\w+)$", text, flags=re.MULTILINE)}
-    assert languages <= {"python", "text"}
+    assert languages <= {"python", "text", "yaml"}
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert {line.split()[1] for line in left_out if line.startswith("make ")} <= set(targets)
 
@@ -268,8 +272,32 @@ def test_every_test_that_the_text_names_is_there():
         assert (f"def {name}(" if name else "def test_") in code, (module, name)
 
 
+def test_the_page_on_evaluation_names_every_variant():
+    text = TEXTS["examples/evaluation.md"].partition("### Variants")[2]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)) == sorted([*VARIANTS, DETECTED])
+    assert all(f"`{alias}`" in text for alias in ALIASES)
+
+
+def test_the_arguments_of_the_yaml_file(tmp_path, monkeypatch):
+    """The file and the command of the page, up to the training. Appended is `--use_cpu`."""
+    (file,) = every([blocks(text, "yaml") for text in READ])
+    (tmp_path / "config.yaml").write_text(file, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    taken: list[Any] = []
+    monkeypatch.setattr(example(LORA), "train", lambda *given: taken.extend(given))
+    _, arguments = command("config.yaml").split(f" examples/{LORA.name} ")
+    example(LORA).main([*shlex.split(arguments), "--use_cpu"])
+    script, args = taken
+    assert (script.max_pixels, script.lora_r, script.lora_target_modules[0]) == (602112, 32, "q_proj")
+    assert (script.report, args.num_train_epochs, args.output_dir) == (True, 2, "out_yaml")
+    assert args.learning_rate == 2e-4
+
+
 def test_unichart_is_trained_scored_and_compared(world, client, folder):
-    """The README and the page on evaluation. Appended is `--max_steps 2`, in place of 40,000."""
+    """The README, and the pages on evaluation and the Hub. Appended is `--max_steps 2`, in place of 40,000.
+
+    It is pushed under another name, since other tests push `user/model`.
+    """
     world.shell(folder, command("unichart-base-960 --dataset_name"), "--max_steps 2")
     said = world.shell(folder, command("evaluate_checkpoint.py --model_name_or_path out"))
     assert answers(folder / "scores") == answers(folder / "out")
@@ -281,8 +309,16 @@ def test_unichart_is_trained_scored_and_compared(world, client, folder):
     assert CHART in page
     assert all(row["question"] in page for row in answers(folder / "scores"))
     assert {"answers.png", "curves.png"} <= set(os.listdir(folder / "out"))
+    (folder / "charts").mkdir()
+    for row, drawn in zip(answers(folder / "scores"), families.records(6), strict=True):
+        drawn["image"].save(folder / "charts" / f"{row['chart_id']}.png")
     run(client, folder, command("chartqa-ft report scores"))
-    assert CHART not in (folder / "scores" / "report.html").read_text(encoding="utf-8")
+    assert CHART in (folder / "scores" / "again.html").read_text(encoding="utf-8")
+    assert (folder / "scores" / "report.html").read_text(encoding="utf-8") == page
+
+    run(client, folder, command("chartqa-ft push").replace("user/model", "user/unichart"))
+    assert {"model.safetensors", "README.md", "predictions.jsonl"} <= set(world.hub.files("user/unichart"))
+    assert world.hub.is_private("user/unichart")
     run(client, folder, command("--output_dir before"))
     said = run(client, folder, command("chartqa-ft compare before scores"))
     assert re.search(r"^all .* 6$", said, flags=re.MULTILINE)
@@ -306,7 +342,7 @@ def test_an_adapter_comes_back_from_the_hub(world, folder):
     (name,) = re.findall(r"--hub_model_id (\S+)", pushing())
     (commit,) = world.hub.commits(name)[:-1]
     assert f"pushed: {world.hub.url}/{name}/commit/{commit.sha}" in said
-    out, sent = folder / "out", world.hub.files(name)
+    out, sent = folder / "out_lora", world.hub.files(name)
     assert sent["adapter_model.safetensors"] == (out / "adapter_model.safetensors").read_bytes()
     assert not [path for path in (*sent, *os.listdir(out)) if path == "model.safetensors"]
     pulled = f"--model_name_or_path {name} --generation_num_beams 1"
@@ -316,15 +352,16 @@ def test_an_adapter_comes_back_from_the_hub(world, folder):
     assert scores(report(folder / "scores")) == scores(report(out)) == scores(json.loads(sent["metrics.json"]))
 
 
-@pytest.mark.parametrize("mark", ["--use_dora", "--lora False"])
+@pytest.mark.parametrize(("mark", "name"), [("--use_dora", "out_dora"), ("--lora False", "out_matcha")])
 @pytest.mark.long
-def test_other_families(client, folder, mark):
+def test_other_families(client, folder, mark, name):
     run(client, folder, command(mark))
-    adapter = (folder / "out" / "adapter_config.json").is_file()
+    out = folder / name
+    adapter = (out / "adapter_config.json").is_file()
     assert adapter == (mark == "--use_dora")
     if adapter:
-        assert json.loads((folder / "out" / "adapter_config.json").read_text())["use_dora"] is True
-    assert report(folder / "out")["eval_n"] == len(answers(folder / "out")) == 6
+        assert json.loads((out / "adapter_config.json").read_text())["use_dora"] is True
+    assert report(out)["eval_n"] == len(answers(out)) == 6
 
 
 def test_parts_and_a_mixture_of_data_sets(client, folder):
@@ -334,8 +371,9 @@ def test_parts_and_a_mixture_of_data_sets(client, folder):
     assert re.search(
         r"parts: vision is frozen; projector has \S+ parameters to train at learning rate 0.0001; lang", said
     )
-    assert report(folder / "out")["eval_n"] == len(answers(folder / "out")) == 6
-    arguments = report(folder / "out")["arguments"]
+    out = folder / "out_mixed"
+    assert report(out)["eval_n"] == len(answers(out)) == 6
+    arguments = report(out)["arguments"]
     assert (arguments["other_datasets"], arguments["dataset_weights"]) == (["charts.json"], [0.9, 0.1])
 
 
@@ -347,14 +385,15 @@ def test_own_charts(client, folder):
     rows = families.records(12)
     write_own_charts(folder, rows[1:])
     rows[0]["image"].save(folder / "charts" / "new.png")
-    run(client, folder, command("--image_dir charts --output_dir out"))
-    asked = [row["question"] for row in answers(folder / "out")]
-    assert 0 < len(asked) == report(folder / "out")["eval_n"] < len(rows)
+    run(client, folder, command("--image_dir charts --output_dir out_own"))
+    out, out_lora = folder / "out_own", folder / "out_own_lora"
+    asked = [row["question"] for row in answers(out)]
+    assert 0 < len(asked) == report(out)["eval_n"] < len(rows)
     assert set(asked) <= {row["question"] for row in rows}
-    assert (folder / "out" / "answers.png").is_file()
+    assert (out / "answers.png").is_file()
 
-    run(client, folder, command("chartqa-ft report out"))
-    page = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    run(client, folder, command("chartqa-ft report out_own"))
+    page = (out / "report.html").read_text(encoding="utf-8")
     assert all(question in page for question in asked)
     assert CHART in page
     (answer,) = ast.literal_eval(client.call(FLOWS + "block", python("sold least"), folder))
@@ -362,9 +401,9 @@ def test_own_charts(client, folder):
     said = client.call(FLOWS + "block", python("print(data)"), folder)
     assert f"num_rows: {len(rows) - 1}" in said
 
-    run(client, folder, command("--output_dir out_lora"), "--max_steps 2")
-    assert (folder / "out_lora" / "adapter_config.json").is_file()
-    assert [row["question"] for row in answers(folder / "out_lora")] == asked
+    run(client, folder, command("--output_dir out_own_lora"), "--max_steps 2")
+    assert (out_lora / "adapter_config.json").is_file()
+    assert [row["question"] for row in answers(out_lora)] == asked
 
 
 # ---------------------------------------------------------------- Python
@@ -401,11 +440,11 @@ def test_python_blocks(world, client, folder):
     (folder / "lora").mkdir()
     settings = ["max_steps=2", "learning_rate=0.001", "warmup_steps=0", "hub_model_id='user/model'"]
     client.call(FLOWS + "block", shortened(python("peft_config"), *settings), folder / "lora")
-    assert not (folder / "lora" / "out" / "model.safetensors").exists()
+    assert not (folder / "lora" / "out_lora" / "model.safetensors").exists()
     trained = client.call(FLOWS + "trained")
     assert trained["steps"] == 2
-    assert client.call(FLOWS + "answers", "out") == client.call(FLOWS + "answers", "out", merge=True)
-    assert client.call(FLOWS + "answers", "out") == trained["answers"]
+    assert client.call(FLOWS + "answers", "out_lora") == client.call(FLOWS + "answers", "out_lora", merge=True)
+    assert client.call(FLOWS + "answers", "out_lora") == trained["answers"]
     assert len(set(trained["answers"])) > 1
     assert trained["answers"] != client.call(FLOWS + "answers", "Qwen/Qwen2.5-VL-3B-Instruct")
     client.call(FLOWS + "push", "v1")

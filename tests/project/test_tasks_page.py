@@ -91,7 +91,7 @@ def test_the_evaluation_of_the_page_scores_tables(folder, capsys):
     processor.save_pretrained("model")
     (line,) = (line for line in commands(PAGE) if line.startswith("chartqa-ft evaluate"))
     words = ["model" if word.startswith("ahmed-masry/") else word for word in shlex.split(line)[2:]]
-    metrics = evaluate_checkpoint.main([*words, "--use_cpu", "--output_dir", "scores"])
+    metrics = evaluate_checkpoint.main([*words, "--use_cpu"])
     assert metrics["eval_table_n"] == 2
     assert "table  rms_f1" in capsys.readouterr().out
     report = json.loads((folder / "scores" / "metrics.json").read_text())

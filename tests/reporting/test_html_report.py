@@ -284,3 +284,21 @@ def test_runs_are_matched_by_numbers(tmp_path, index):
 def test_an_index_that_occurs_twice_is_refused(tmp_path):
     with pytest.raises(ValueError, match="occurs twice"):
         write_report([row(0), row(0)], tmp_path / "report.html", other=[row(0), row(0)])
+
+
+def test_another_variant_reads_the_flags_of_the_rows_that_have_them(tmp_path):
+    years = {"answer": "2015", "prediction": "2010"}
+    rows = [row(0, **years, year_flags=["YES"]), row(1, **years)]
+    page = written(tmp_path, rows, variant="chartqapro")
+    assert [found["correct"] for found in page.data["rows"]] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("field", "value"), [("chart_id", "other.png"), ("answer", "7")])
+def test_runs_on_other_charts_or_answers_are_not_compared(tmp_path, field, value):
+    with pytest.raises(ValueError, match=rf"not have the same questions: the {field} of index 0 is .*{value}"):
+        write_report([row(0)], tmp_path / "report.html", other=[row(0, **{field: value})])
+
+
+def test_what_one_run_does_not_know_is_no_difference(tmp_path):
+    page = written(tmp_path, [row(0)], other=[row(0, chart_id=None, answer=None, correct=None)])
+    assert page.data["rows"][0]["change"] == "no answer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -35,6 +36,7 @@ def test_what_cannot_run_is_told_in_one_line(tmp_path, capsys):
     pytest.importorskip("gradio", reason="`make test` installs the extra app")
     for arguments, words in (
         (["out", "--num_beams", "1"], "--num_beams=1: the app shows the alternatives of at least 2 beams"),
+        (["out", "--max_new_tokens", "0"], "--max_new_tokens=0: an answer has at least 1 token"),
         ([str(tmp_path / "nothing"), "--space", str(tmp_path)], "is not an empty folder"),
         ([str(tmp_path), "--space", str(tmp_path / "new")], "no"),
     ):
@@ -142,3 +144,21 @@ def _asked(url: str) -> dict:
             if message.get("msg") == "process_completed":
                 return message
     raise AssertionError("no answer")
+
+
+def test_a_space_answers_as_the_app_would(tmp_path, checkpoint):
+    pytest.importorskip("gradio", reason="`make test` installs the extra app")
+    arguments = ["--num_beams", "3", "--max_new_tokens", "512"]
+    assert app.main([str(checkpoint), *arguments, "--space", str(tmp_path / "space")]) == 0
+    given = re.search(r"arguments = (.*)", (tmp_path / "space" / "app.py").read_text())
+    parser = argparse.ArgumentParser()
+    app.add_app_arguments(parser)
+    parsed = parser.parse_args(json.loads(given[1]))
+    assert (parsed.num_beams, parsed.max_new_tokens, parsed.revision) == (3, 512, None)
+
+
+def test_a_space_of_a_folder_has_no_revision(tmp_path, checkpoint, capsys):
+    pytest.importorskip("gradio", reason="`make test` installs the extra app")
+    assert app.main([str(checkpoint), "--revision", "v1", "--space", str(tmp_path / "space")]) == 2
+    assert "is a local folder, which has no revision 'v1'" in capsys.readouterr().err
+    assert not (tmp_path / "space").exists()

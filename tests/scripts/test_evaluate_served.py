@@ -13,6 +13,7 @@ from chartqa_ft import relaxed_accuracy
 from chartqa_ft.adapters.prompts import CHAT_PROMPT, PROMPTS
 from chartqa_ft.metrics.predictions import FIELDS, read_predictions
 from chartqa_ft.scripts.evaluate_served import ANSWERS_NAME, main
+from chartqa_ft.scripts.held_out import write_split
 
 from ..support.chat_stub import ChatStub, echo_headers, reply, said, status
 from ..support.common import drawn_charts
@@ -184,6 +185,46 @@ def test_the_prompt_is_that_of_the_family_or_the_checkpoint(stub, evaluate, tmp_
     assert sorted(request.prompt for request in stub.requests) == sorted(
         prompt.replace("{question}", question) for question in questions
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "system"),
+    [
+        ({"prompt_from": "ours"}, "Read charts."),
+        ({"prompt_from": "ours", "system_prompt": "Look."}, "Look."),
+        ({"prompt": "{question}", "system_prompt": "Look."}, "Look."),
+        ({"prompt": "{question}"}, None),
+        ({}, None),
+    ],
+)
+def test_the_system_message_is_that_of_the_checkpoint_or_the_argument(
+    stub, evaluate, tmp_path, monkeypatch, settings, system
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "config.json").write_text(json.dumps({"model_type": "idefics3"}))
+    (tmp_path / "ours" / "chartqa_config.json").write_text(json.dumps({"system_prompt": "Read charts."}))
+    evaluate(max_eval_samples=2, **settings)
+    first = [message for request in stub.requests for message in request.body["messages"][:-1]]
+    assert first == ([] if system is None else [{"role": "system", "content": system}] * 2)
+    assert report(tmp_path / "out")["arguments"].get("system_prompt") == system
+
+
+def test_an_empty_system_message_is_refused(evaluate):
+    with pytest.raises(SystemExit, match="system_prompt must be a text that is not empty"):
+        evaluate(system_prompt=" ")
+
+
+def test_held_out_charts_alone_are_asked(stub, evaluate, tmp_path, capsys):
+    charts = [f"{name}.png" for name in dict.fromkeys(RECORDS["chart_id"])][:2]
+    held_out = write_split(tmp_path / "split.json", charts)
+    evaluate(split_file=held_out)
+    rows = read_predictions(tmp_path / "out" / "predictions.jsonl")
+    assert {row["chart_id"] for row in rows} == set(charts)
+    assert len(stub.requests) == len(rows) < len(RECORDS)
+    assert "my-model on the held-out charts of" in capsys.readouterr().out.replace("\n", " ")
+    with pytest.raises(SystemExit, match=r"nowhere\.json"):
+        evaluate(split_file=tmp_path / "nowhere.json", output_dir=tmp_path / "other")
 
 
 # ------------------------------------------------------------------ the key

@@ -31,11 +31,11 @@ class Request:
 
     @property
     def prompt(self) -> str:
-        return self.body["messages"][0]["content"][1]["text"]
+        return self.body["messages"][-1]["content"][1]["text"]
 
     @property
     def image_url(self) -> str:
-        return self.body["messages"][0]["content"][0]["image_url"]["url"]
+        return self.body["messages"][-1]["content"][0]["image_url"]["url"]
 
 
 def reply(text: Any, reason: str = "stop") -> bytes:

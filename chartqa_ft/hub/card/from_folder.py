@@ -9,7 +9,7 @@ from ...files import read_json
 from ...metrics.task_table import task_rows
 from .base_licence import base_licence
 from .facts import CardFacts
-from .training_data import other_datasets, training_data
+from .training_data import evaluation_data, other_datasets, training_data
 
 __all__ = ["facts_of_folder"]
 
@@ -69,7 +69,7 @@ def facts_of_folder(
             "other_datasets": [_data_name(name) for name in other_datasets(script)] if is_trained else [],
             "dataset_revision": script.get("dataset_revision"),
             "train_split": training_data(script) if is_trained else None,
-            "eval_split": script.get("eval_split"),
+            "eval_split": evaluation_data(script),
             "eval_part": report.get("eval_dataset"),
             "metrics": report,
             "metric_prefix": _PREFIX,

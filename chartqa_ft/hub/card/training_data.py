@@ -1,14 +1,15 @@
-"""What a card says about the data of a training that mixed several data sets."""
+"""What a card says about the data that a model was trained and scored on, from the arguments of a script."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from ..public import short_name
 
-__all__ = ["other_datasets", "training_data"]
+__all__ = ["evaluation_data", "other_datasets", "training_data"]
 
 
 def training_data(arguments: Mapping[str, Any]) -> str | None:
@@ -38,6 +39,33 @@ def training_data(arguments: Mapping[str, Any]) -> str | None:
         shown = [f"{name} ({share:.3g} %)" for name, share in zip(shown, shares, strict=True)]
     mixture = f"a mixture of {', '.join(shown[:-1])} and {shown[-1]}"
     return f"{split} of {mixture}" if split else mixture
+
+
+def evaluation_data(arguments: Mapping[str, Any]) -> str | None:
+    """Return what a model was scored on, from the arguments of a script.
+
+    Args:
+        arguments: `eval_data`, `split_file`, `held_out` and `split_seed`, and `eval_split`, as far as they are there.
+
+    Returns:
+        The split, or the charts that were held out; `None` if neither is known.
+
+    Example:
+        >>> evaluation_data({"eval_split": "val"})
+        'val'
+        >>> evaluation_data({"eval_split": "val", "split_file": "out/split.json"})
+        'the charts of split.json, held out'
+        >>> evaluation_data({"held_out": 0.2, "split_seed": 0})
+        '20% of its charts, held out (split_seed 0)'
+    """
+    for name, words in (("eval_data", "{}"), ("split_file", "the charts of {}, held out")):
+        if isinstance(arguments.get(name), str) and arguments[name]:
+            return words.format(PurePath(arguments[name]).name)
+    share = arguments.get("held_out")
+    if isinstance(share, float) and 0 < share < 1:
+        return f"{share:.0%} of its charts, held out (split_seed {arguments.get('split_seed')})"
+    split = arguments.get("eval_split")
+    return split if isinstance(split, str) and split else None
 
 
 def other_datasets(arguments: Mapping[str, Any]) -> list[str]:

@@ -122,3 +122,22 @@ def test_an_empty_folder_has_a_card_without_claims(tmp_path):
     facts = facts_of_folder(tmp_path, "alice/mine")
     assert (facts.base_model, dict(facts.metrics), facts.dataset) == (None, {}, None)
     assert read_card(render_card(facts)) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "scored_on"),
+    [
+        ({}, "val"),
+        ({"split_file": "out/split.json"}, "the charts of split.json, held out"),
+        ({"eval_split": "", "split_file": None}, None),
+        ({"eval_split": None, "held_out": 0.25, "split_seed": 7}, "25% of its charts, held out (split_seed 7)"),
+        ({"held_out": 0.25, "split_file": "split.json"}, "the charts of split.json, held out"),
+        ({"held_out": 0.25, "eval_data": "/data/test.csv"}, "test.csv"),
+        ({"split_file": 7, "eval_split": ["val"]}, None),
+    ],
+)
+def test_what_a_pushed_folder_was_scored_on(tmp_path, arguments, scored_on):
+    metrics = {"arguments": {**SCRIPT, **arguments}, "train_loss": 0.5, **SCORES}
+    facts = facts_of_folder(written(tmp_path, config={}, metrics=metrics), "alice/mine")
+    assert facts.eval_split == scored_on
+    assert (f"scored on {scored_on}" in render_card(facts)) == (scored_on is not None)
