@@ -13,6 +13,7 @@ _ABSENT, _NONE, _TEXT, _FLOAT, _INTEGER, _OTHER = range(6)
 _DOUBLE, _INT64, _LENGTH = struct.Struct("=d"), struct.Struct("=q"), struct.Struct("=I")
 _INTEGERS = range(-(2**63), 2**63)
 _LONGEST_TEXT = 2**32
+"""Bytes of a text that `_LENGTH` can count. A character takes at most 4."""
 _RECENT = 64
 """Number of texts of a column that are looked up before one is stored, or decoded, again."""
 

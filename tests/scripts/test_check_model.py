@@ -9,6 +9,7 @@ import torch
 
 from chartqa_ft import synthetic_chartqa
 from chartqa_ft.scripts.check_model import main
+from chartqa_ft.scripts.held_out import write_split
 from chartqa_ft.training.model_check import check
 
 from ..support.common import ROOT, tiny
@@ -36,6 +37,19 @@ def test_a_checkpoint_is_checked_on_own_data(checkpoint, tmp_path, capsys):
     assert [line["name"] for line in found["lines"]] == lines
     assert found["peft_weights"] == "peft_config"
     assert found["records"] == "5 questions of the given records"
+
+
+def test_held_out_charts_alone_are_checked(checkpoint, tmp_path):
+    records = synthetic_chartqa(3, seed=0)
+    names = list(records["chart_id"])
+    chart = names[-1]
+    first = names.index(chart)
+    records.select(range(first + 2)).to_parquet(tmp_path / "charts.parquet")  # two questions on the last chart
+    held_out = write_split(tmp_path / "split.json", [chart])
+    arguments = [checkpoint, "--data", str(tmp_path / "charts.parquet"), "--split_file", str(held_out), "--use_cpu"]
+    assert main([*arguments, "--json", str(tmp_path / "check.json"), "--lines", "training_batch"]) == 0
+    found = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))
+    assert found["records"] == "2 questions of the given records"
 
 
 def test_a_failed_line_is_the_exit_code(checkpoint, monkeypatch, capsys):
