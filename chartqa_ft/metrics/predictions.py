@@ -43,11 +43,20 @@ def write_predictions(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike
         True
     """
     with written_whole(Path(path)) as file:
-        for row in rows:
-            # Lone surrogates are legal in Python strings but not in UTF-8; ASCII escapes hold any answer.
-            more = {key: row[key] for key in OPTIONAL_FIELDS if row.get(key) is not None}
-            file.write(json.dumps({key: row[key] for key in FIELDS} | more) + "\n")
+        file.writelines(map(as_line, rows))
     return Path(path)
+
+
+def as_line(row: Mapping[str, Any]) -> str:
+    """Return the line of a `predictions.jsonl` for a row, in ASCII and with its line end.
+
+    Example:
+        >>> as_line(dict(zip(FIELDS, (0, "c1.png", "How many bars?", "3", "3", 1.0, None))))[-16:]
+        '"source": null}\\n'
+    """
+    # Lone surrogates are legal in Python strings but not in UTF-8; ASCII escapes hold any answer.
+    more = {key: row[key] for key in OPTIONAL_FIELDS if row.get(key) is not None}
+    return json.dumps({key: row[key] for key in FIELDS} | more) + "\n"
 
 
 @printable_errors()
@@ -123,7 +132,7 @@ def _wrong_value(row: Mapping[str, Any]) -> str | None:
             return f"answer must be a text, a number or a list of accepted answers, and is {answer!r}"
     if correct is None:
         if not is_blank(answer):
-            return f"correct is null although there is an answer, {answer!r}"
+            return f"correct is null although there is an answer, {answer!r}: the answers of this file were not scored"
     elif not isinstance(correct, (int, float)) or not 0 <= correct <= 1:
         return f"correct must be a number between 0 and 1, and is {correct!r}"
     elif answer is None:

@@ -328,7 +328,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     write_predictions: bool = field(
         default=True, metadata={"help": "Write a file of predictions for every evaluation."}
     )
-    """Write `predictions/<prefix>-step-<n>.jsonl` to the output folder for every evaluation."""
+    """Write `predictions/<prefix>-step-<n>.jsonl` to the output folder for every evaluation. While an evaluation runs,
+    its answers so far are in `<prefix>-step-<n>.unfinished.jsonl`."""
 
     default_warmup = math.nan
     """What `warmup_steps` was set to because it was left unset; NaN if it was given (not an argument)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,14 +23,16 @@ from ..batching.records import column, hinted_chart_ids
 from ..data.chart_subset import chart_subset
 from ..evaluation.answer_queue import AnswerQueue
 from ..evaluation.results import EvaluationResult, part_of, read_scores
-from ..evaluation.row_table import RowTable
+from ..evaluation.row_table import RowTable, TableRow
 from ..evaluation.scoring import Rows, main_metrics, score_rows
+from ..evaluation.unfinished import UnfinishedAnswers, remove_unfinished, unfinished_path
 from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
 from ..resources import naming_a_full_disk
 from .arguments import ChartQATrainingArguments, as_dict
 from .checks.metric_function import MetricsError, checked_metrics
 from .losses import AnswerLoss, sum_by_row
+from .signals import EvaluationStopped
 
 SHOWN = 3
 """Number of rows of an evaluation that are kept for the model card."""
@@ -70,7 +72,10 @@ class Evaluator:
         """The rows of the evaluation loop that is running, or of one that failed."""
         self.records: Any = None
         """The records of the current evaluation, from which `subset` chose, or of the last one."""
+        self.kept = ""
+        """A sentence that says where the answers of an evaluation are that failed."""
         self._queue: AnswerQueue | None = None
+        self._so_far: UnfinishedAnswers | None = None
         self._scored = RowTable()
         self._row_numbers: list[int] | None = None
 
@@ -155,8 +160,15 @@ class Evaluator:
             yield
 
     @contextmanager
-    def collecting(self) -> Iterator[None]:
-        """Collect the rows of the evaluation loop that runs in this context, and answer all of them by its end."""
+    def collecting(self, predictions: Path | None = None) -> Iterator[None]:
+        """Collect the rows of the evaluation loop that runs in this context, and answer all of them by its end.
+
+        Args:
+            predictions: the predictions file of the evaluation. Answers are written beside it as they are generated
+                (see `UnfinishedAnswers`), and if the evaluation fails, once more with their verdicts. `None` writes
+                none.
+        """
+        self.kept = ""
         self.rows, self._scored = RowTable(), RowTable()  # the last rows would double the memory use
         self._queue = AnswerQueue(
             self.adapter,
@@ -165,13 +177,32 @@ class Evaluator:
             of_tasks=self.decoding_of_tasks(),
             **self.decoding(),
         )
+        if predictions is not None:
+            self._so_far = UnfinishedAnswers(predictions, self.accelerator.process_index)
         try:
             yield
             with self.accelerator.autocast():
-                for row, answer in self._queue.flush():
-                    row["prediction"] = answer
+                self._take(self._queue.flush())
+        except EvaluationStopped:
+            raise  # for a signal: there is little time
+        except Exception as error:
+            if predictions is not None:
+                self.kept = self._save_unfinished(predictions)
+                if self.kept:
+                    error.add_note(self.kept.rstrip())
+            raise
         finally:
             self._queue = None
+            if self._so_far is not None:
+                self._so_far.close()
+                self._so_far = None
+
+    def _take(self, answers: Iterable[tuple[TableRow, str]]) -> None:
+        """Take the answers of some rows, and write them to disk."""
+        for row, answer in answers:
+            row["prediction"] = answer
+            if self._so_far is not None and row["index"] >= 0:  # no filler
+                self._so_far.add({**row, "index": self._number_of(row)})
 
     def step(
         self, model: nn.Module, inputs: Mapping[str, Any], *, loss_only: bool, settings: Mapping[str, Any]
@@ -212,8 +243,7 @@ class Evaluator:
                     row["loss_sum"], row["tokens"] = loss_sum, tokens
             if self.args.predict_with_generate:
                 tasks = [row.get("task") for row in rows]
-                for row, answer in self._queue.add(model, inputs, rows, encoder_outputs, tasks):
-                    row["prediction"] = answer
+                self._take(self._queue.add(model, inputs, rows, encoder_outputs, tasks))
         return None, None, None
 
     def _decoding_of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,18 +263,14 @@ class Evaluator:
         lockstep.fill_up()
         return ids
 
-    def save_unfinished(self, path: Path) -> str:
-        """Write the answers of an evaluation that failed, and return a sentence about them; "" if there are none.
-
-        Args:
-            path: the file of a complete evaluation. That of an unfinished one ends in `.unfinished.jsonl`.
-        """
+    def _save_unfinished(self, predictions: Path) -> str:
+        """Write the answers of an evaluation that failed, and return a sentence about them; "" if there are none."""
         rows = [dict(row) for row in self.rows.in_order() if "prediction" in row]
         if not rows:
             return ""
         self._number(rows)
         self._scores(rows, None)
-        path = path.with_suffix(".unfinished.jsonl")
+        path = unfinished_path(predictions, self.accelerator.process_index)
         try:
             write_predictions(rows, path)
         except OSError as error:
@@ -272,9 +298,10 @@ class Evaluator:
         start = f"{prefix}_"
         metrics = output.metrics | {key if key.startswith(start) else start + key: scores[key] for key in scores}
         writes = predictions is not None and bool(rows) and "correct" in rows[0]
+        whole = predictions
         if predictions is not None and failure is not None and any(map(_lacks_verdict, rows)):
             predictions = predictions.with_suffix(".unscored.jsonl")
-        if predictions is not None and writes:
+        if predictions is not None and whole is not None and writes:
             self.rows = rows  # until they are written
             main = {"relaxed_accuracy", *main_metrics(rows, self.adapter.bound_task)}
             shown = ", ".join(f"{key} {metrics[key]:.4g}" for key in metrics if key.removeprefix(start) in main)
@@ -285,6 +312,7 @@ class Evaluator:
             )
             with naming_a_full_disk(message):
                 write_predictions(rows, predictions)
+            remove_unfinished(whole)
             self.rows = RowTable()
         if failure is not None:
             raise MetricsError(f"{failure}. The answers are in {predictions}" if writes else str(failure)) from failure
@@ -308,7 +336,12 @@ class Evaluator:
         """Number the rows of a subset as in the records that it was chosen from."""
         if self._row_numbers is not None:
             for row in rows:
-                row["index"] = self._row_numbers[row["index"]]
+                row["index"] = self._number_of(row)
+
+    def _number_of(self, row: Mapping[str, Any]) -> int:
+        """Return the number of a row in the records that the subset was chosen from, if there is one."""
+        index = row["index"]
+        return index if self._row_numbers is None else self._row_numbers[index]
 
     def _scores(self, rows: Rows, compute_metrics: Callable | None) -> tuple[dict[str, float], MetricsError | None]:
         """Return the metrics of the rows, and what is wrong with those of `compute_metrics` on any rank."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,14 +56,9 @@ class MemoryAdvice:
         kept = "Checkpoints that are complete are untouched: resume from the last with resume_from_checkpoint=True"
         return f"{self._facts()}To need less memory, {'; '.join(advice)}. {kept}"
 
-    def of_evaluation(self, predictions: Path | None) -> str:
-        """Return what an evaluation needed, what is kept, and what to lower.
-
-        Args:
-            predictions: the file of the answers; those so far are written beside it.
-        """
+    def of_evaluation(self) -> str:
+        """Return what an evaluation needed, what is kept, and what to lower."""
         args, trainer = self.trainer.args, self.trainer
-        kept = "" if predictions is None else trainer.evaluator.save_unfinished(predictions)
         advice = []
         if args.per_device_eval_batch_size > 1:
             advice.append(f"lower per_device_eval_batch_size (now {args.per_device_eval_batch_size})")
@@ -77,7 +71,7 @@ class MemoryAdvice:
         if trainer.adapter.needs_equal_prompts and args.eval_window > 1:
             advice.append(f"lower eval_window (now {args.eval_window})")
         advice += self._smaller_images()
-        return f"{self._facts()}{kept}To need less memory, {'; '.join(advice)}"
+        return f"{self._facts()}{trainer.evaluator.kept}To need less memory, {'; '.join(advice)}"
 
     def _facts(self) -> str:
         if not self._batch:

@@ -733,15 +733,17 @@ class ChartQATrainer(Seq2SeqTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Run upstream's loop over `prediction_step`, then gather the rows by number and score each once."""
-        writes = self.args.write_predictions and self.is_world_process_zero()
-        predictions = self._predictions_file(metric_key_prefix) if writes else None
+        predictions = self._predictions_file(metric_key_prefix) if self.args.write_predictions else None
         self._evaluating = True  # and still so after an error
-        explain = partial(self.memory.of_evaluation, predictions)
+        explaining = explaining_memory("evaluating", self.memory.of_evaluation)
         stopping = self.stop_on_signal.evaluating(dataloader, self.is_in_train)
-        with explaining_memory("evaluating", explain), stopping, self.evaluator.collecting():
+        with explaining, stopping, self.evaluator.collecting(predictions):
             output = super().evaluation_loop(dataloader, description, None, ignore_keys, metric_key_prefix)
         output = self.evaluator.scored(
-            output, metric_key_prefix, compute_metrics=self.compute_metrics, predictions=predictions
+            output,
+            metric_key_prefix,
+            compute_metrics=self.compute_metrics,
+            predictions=predictions if self.is_world_process_zero() else None,
         )
         self._evaluating = False
         return output
