@@ -8,12 +8,26 @@ import sys
 import pytest
 from datasets import Dataset, Image
 
-from chartqa_ft import answer_questions, load_checkpoint
+from chartqa_ft import adapter_for, answer_questions, load_checkpoint
+from chartqa_ft.models.chartqa_config import save_settings
 
 from ..support import families
 from ..support.common import ROOT, run
 
 STEPS = 8
+NOTING = """
+import json, runpy, sys, trl
+
+class Noting:
+    def __init__(self, *, train_dataset, **_):
+        print(json.dumps(train_dataset[0]["prompt"]))
+        raise SystemExit
+
+trl.GRPOTrainer = Noting
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script up to its trainer, and prints the messages of its first question."""
 
 
 @pytest.mark.long
@@ -46,3 +60,23 @@ def test_sampled_answers_earn_more_after_a_few_steps(tmp_path):
     trained, _, adapter = load_checkpoint(tmp_path / "out")
     assert adapter.name == "causal"
     assert any((new != old).any() for new, old in zip(trained.parameters(), model.parameters(), strict=True))
+
+
+@pytest.mark.long
+def test_questions_are_asked_as_the_checkpoint_asks_them(tmp_path):
+    pytest.importorskip("trl", reason="`make test` installs the extra rl")
+    model, processor = families.build("qwen2_5_vl")
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "model")
+    adapter = adapter_for(model, processor, prompt="Look: {question}", system_prompt="Answer with one word.")
+    save_settings(adapter, tmp_path / "model")
+    rows = families.records(2)
+    Dataset.from_list(rows).cast_column("image", Image()).save_to_disk(tmp_path / "charts")
+    line = f"""--model_name_or_path {tmp_path / "model"} --dataset_name {tmp_path / "charts"}
+        --output_dir {tmp_path / "out"} --use_cpu --bf16 False --dtype float32 --report_to none"""
+    script = str(ROOT / "examples" / "grpo_chartqa.py")
+    told = run([sys.executable, "-W", "ignore", "-c", NOTING, script, *line.split()]).stdout
+    assert json.loads(told.splitlines()[-1]) == [
+        {"role": "system", "content": "Answer with one word."},
+        {"role": "user", "content": f"Look: {rows[0]['question']}"},
+    ]
