@@ -155,6 +155,8 @@ def _learned(adapter: Adapter, example: Mapping[str, Any], training: bool) -> di
         raise ValueError(f"{describe(example)} has an empty question: give it one, or drop the record")
     answer = single_answer(example)
     if answer is not None and answer != "":
+        if not training:
+            _check_reference(adapter, example, str(answer))
         return {**example, "answer": answer}
     if training:
         raise ValueError(
@@ -162,6 +164,13 @@ def _learned(adapter: Adapter, example: Mapping[str, Any], training: bool) -> di
             "out of the training data"
         )
     return {**example, "answer": ""}
+
+
+def _check_reference(adapter: Adapter, example: Mapping[str, Any], answer: str) -> None:
+    try:
+        adapter.bound_task(adapter.task_of(example)).check_reference(answer)
+    except ValueError as error:
+        raise ValueError(f"{describe(example)} cannot be scored: {error}") from error
 
 
 def _read_back(adapter: Adapter, examples: Sequence[Mapping[str, Any]], found: dict[Any, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from datasets import Dataset
 
-from chartqa_ft import adapter_for
+from chartqa_ft import Task, adapter_for, table_scores
 from chartqa_ft.adapters.text_check import find_bad_texts
 
 from ..support.common import tiny
@@ -123,3 +123,37 @@ def test_an_adapter_with_its_own_encoding_is_not_asked():
     adapter = adapter_for(*tiny())
     adapter.encode = lambda examples, with_answers=True: {}
     assert bad_rows(adapter, {"answer": "a</s>b"}) == []
+
+
+def table_of(rows: int) -> str:
+    """A table of two columns, as comma-separated values."""
+    return "\n".join(["Year,EU", *(f"{1000 + row},{row}" for row in range(rows))])
+
+
+@pytest.mark.parametrize("kind", [list, Dataset])
+def test_a_table_that_is_too_large_to_be_scored_is_found_before_an_evaluation(kind):
+    adapter = adapter_for(*tiny(), prompts={"table": "<s_answer>"})
+    fits, large = ({"task": "table", "answer": table_of(rows)} for rows in (511, 512))
+    assert table_scores([""], [fits["answer"]])["n"] == 1
+    with pytest.raises(ValueError, match="too many"):
+        table_scores([""], [large["answer"]])
+    rows = [{**GOOD, "task": "qa"}, {**GOOD, **fits}, {**GOOD, **large}]
+    (found,) = find_bad_texts(adapter, rows if kind is list else Dataset.from_list(rows), training=False)
+    assert found.row == 2
+    assert "task='table') cannot be scored: 1,026 cells are too many: up to 1,024 cells" in found.message
+
+
+def test_an_answer_that_a_task_cannot_score_is_found_before_an_evaluation():
+    class Sign(Task):
+        name = "sign"
+
+        def check_reference(self, answer: str) -> None:
+            if answer not in ("+", "-"):
+                raise ValueError(f"the answer is + or -, and not {answer}")
+
+    adapter = adapter_for(*tiny(), tasks=[Sign])
+    rows = [{**GOOD, "task": "sign", "answer": answer} for answer in ("+", "7", "", "-")]
+    (found,) = find_bad_texts(adapter, rows, training=False)
+    assert found.row == 1
+    assert found.message.endswith("cannot be scored: the answer is + or -, and not 7")
+    assert [bad.row for bad in find_bad_texts(adapter, rows, training=True)] == [2]  # has no answer to learn

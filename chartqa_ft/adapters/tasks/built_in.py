@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...metrics.tables import Table, parse_table, per_example_table_scores, table_scores, write_table
+from ...metrics.tables import Table, check_size, parse_table, per_example_table_scores, table_scores, write_table
 from ...metrics.texts import per_example_text_scores, text_scores
 from .prompts import OPEN_QA_PROMPTS, SUMMARY_PROMPTS, TABLE_FORMATS, TABLE_PROMPTS
 from .registry import register_task
@@ -132,6 +132,10 @@ class TableExtraction(Task):
         if not table.rows:
             raise ValueError(f"the answer {answer!r:.80} is no table: it needs a header and at least one row")
         return write_table(table, self.format or "lines")
+
+    def check_reference(self, answer: str) -> None:
+        """Check that the table of a record is not too large to be scored."""
+        check_size(answer)
 
     def verdicts(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
         """Return the RMS F1 of each table."""

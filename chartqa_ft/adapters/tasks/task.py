@@ -55,6 +55,13 @@ class Task:
         """
         return answer
 
+    def check_reference(self, answer: str) -> None:
+        """Check that predictions can be scored against the answer of a record. It is called before an evaluation.
+
+        Raises:
+            ValueError: They cannot.
+        """
+
     def verdicts(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
         """Return how good each prediction is, between 0 and 1: 1.0 if it equals its reference but for case and white
         space, else 0.0. The file of predictions holds it as `correct`."""

@@ -4,7 +4,7 @@ from .chartqa_files import read_table_csv
 from .files import export_tables
 from .linearization import FORMATS
 from .parsing import parse_table
-from .scores import VARIANTS, per_example_table_scores, table_scores
+from .scores import VARIANTS, check_size, per_example_table_scores, table_scores
 from .table import Table
 from .writing import write_table
 
@@ -12,6 +12,7 @@ __all__ = [
     "FORMATS",
     "VARIANTS",
     "Table",
+    "check_size",
     "export_tables",
     "parse_table",
     "per_example_table_scores",

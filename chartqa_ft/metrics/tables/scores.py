@@ -113,6 +113,21 @@ def per_example_table_scores(
     return found
 
 
+def check_size(table: str | Table) -> None:
+    """Check that a table is small enough to be the reference of `table_scores`.
+
+    Raises:
+        ValueError: it has more than 1,024 cells (short rows filled) or 65,536 characters.
+
+    Example:
+        >>> check_size(" | ".join("abcd") + "\\n1" * 256)
+        Traceback (most recent call last):
+        ...
+        chartqa_ft.metrics.tables.table.TooLargeError: 1,028 cells are too many: up to 1,024 cells and 65,536 ...
+    """
+    _table_of(table, "the table")
+
+
 def _best(scores: list[dict[str, float]]) -> dict[str, float]:
     """Return the best of each metric: F1 decides about precision and recall."""
     best: dict[str, float] = {}
