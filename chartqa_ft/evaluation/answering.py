@@ -95,6 +95,8 @@ def answer_questions(
     """
     check_objects(model, processor, adapter, prompt)
     if questions is None:
+        if not is_single(images) and not hasattr(images, "__len__"):
+            raise TypeError(f"images must be an image or a list of images, and is {images!r:.60}")
         questions = [""] * (1 if is_single(images) else len(images))
         needed = False
     else:
@@ -106,8 +108,15 @@ def answer_questions(
     if adapter is None:
         adapter = adapter_for(model, processor, prompt=prompt)
     task = adapter.task if task is None else task
-    if not needed and "{question}" in adapter.task_prompt(task):
+    if prompt is not None and task != QA_NAME:
+        raise ValueError(
+            f"prompt= is that of short answers, and the task is {task!r}: set its prompt by adapter_for(..., prompts=)"
+        )
+    asks = "{question}" in adapter.task_prompt(task)
+    if not needed and asks:
         raise ValueError(f"the task {task!r} asks questions: pass one for each image")
+    if not asks and any(question.strip() for question in questions):
+        raise ValueError(f"the prompt of the task {task!r} has no question in it: leave the questions out")
     if max_new_tokens == "auto":
         max_new_tokens = adapter.bound_task(task).max_new_tokens or MAX_NEW_TOKENS
     num_beams, max_new_tokens = check_count("num_beams", num_beams), check_count("max_new_tokens", max_new_tokens)

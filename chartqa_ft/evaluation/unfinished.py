@@ -11,23 +11,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..metrics.predictions import as_line
+from ..metrics.predictions import UNFINISHED, as_line
 
 logger = logging.getLogger(__name__)
-
-_MARK = ".unfinished"
 
 
 class UnfinishedAnswers:
     """Writes the answers of one process beside the predictions file of an evaluation, as they are generated.
 
-    The file is made with the first answer. Its lines are those of `write_predictions` in the order of generation, with
-    `correct` null: verdicts may depend on all answers. If it cannot be written, a warning says so, once, and the
-    evaluation goes on: its answers are still in memory.
+    The file is created when the first answer comes. It has a line for each answer, in the order of generation, with
+    the fields of `write_predictions`. `correct` is null, since verdicts may depend on all answers, and what scoring
+    adds to a row is missing. If a line cannot be written, one warning says so and the evaluation goes on: its answers
+    are still in memory. No error of the file is raised.
 
     Args:
-        predictions: the file of the whole evaluation; see `unfinished_path`. A file that an earlier evaluation left is
-            replaced.
+        predictions: the predictions file of the whole evaluation; see `unfinished_path`.
         rank: the number of this process.
 
     Example:
@@ -54,8 +52,8 @@ class UnfinishedAnswers:
         """Write an answered row. It is with the system, not with a buffer of this process, when this returns."""
         if self._failed:
             return
-        line = as_line({**row, "correct": None}).encode("ascii")
         try:
+            line = as_line({**row, "correct": None}).encode("ascii")
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.unlink(missing_ok=True)
@@ -64,48 +62,56 @@ class UnfinishedAnswers:
             while rest:
                 rest = rest[self._file.write(rest) :]
             self._size += len(line)
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:
             self._fail(error)
 
     def close(self) -> None:
         """Close the file, which stays."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of a disk that reports only now that it was full
+                self._file.close()
             self._file = None
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         self._failed = True
         logger.warning(
-            "answers are no longer written to %s while they are generated (%s). They are written at the end of the "
-            "evaluation: free some space, or make the folder writable, until then",
+            "answers cannot be written to %s as they are generated (%s). The evaluation goes on and writes them at "
+            "the end: make sure that they can be written by then",
             self.path,
-            error.strerror or error,
+            getattr(error, "strerror", None) or error,
         )
         if self._file is None:
             return
-        os.ftruncate(self._file.fileno(), self._size)  # a line may be there in part
+        with suppress(OSError):
+            os.ftruncate(self._file.fileno(), self._size)  # a line may be there in part
         self.close()
         if not self._size:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
 
 def unfinished_path(predictions: Path, rank: int = 0) -> Path:
-    """Return the file of the answers so far of a process, beside the predictions file of the evaluation.
+    """Return the file that holds a process's answers so far, beside the predictions file of the evaluation.
 
     Example:
         >>> unfinished_path(Path("eval-step-1.jsonl")).name, unfinished_path(Path("eval-step-1.jsonl"), rank=2).name
         ('eval-step-1.unfinished.jsonl', 'eval-step-1.unfinished-2.jsonl')
     """
-    return predictions.with_suffix(f"{_MARK}{f'-{rank}' if rank else ''}.jsonl")
+    return predictions.with_suffix(f"{UNFINISHED}{f'-{rank}' if rank else ''}.jsonl")
 
 
-def remove_unfinished(predictions: Path) -> None:
-    """Delete the answers so far of all processes, once the predictions file of the evaluation is written.
+def remove_unfinished(predictions: Path, rank: int = 0, processes: int = 1) -> None:
+    """Delete the answers so far of this process. The first one also deletes those of processes from `processes` on.
 
-    Also those of an earlier evaluation that was killed on more processes.
+    An evaluation that was killed may have left them. Files that cannot be deleted stay.
     """
-    name = re.compile(rf"{re.escape(predictions.stem + _MARK)}(-\d+)?\.jsonl")
-    for path in predictions.parent.iterdir():
-        if name.fullmatch(path.name):
-            with suppress(OSError):  # the answers are safe, and a file too many is no reason to fail
-                path.unlink()
+    with suppress(OSError):
+        unfinished_path(predictions, rank).unlink(missing_ok=True)
+    if rank:
+        return
+    name = re.compile(rf"{re.escape(predictions.stem + UNFINISHED)}-(\d+)\.jsonl")
+    with suppress(OSError):  # there may be no folder yet
+        for path in list(predictions.parent.iterdir()):
+            found = name.fullmatch(path.name)
+            if found and int(found[1]) >= processes:
+                path.unlink(missing_ok=True)

@@ -13,18 +13,12 @@ from typing import TypeVar
 
 from .answers import as_text, to_number
 from .chartqapro import flags_of
-from .clustered import chart_numbers, clustered_interval, clustered_mean_interval
+from .clustered import chart_numbers
 from .correctness import FLAGGED, best_score, scorer_of, variant_name
 from .entries import chart_labels, group_labels, listed, prediction_text, target_texts, truth, whole_number
 from .extraction import Extractor, extracted
-from .intervals import (
-    bootstrap_means,
-    check_confidence,
-    mean,
-    mean_of_wilson_intervals,
-    percentile_interval,
-    wilson_interval,
-)
+from .intervals import check_confidence, mean
+from .limits import INTERVALS, Group, MeanLimits
 from .notation import DETECTED, Notation, chosen_variant, to_point
 
 __all__ = ["per_example_correctness", "relaxed_accuracy"]
@@ -34,7 +28,6 @@ SPLITS = ("human", "augmented")
 """The two halves of ChartQA's splits: questions written by people, and generated ones."""
 # The question types of ChartQAPro that lmms-eval scores by exact match, unlike the official script.
 CHOICE_QUESTION_TYPES = frozenset({"fact_checking", "multi_choice"})
-INTERVALS = ("wilson", "bootstrap", "clustered")
 
 Item = TypeVar("Item")
 
@@ -275,32 +268,18 @@ def relaxed_accuracy(
     groups = {"": verdicts, **_groups(verdicts, labels, "source_"), **_groups(verdicts, kinds, "type_")}
 
     metrics: dict[str, float | int] = {}
-    samples = {}
-    limits: tuple[float, float] | None
+    limits_by = MeanLimits(interval, confidence, n_resamples, seed)
     for name, group in groups.items():
         key = _join(METRIC, name)
         metrics[key] = mean(group)
         metrics[_join("n", name)] = len(group)
-        if interval == "wilson":
-            limits = wilson_interval(metrics[key], len(group), confidence=confidence)
-        elif interval == "clustered":
-            limits = clustered_interval(group, clusters[name], confidence=confidence)
-        else:
-            samples[name] = bootstrap_means(group, n_resamples=n_resamples, seed=seed, stream=name)
-            limits = percentile_interval(samples[name], confidence=confidence)
+        limits = limits_by.of(Group(name, group, clusters.get(name, ())))
         if limits is not None:
             metrics[f"{key}_ci_low"], metrics[f"{key}_ci_high"] = limits
     if all(split in groups for split in SPLITS):
         key = f"{METRIC}_mean_of_splits"
-        parts = [(metrics[f"{METRIC}_{split}"], len(groups[split])) for split in SPLITS]
-        metrics[key] = math.fsum(accuracy for accuracy, _ in parts) / 2
-        if interval == "wilson":
-            limits = mean_of_wilson_intervals(parts, confidence=confidence)
-        elif interval == "clustered":
-            sides = [(groups[split], clusters[split]) for split in SPLITS]
-            limits = clustered_mean_interval(sides, confidence=confidence)
-        else:
-            limits = percentile_interval((samples["human"] + samples["augmented"]) / 2, confidence=confidence)
+        metrics[key] = math.fsum(metrics[f"{METRIC}_{split}"] for split in SPLITS) / 2
+        limits = limits_by.of_mean([Group(split, groups[split], clusters.get(split, ())) for split in SPLITS])
         if limits is not None:
             metrics[f"{key}_ci_low"], metrics[f"{key}_ci_high"] = limits
     metrics[f"{METRIC}_confidence"] = confidence

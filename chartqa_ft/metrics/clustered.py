@@ -25,9 +25,14 @@ References
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Hashable, Iterable, Sequence
 
 from .intervals import check_confidence, mcnemar_exact, mean, paired_comparison, wilson_interval
+
+_ROUNDING = 8 * sys.float_info.epsilon
+"""Standard error up to which deviations are taken for rounding. Verdicts are at most 1, and their weights add up to
+1."""
 
 
 def chart_numbers(chart_ids: Iterable[object]) -> list[Hashable]:
@@ -49,12 +54,18 @@ def clustered_variance(influences: Sequence[float], charts: Sequence[Hashable]) 
     Args:
         influences: what each question adds to the estimate minus its expectation; for a mean `(s_i - m) / n`.
         charts: the chart of each question.
+
+    Returns:
+        The variance; 0.0 if it is no more than the rounding of the influences.
     """
     sums: dict[Hashable, list[float]] = {}
     for influence, chart in zip(influences, charts, strict=True):
         sums.setdefault(chart, []).append(influence)
     g = len(sums)
-    return g / (g - 1) * math.fsum(math.fsum(part) ** 2 for part in sums.values()) if g > 1 else None
+    if g < 2:
+        return None
+    variance = g / (g - 1) * math.fsum(math.fsum(part) ** 2 for part in sums.values())
+    return 0.0 if variance <= _ROUNDING**2 else variance
 
 
 def clustered_standard_error(verdicts: Sequence[float], charts: Sequence[Hashable]) -> float | None:

@@ -215,7 +215,7 @@ def _pairs(
 ) -> _Pairs:
     """Return the verdicts on both systems and the labels of the questions, after checking that these are the same."""
     (predictions_a, a_has_records), (predictions_b, b_has_records) = _read("a", a), _read("b", b)
-    records = None
+    records, dropped = None, 0
     if a_has_records and b_has_records:
         given = (references, sources, chart_ids, year_flags, question_types)
         if any(values is not None for values in given):
@@ -224,6 +224,7 @@ def _pairs(
                 "only with bare predictions"
             )
         by_index_a, by_index_b = _by_index("a", predictions_a), _by_index("b", predictions_b)
+        dropped = len(predictions_a) - len(by_index_a)
         text = "prediction" if extract is not None else _scored_text(by_index_a, by_index_b)
         predictions_a, predictions_b, references, sources = _aligned(by_index_a, by_index_b, text)
         chart_ids = _of_either(by_index_a, by_index_b, "chart_id")
@@ -242,7 +243,10 @@ def _pairs(
         if sources is not None and len(sources) != len(references):
             raise ValueError(f"there are {len(references)} references and {len(sources)} sources")
     if not predictions_a:
-        raise ValueError("a and b hold no questions: there are no predictions to compare")
+        why = "there are no predictions to compare"
+        if dropped:
+            why = f"all {dropped} records of a are of other tasks than 'qa', or have no answer to compare with"
+        raise ValueError(f"a and b hold no questions: {why}")
     labels = [target_texts(reference, f"references[{i}]") for i, reference in enumerate(references)]
     chosen, _ = chosen_variant(variant_name(variant), labels)
     kinds = None if question_types is None else listed("question_types", question_types)

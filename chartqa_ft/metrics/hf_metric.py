@@ -97,6 +97,8 @@ class RelaxedAccuracy(evaluate.Metric):
             raise ValueError("compute needs predictions and references, or neither after add or add_batch")
         if predictions is not None and references is not None:
             self.add_batch(predictions=predictions, references=references, sources=sources)
+        elif sources is not None:
+            raise ValueError("compute takes sources with predictions and references: pass those of add_batch to it")
         return super().compute(**options)
 
     def _compute(

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
@@ -20,6 +21,8 @@ OPTIONAL_FIELDS = ("extracted", "task", "question_type", "year_flags")
 evaluation had others than `qa`; and what ChartQAPro's metric reads."""
 LONGEST_LINE = 2**26
 """Bytes of one row. A degenerate generation is megabytes long at most."""
+UNFINISHED = ".unfinished"
+"""What stands before the ending, and the number of a process, in the name of a file with the answers so far."""
 _FAST = json.JSONDecoder()
 _SCALARS = frozenset({str, int, float, type(None)})
 
@@ -50,13 +53,24 @@ def write_predictions(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike
 def as_line(row: Mapping[str, Any]) -> str:
     """Return the line of a `predictions.jsonl` for a row, in ASCII and with its line end.
 
+    Raises:
+        ValueError: the row lacks one of `FIELDS`.
+
     Example:
         >>> as_line(dict(zip(FIELDS, (0, "c1.png", "How many bars?", "3", "3", 1.0, None))))[-16:]
         '"source": null}\\n'
     """
+    missing = [key for key in FIELDS if key not in row]
+    if missing:
+        raise ValueError(f"the row of index {row.get('index')!r:.20} lacks {', '.join(missing)}")
     # Lone surrogates are legal in Python strings but not in UTF-8; ASCII escapes hold any answer.
     more = {key: row[key] for key in OPTIONAL_FIELDS if row.get(key) is not None}
-    return json.dumps({key: row[key] for key in FIELDS} | more) + "\n"
+    return json.dumps({key: row[key] for key in FIELDS} | more, default=_in_json) + "\n"
+
+
+def _in_json(value: Any) -> Any:
+    """Return a number of numpy as one of Python, and another answer, such as a date, as the text that is scored."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 @printable_errors()
@@ -66,8 +80,8 @@ def read_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
         TypeError: `path` is not a path.
         OSError: the file cannot be opened.
-        ValueError: the file is empty or not a regular file, or a line is not a JSON object, lacks a field, has one
-            twice or holds a value that the field cannot have; the message names file and line.
+        ValueError: the file is empty or not a regular file, a line is not a JSON object, lacks a field, has one twice
+            or holds a value that the field cannot have, or two lines have one index; the message names file and line.
 
     Example:
         >>> import tempfile
@@ -81,6 +95,7 @@ def read_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be the path of a predictions.jsonl, and is a {type(path).__name__}: {path!r:.60}")
     rows = []
+    lines: dict[int, int] = {}
     with _opened(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
             if len(line) >= LONGEST_LINE:
@@ -100,6 +115,12 @@ def read_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             wrong = _wrong_value(row)
             if wrong is not None:
                 raise ValueError(f"{path}, line {number}: {wrong}")
+            first = lines.setdefault(row["index"], number)
+            if first != number:
+                raise ValueError(
+                    f"{path}, lines {first} and {number} are both of index {row['index']}: a question counts once, so "
+                    "keep the answers of one run in each file"
+                )
             rows.append(row)
     if not rows:
         raise ValueError(f"{path} is empty: it has no line with an answered question")
@@ -138,6 +159,16 @@ def _wrong_value(row: Mapping[str, Any]) -> str | None:
     elif answer is None:
         return f"answer is null, but correct is {correct!r}"
     return None
+
+
+def is_unfinished(path: Path) -> bool:
+    """Return whether a file holds the answers so far of an evaluation, which are not scored, by its name.
+
+    Example:
+        >>> is_unfinished(Path("eval-step-1.unfinished-2.jsonl")), is_unfinished(Path("eval-step-1.jsonl"))
+        (True, False)
+    """
+    return re.search(rf"{re.escape(UNFINISHED)}(-\d+)?\.jsonl$", path.name) is not None
 
 
 def is_short_answer(row: Mapping[str, Any]) -> bool:

@@ -104,7 +104,7 @@ def _reasoned(
     rationale, answer = record["rationale"], record["answer"]
     if isinstance(template, Mapping):
         template = template.get(record.get("task") or "qa", "")
-    if is_missing(rationale) or not str(rationale).strip() or is_missing(answer) or template == "":
+    if any(is_missing(value) or not str(value).strip() for value in (rationale, answer)) or template == "":
         return {"answer": answer}
     try:
         return {"answer": rationale_target(str(rationale), str(answer), extract=extract, template=template)}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import written_whole
+from ..metrics.limits import INTERVALS
 from .chart_files import ChartTables
 from .report_rows import FIELDS, Rows, explained_rows, match_rows, read_rows, shown
 from .report_tables import comparison, mistake_tables, rule_lists, score_tables, task_scores
@@ -36,6 +37,7 @@ def write_report(
     title: str = "Answers to questions on charts",
     tables: str | os.PathLike[str] | Mapping[str, Sequence[Any]] | None = None,
     variant: str | None = None,
+    interval: str = "wilson",
 ) -> Path:
     """Write predictions as one HTML file with scores, mistakes and every example with its chart.
 
@@ -48,7 +50,7 @@ def write_report(
         path: the file to write. Its folder is created if it is missing.
         images: the charts: a folder of image files named by chart id, a dict from chart id to image, or records with
             `image` (and `chart_id`), such as those of `load_chartqa`. Without it the report has no pictures. A chart
-            that cannot be opened is left out with a warning.
+            that cannot be opened, or is not in the folder, is left out with a warning.
         other: a second run on the same questions, shown beside the first one with the difference and its interval.
         names: the names of the two runs.
         title: the title of the report.
@@ -56,13 +58,15 @@ def write_report(
             chart id to rows. They tell whether a wrong answer is another value of the same chart. By default the
             folder `tables` beside `images`, if there is one, as in the original layout of ChartQA.
         variant: a variant of relaxed accuracy that scores all rows again. By default the verdicts in the rows count.
+        interval: the intervals of accuracies, as in `relaxed_accuracy`: `"wilson"`, `"bootstrap"` or `"clustered"`.
 
     Returns:
         The path.
 
     Raises:
         TypeError: an argument is of a wrong type.
-        ValueError: the predictions are damaged, or the two runs have not the same questions.
+        ValueError: the predictions are damaged, the two runs do not have the same questions or were scored in
+            different ways, or `interval` is unknown.
         OSError: a file cannot be read or written.
 
     Example:
@@ -76,6 +80,8 @@ def write_report(
     """
     if isinstance(names, str) or len(names) != 2 or not all(isinstance(name, str) for name in names):
         raise TypeError(f"names must be two texts, the names of the runs, and is {names!r:.60}")
+    if interval not in INTERVALS:
+        raise ValueError(f"interval must be one of {', '.join(INTERVALS)}, and is {interval!r:.60}")
     rows = read_rows("predictions", predictions, variant=variant)
     others = None if other is None else match_rows(rows, read_rows("other", other, variant=variant))
     charts = list(dict.fromkeys(str(row["chart_id"]) for row in rows if row["chart_id"] is not None))
@@ -93,7 +99,7 @@ def write_report(
         "version": html.escape(_version()),
         "title": html.escape(shown(title)),
         "summary": f"{_count(rows, 'question')} on {_count(charts, 'chart')}",
-        "scores": (score_tables(list(map(of_qa, both)), runs) if answers else "") + task_scores(both, runs),
+        "scores": (score_tables(list(map(of_qa, both)), runs, interval) if answers else "") + task_scores(both, runs),
         "comparison": "" if others is None or not answers else comparison(answers, of_qa(others), runs),
         "tables": mistake_tables([e for e, row in zip(examples, rows, strict=True) if task_of(row) == QA], runs),
         "rules": rule_lists(),
@@ -157,6 +163,9 @@ def _pictures(
             failed.append(f"{shown(chart)} ({error})")
         pictures.append(content)
         sizes.append(size)
+    missing = sum(picture is None for picture in pictures) - len(failed)
+    if missing and images.folder is not None:
+        logger.warning("%d of %d charts are not in %s", missing, len(charts), images.folder)
     if failed:
         logger.warning(
             "%d of %d charts cannot be opened and have no picture in the report, the first is %s",

@@ -123,7 +123,8 @@ def match_rows(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, 
     """Return the rows of a second run in the order of the first one, by `index`.
 
     Raises:
-        ValueError: the runs do not have the same questions, or an index occurs twice.
+        ValueError: the runs do not have the same questions, their answers were scored in different ways, or an index
+            occurs twice.
     """
     by_index = {_key("other", row): row for row in others}
     if len(by_index) < len(others) or len({_key("predictions", row) for row in rows}) < len(rows):
@@ -144,12 +145,35 @@ def match_rows(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, 
                     f"other does not have the same questions: the {key} of index {row['index']} is "
                     f"{printable(mine)!r:.80}, where it is {printable(theirs)!r:.80}"
                 )
+        _check_same_rule(row, there)
         found.append(there)
     if len(by_index) != len(rows):
         raise ValueError(
             f"other does not have the same questions: it has {len(by_index)}, predictions has {len(rows)}"
         )
     return found
+
+
+def _check_same_rule(row: Mapping[str, Any], there: Mapping[str, Any]) -> None:
+    """Check that two answers to one question were scored in the same way, as far as they show it."""
+    if task_of(row) != task_of(there):
+        raise ValueError(
+            f"index {row['index']} is of the task {task_of(row)!r} in predictions, and of {task_of(there)!r} in "
+            "other: the two runs cannot be compared"
+        )
+    if task_of(row) != QA:
+        return
+    if (row.get("extracted") is None) != (there.get("extracted") is None):
+        raise ValueError(
+            f"the answer of index {row['index']} was extracted in one of the two runs only, so that their scores "
+            "cannot be compared: evaluate both with the same metric_extract"
+        )
+    verdicts = row["correct"], there["correct"]
+    if None not in verdicts and scored_text(row) == scored_text(there) and verdicts[0] != verdicts[1]:
+        raise ValueError(
+            f"index {row['index']} has the same answer in both runs, and the verdicts {verdicts[0]:g} and "
+            f"{verdicts[1]:g}: they were scored in different ways. Pass variant=, to score both again"
+        )
 
 
 def _key(name: str, row: Mapping[str, Any]) -> Any:

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..metrics.accuracy import source_of
-from ..metrics.intervals import mean, mean_of_wilson_intervals, paired_comparison, wilson_interval
+from ..metrics.clustered import chart_numbers
+from ..metrics.intervals import mean, paired_comparison
+from ..metrics.limits import Group, MeanLimits
 from ..metrics.mistakes import ANSWER_RULES, MISTAKE_RULES, QUESTION_RULES
 from .report_rows import shown
 from .task_rows import MEASURES, QA, task_of
@@ -16,28 +18,30 @@ from .task_rows import MEASURES, QA, task_of
 ALL = "all questions"
 
 
-def score_tables(runs: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str]) -> str:
+def score_tables(runs: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str], interval: str = "wilson") -> str:
     """Return a table of each run: accuracy by source, their mean and the pooled accuracy, with intervals.
 
     Args:
         runs: the rows of each run.
         names: the name of each run; not shown if there is one only.
+        interval: the kind of interval, as in `relaxed_accuracy`.
     """
-    tables = []
+    tables, limits = [], MeanLimits(interval)
     for name, run in zip(names, runs, strict=True):
-        groups = _by_source(run)
+        known = [row for row in run if row["correct"] is not None]
+        groups = _groups(known)
+        whole = groups.pop(ALL, None)
         lines = [
-            _score_line(part, mean(verdicts), wilson_interval(mean(verdicts), len(verdicts)), len(verdicts))
-            for part, verdicts in (groups.items() if len(groups) > 1 else ())
+            _score_line(part, mean(group.verdicts), limits.of(group), len(group.verdicts))
+            for part, group in (groups.items() if len(groups) > 1 else ())
         ]
         if {"human", "augmented"} <= set(groups):
-            splits = [(mean(groups[part]), len(groups[part])) for part in ("human", "augmented")]
-            both = mean([accuracy for accuracy, _ in splits])
-            limits = mean_of_wilson_intervals(splits)
-            lines.append(_score_line("mean of splits", both, limits, sum(n for _, n in splits)))
-        known = [row["correct"] for row in run if row["correct"] is not None]
-        if known:
-            lines.append(_score_line(ALL, mean(known), wilson_interval(mean(known), len(known)), len(known)))
+            splits = [groups[part] for part in ("human", "augmented")]
+            both = mean([mean(split.verdicts) for split in splits])
+            n = sum(len(split.verdicts) for split in splits)
+            lines.append(_score_line("mean of splits", both, limits.of_mean(splits), n))
+        if whole is not None:
+            lines.append(_score_line(ALL, mean(whole.verdicts), limits.of(whole), len(known)))
         unknown = len(run) - len(known)
         if unknown:
             lines.append(["without an answer to compare", "", "", f"{unknown:,}"])
@@ -63,13 +67,21 @@ def task_scores(runs: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str
     return f'<div class="columns">{table(heads, lines, "Other tasks")}</div>' if lines else ""
 
 
-def _by_source(run: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    groups: dict[str, list[float]] = {}
-    for row in run:
+def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, Group]:
+    """Return the verdicts by source, and those on all rows as `ALL`."""
+    charts = chart_numbers(row["chart_id"] for row in rows)
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
         source = source_of(row["source"])
-        if row["correct"] is not None and source is not None:
-            groups.setdefault(source, []).append(row["correct"])
-    return dict(sorted(groups.items(), key=_human_first))
+        if source is not None:
+            places.setdefault(source, []).append(place)
+    found = dict(sorted(places.items(), key=_human_first))
+    if rows:
+        found[ALL] = list(range(len(rows)))
+    return {
+        name: Group("" if name == ALL else name, [rows[p]["correct"] for p in those], [charts[p] for p in those])
+        for name, those in found.items()
+    }
 
 
 def _human_first(item: tuple[str, Any]) -> tuple[int, str]:
@@ -77,8 +89,9 @@ def _human_first(item: tuple[str, Any]) -> tuple[int, str]:
     return (known.index(item[0]) if item[0] in known else len(known)), item[0]
 
 
-def _score_line(part: str, accuracy: float, limits: tuple[float, float], n: int) -> list[str]:
-    return [part, f"{100 * accuracy:.2f}", f"{100 * limits[0]:.2f} - {100 * limits[1]:.2f}", f"{n:,}"]
+def _score_line(part: str, accuracy: float, limits: tuple[float, float] | None, n: int) -> list[str]:
+    shown_limits = "" if limits is None else f"{100 * limits[0]:.2f} - {100 * limits[1]:.2f}"
+    return [part, f"{100 * accuracy:.2f}", shown_limits, f"{n:,}"]
 
 
 def comparison(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:

@@ -58,7 +58,7 @@ class ChartImages:
 
     Raises:
         TypeError: `images` is something else.
-        ValueError: it is a path that is not a folder.
+        ValueError: it is a path that is not a folder, or the records have no `image`.
 
     Example:
         >>> images = ChartImages({"a.png": Image.new("RGB", (4, 3))})
@@ -82,10 +82,19 @@ class ChartImages:
         elif hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, bytes):
             self._records = images
             self._row_of = _rows_by_chart(images)
+            names = getattr(images, "column_names", None)
+            first = images[0] if names is None and len(images) else None
+            if "image" not in (names if names is not None else first if isinstance(first, Mapping) else ["image"]):
+                raise ValueError("images are records without a column 'image', which holds the charts")
         else:
             raise TypeError(
                 f"images is {images!r:.60}: pass a folder, a dict from chart id to image, or records with an image"
             )
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the charts, if they are files."""
+        return self._folder
 
     def find(self, row: Mapping[str, Any]) -> Any:
         """Return the image of a row of predictions, or `None` if there is none."""

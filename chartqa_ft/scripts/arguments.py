@@ -97,7 +97,7 @@ class ScoringArguments(ResultArguments):
         default=None,
         metadata={
             "help": "Ask questions of ChartQAPro by its published prompts: direct, cot or pot (with --run_programs). "
-            "Answers are scored by chartqapro_official, unless another variant is named."
+            "Answers are scored by chartqapro_official, unless --metric_variant is another than its default."
         },
     )
 
@@ -122,6 +122,10 @@ class ScoringArguments(ResultArguments):
         if STYLES[style] == "program" and self.metric_extract is None:
             raise ValueError(
                 f"--chartqapro_prompts {style} asks for programs: add --run_programs, or --metric_extract"
+            )
+        if getattr(self, "prompt_from", None) is not None:
+            raise ValueError(
+                "--chartqapro_prompts and --prompt_from both say how questions are asked: leave one of them out"
             )
         self.metric_extract = self.metric_extract or STYLES[style]
         # Both are arguments of the commands that score, which derive from this class.

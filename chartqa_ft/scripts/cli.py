@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ..printable import printable
-from .errors import log_to_terminal
+from .errors import log_to_terminal, with_notes
 from .hints import for_command_line
 from .subcommands import SUBCOMMANDS, Subcommand, SubcommandParser
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = module.main(line) if given is None else given.run(given)
     except (OSError, ValueError, TypeError, ImportError) as error:
         names = {action.dest for action in parser._actions} if parser else set()
-        print(f"chartqa-ft {command.name}: {printable(for_command_line(str(error), names))}", file=sys.stderr)
+        print(f"chartqa-ft {command.name}: {printable(for_command_line(with_notes(error), names))}", file=sys.stderr)
         return 2
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 

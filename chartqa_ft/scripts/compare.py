@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..files import read_json
-from ..metrics.accuracy import INTERVALS
 from ..metrics.comparison import PairedAnswers, compare_predictions, paired_answers
 from ..metrics.correctness import VARIANTS
+from ..metrics.extraction import EXTRACTORS
+from ..metrics.limits import INTERVALS
 from ..metrics.notation import DETECTED
-from ..metrics.predictions import read_predictions
+from ..metrics.predictions import is_short_answer, read_predictions
 from ..printable import printable
 from .difference_table import difference_table
 from .runs import METRICS_NAME, PREDICTIONS_NAME, Run, find_run
@@ -24,6 +25,8 @@ __all__ = ["add_arguments", "compare", "names_of", "points"]
 
 _SETTINGS = (
     "prompt",
+    "system_prompt",
+    "prompts",
     "generation_num_beams",
     "final_num_beams",
     "generation_max_new_tokens",
@@ -38,6 +41,9 @@ _SETTINGS = (
     "compat",
 )
 """Arguments of an evaluation that change answers, as `metrics.json` records them."""
+
+
+_LONGEST_NAME = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="pix2struct",
         choices=[*VARIANTS, DETECTED],
         help="Variant of relaxed accuracy that scores both runs anew.",
+    )
+    parser.add_argument(
+        "--metric_extract",
+        choices=list(EXTRACTORS),
+        help="Find the answer in both predictions in this way. Unset: the answers that the evaluations scored.",
     )
     parser.add_argument(
         "--interval",
@@ -106,11 +117,21 @@ def compare(given: argparse.Namespace) -> int:
     a, b = (read_predictions(run.predictions) for run in runs)
     names = names_of(given.a, given.b)
     try:
-        result = compare_predictions(a, b, variant=given.metric_variant, interval=given.interval, by_type=True)
+        result = compare_predictions(
+            a,
+            b,
+            variant=given.metric_variant,
+            extract=given.metric_extract,
+            interval=given.interval,
+            by_type=True,
+        )
     except ValueError as error:
         raise ValueError(f"{error} (a: {given.a}, b: {given.b})") from error
-    pairs = paired_answers(a, b, variant=given.metric_variant)
+    pairs = paired_answers(a, b, variant=given.metric_variant, extract=given.metric_extract)
     print(f"difference: {names[1]} minus {names[0]}, in points; variant {result['variant']}, {result['interval']}")
+    others = sum(not is_short_answer(row) for row in a)
+    if others:
+        print(f"{others:,} rows of other tasks than qa are left out")
     for line in [*_differing_settings(*runs), *_table(result, names)]:
         print(line)
     print(
@@ -157,11 +178,15 @@ def _differing_settings(*runs: Run) -> list[str]:
         return [f"settings are not compared: {printable(error)}"]
     known: list[dict[str, Any]] = [one if isinstance(one, dict) else {} for one in stored]
     differing = [
-        f"{name} {_short(known[0][name], 40)} / {_short(known[1][name], 40)}"
+        f"{name} {_setting(known[0][name])} / {_setting(known[1][name])}"
         for name in _SETTINGS
-        if all(one.get(name) is not None for one in known) and known[0][name] != known[1][name]
+        if all(name in one for one in known) and known[0][name] != known[1][name]
     ]
     return [f"settings that differ ({METRICS_NAME}): {', '.join(differing)}"] if differing else []
+
+
+def _setting(value: Any) -> str:
+    return "unset" if value is None else _short(value, 40)
 
 
 def _print_changed(pairs: Sequence[PairedAnswers], count: int, names: Sequence[str]) -> None:
@@ -197,7 +222,13 @@ def names_of(a: str, b: str) -> list[str]:
     found = [next((part for part in reversed(own) if part not in other), "") for own, other in (parts, parts[::-1])]
     if any(found):  # the path of one holds all parts of the other
         found = [name or (own[-1] if own else "") for name, own in zip(found, parts, strict=True)]
-    return [_short(name, 24) or default for name, default in zip(found, ("A", "B"), strict=True)]
+    return [_short_name(name) or default for name, default in zip(found, ("A", "B"), strict=True)]
+
+
+def _short_name(name: str) -> str:
+    """Return a name of bounded length that keeps its end, in which the names of runs often differ."""
+    text = printable(name)
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME // 2 - 3]}...{text[-_LONGEST_NAME // 2 :]}"
 
 
 def _short(value: Any, length: int = 80) -> str:

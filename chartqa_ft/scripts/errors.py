@@ -16,11 +16,11 @@ from .static_arguments import UnreadableError, training_arguments
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["CommandLineFormatter", "argument_names", "log_to_terminal", "one_line", "one_line_errors"]
+__all__ = ["CommandLineFormatter", "argument_names", "log_to_terminal", "one_line", "one_line_errors", "with_notes"]
 
 
 def one_line(error: BaseException) -> str:
-    r"""Return the message of an error in one line, or the name of its type where it has no message.
+    r"""Return the message of an error and its notes in one line, or the name of its type where it has no message.
 
     Example:
         >>> one_line(ConnectionError("no network\n\n  try later"))
@@ -28,8 +28,21 @@ def one_line(error: BaseException) -> str:
         >>> one_line(FileNotFoundError())
         'FileNotFoundError'
     """
-    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    text = " ".join(line.strip() for line in with_notes(error).splitlines() if line.strip())
     return printable(text) or type(error).__name__
+
+
+def with_notes(error: BaseException) -> str:
+    """Return the message of an error, followed by its notes.
+
+    Example:
+        >>> error = ValueError("row 5: the image cannot be decoded")
+        >>> error.add_note("The 4 answers so far are in scores.jsonl.")
+        >>> with_notes(error)
+        'row 5: the image cannot be decoded. The 4 answers so far are in scores.jsonl.'
+    """
+    notes = getattr(error, "__notes__", [])
+    return ". ".join([str(error).rstrip(". "), *notes]) if notes else str(error)
 
 
 @contextmanager

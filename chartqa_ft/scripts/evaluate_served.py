@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import parse_json
-from ..metrics.accuracy import INTERVALS
 from ..metrics.correctness import variant_name
 from ..metrics.extraction import extract_name
+from ..metrics.limits import INTERVALS
 from ..metrics.predictions import write_predictions
 from ..metrics.task_table import format_scores
 from ..printable import printable

@@ -21,6 +21,7 @@ _REPLACED = (
     (re.compile(r"resume_from_checkpoint=True"), "--resume_from_checkpoint last"),
     (re.compile(r"use the variant '(\w+)' or '(\w+)'"), r"use --metric_variant \1 or \2"),
     (re.compile(r"load_checkpoint\(\.\.\., compat=False\)"), "--compat False"),
+    (re.compile(r"pass extract=, "), "pass --metric_extract, "),
     (re.compile(r" \(set_image_cost\)"), ""),
     (re.compile(r"\(set_image_cost; "), "("),
 )

@@ -58,6 +58,7 @@ def write_pictures(script: ResultArguments, trainer: ChartQATrainer, records: An
         None if is_stream(records) else records,
         answered=trainer.args.write_predictions,
         plot=trainer.plot if trained else None,
+        interval=trainer.args.metric_interval,
     )
 
 
@@ -72,11 +73,18 @@ def write_answer_pictures(script: ResultArguments, folder: Path, records: Any) -
     Returns:
         The files written.
     """
-    return _written(script, folder, records, answered=True, plot=None)
+    interval = getattr(script, "metric_interval", "wilson")
+    return _written(script, folder, records, answered=True, plot=None, interval=interval)
 
 
 def _written(
-    script: ResultArguments, folder: Path, images: Any, *, answered: bool, plot: Callable[[], Path | None] | None
+    script: ResultArguments,
+    folder: Path,
+    images: Any,
+    *,
+    answered: bool,
+    plot: Callable[[], Path | None] | None,
+    interval: str,
 ) -> list[Path]:
     predictions = folder / PREDICTIONS_NAME
     answered = answered and predictions.is_file()
@@ -88,7 +96,8 @@ def _written(
         return draw_answers(rows, folder / "answers.png", images=images, first=first, count=DRAWN)
 
     def report() -> Path:
-        return write_report(predictions, folder / "report.html", images=images, tables=_tables(script))
+        path = folder / "report.html"
+        return write_report(predictions, path, images=images, tables=_tables(script), interval=interval)
 
     def tables() -> Path | None:
         export_tables(predictions, folder / "tables")

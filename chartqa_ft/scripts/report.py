@@ -37,9 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report(given: argparse.Namespace) -> None:
-    """Write the report of a predictions file, and print its path."""
+    """Write the report of a predictions file, and print its path.
+
+    Raises:
+        OSError, ValueError: a file cannot be read or written, or the arguments do not fit each other.
+    """
     from ..reporting.html_report import write_report
 
+    if given.names and given.other is None:
+        raise ValueError("--names are those of two runs: add --other, or leave them out")
     run = find_run(given.predictions)
     other = None if given.other is None else find_run(given.other).predictions
     path = write_report(

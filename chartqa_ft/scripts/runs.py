@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..hub.public import hub_name
 from ..hub.single_files import fetch_files
+from ..metrics.predictions import is_unfinished
 
 __all__ = ["Run", "find_predictions_file", "find_run"]
 
@@ -90,7 +91,8 @@ def _in_folder(folder: Path, name: str) -> Path:
     found = folder / PREDICTIONS_NAME
     if found.is_file():
         return found
-    others = sorted(path for path in (folder / "predictions").glob("*.jsonl") if path.is_file())
+    written = (folder / "predictions").glob("*.jsonl")
+    others = sorted(path for path in written if path.is_file() and not is_unfinished(path))
     if others:
         shown = ", ".join(path.name for path in others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
         raise FileNotFoundError(

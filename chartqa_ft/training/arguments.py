@@ -329,7 +329,8 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         default=True, metadata={"help": "Write a file of predictions for every evaluation."}
     )
     """Write `predictions/<prefix>-step-<n>.jsonl` to the output folder for every evaluation. While an evaluation runs,
-    its answers so far are in `<prefix>-step-<n>.unfinished.jsonl`."""
+    and after one that did not end, the answers so far are in `<prefix>-step-<n>.unfinished.jsonl`, those of other
+    processes than the first in `...unfinished-<rank>.jsonl`."""
 
     default_warmup = math.nan
     """What `warmup_steps` was set to because it was left unset; NaN if it was given (not an argument)."""

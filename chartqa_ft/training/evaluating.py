@@ -28,6 +28,7 @@ from ..evaluation.scoring import Rows, main_metrics, score_rows
 from ..evaluation.unfinished import UnfinishedAnswers, remove_unfinished, unfinished_path
 from ..metrics.extraction import extract_name
 from ..metrics.predictions import write_predictions
+from ..printable import printable
 from ..resources import naming_a_full_disk
 from .arguments import ChartQATrainingArguments, as_dict
 from .checks.metric_function import MetricsError, checked_metrics
@@ -73,7 +74,7 @@ class Evaluator:
         self.records: Any = None
         """The records of the current evaluation, from which `subset` chose, or of the last one."""
         self.kept = ""
-        """A sentence that says where the answers of an evaluation are that failed."""
+        """A sentence that says where the answers of a failed evaluation are."""
         self._queue: AnswerQueue | None = None
         self._so_far: UnfinishedAnswers | None = None
         self._scored = RowTable()
@@ -178,24 +179,37 @@ class Evaluator:
             **self.decoding(),
         )
         if predictions is not None:
-            self._so_far = UnfinishedAnswers(predictions, self.accelerator.process_index)
+            rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+            remove_unfinished(predictions, rank, processes)  # of an earlier evaluation
+            self._so_far = UnfinishedAnswers(predictions, rank)
+        try:
+            with self._keeping_answers(predictions):
+                yield
+                with self.accelerator.autocast():
+                    self._take(self._queue.flush())
+        finally:
+            self._queue = None
+            self._close_file()
+
+    @contextmanager
+    def _keeping_answers(self, predictions: Path | None) -> Iterator[None]:
+        """If an error is raised within this context, write the answers so far and add a note about them to it."""
         try:
             yield
-            with self.accelerator.autocast():
-                self._take(self._queue.flush())
         except EvaluationStopped:
             raise  # for a signal: there is little time
         except Exception as error:
+            self._close_file()
             if predictions is not None:
                 self.kept = self._save_unfinished(predictions)
                 if self.kept:
-                    error.add_note(self.kept.rstrip())
+                    error.add_note(printable(self.kept.rstrip()))
             raise
-        finally:
-            self._queue = None
-            if self._so_far is not None:
-                self._so_far.close()
-                self._so_far = None
+
+    def _close_file(self) -> None:
+        if self._so_far is not None:
+            self._so_far.close()
+            self._so_far = None
 
     def _take(self, answers: Iterable[tuple[TableRow, str]]) -> None:
         """Take the answers of some rows, and write them to disk."""
@@ -265,17 +279,20 @@ class Evaluator:
 
     def _save_unfinished(self, predictions: Path) -> str:
         """Write the answers of an evaluation that failed, and return a sentence about them; "" if there are none."""
-        rows = [dict(row) for row in self.rows.in_order() if "prediction" in row]
-        if not rows:
-            return ""
-        self._number(rows)
-        self._scores(rows, None)
         path = unfinished_path(predictions, self.accelerator.process_index)
+        n = sum("prediction" in row and row["index"] >= 0 for row in self.rows)
+        if not n:
+            return ""
         try:
+            rows = [dict(row) for row in self.rows.in_order() if "prediction" in row]
+            self._number(rows)
+            self._scores(rows, None)
             write_predictions(rows, path)
-        except OSError as error:
-            return f"The {len(rows)} answers so far could not be written ({error}). "
-        return f"The {len(rows)} answers so far are in {path}. "
+        except Exception as error:  # the error that ended the evaluation says more
+            if path.exists():
+                return f"The {n} answers so far are in {path}, without verdicts ({error}). "
+            return f"The {n} answers so far could not be written ({error}). "
+        return f"The {n} answers so far are in {path}. "
 
     def scored(
         self, output: EvalLoopOutput, prefix: str, *, compute_metrics: Callable | None, predictions: Path | None
@@ -286,36 +303,28 @@ class Evaluator:
             output: what upstream's loop returned.
             prefix: prefix of the metrics, without the underscore.
             compute_metrics: further metrics of answers and references, as lists of strings.
-            predictions: where this process writes the answers; `None` writes none.
+            predictions: where the first process writes the answers; `None` writes none.
 
         Raises:
             MetricsError: `compute_metrics` failed or returned something else than numbers, or the answers cannot be
                 scored. They are written, in the second case to a file that ends in `.unscored.jsonl`.
         """
-        rows, self.rows = self._of_all_ranks(self.rows).in_order(), RowTable()
+        with self._keeping_answers(predictions):  # another process may have been killed
+            rows, self.rows = self._of_all_ranks(self.rows).in_order(), RowTable()
         self._number(rows)
         scores, failure = self._scores(rows, compute_metrics)
         start = f"{prefix}_"
         metrics = output.metrics | {key if key.startswith(start) else start + key: scores[key] for key in scores}
-        writes = predictions is not None and bool(rows) and "correct" in rows[0]
-        whole = predictions
-        if predictions is not None and failure is not None and any(map(_lacks_verdict, rows)):
-            predictions = predictions.with_suffix(".unscored.jsonl")
-        if predictions is not None and whole is not None and writes:
-            self.rows = rows  # until they are written
+        said = ""
+        if predictions is not None and rows and "correct" in rows[0]:
+            unscored = failure is not None and any(map(_lacks_verdict, rows))
+            path = predictions.with_suffix(".unscored.jsonl") if unscored else predictions
             main = {"relaxed_accuracy", *main_metrics(rows, self.adapter.bound_task)}
             shown = ", ".join(f"{key} {metrics[key]:.4g}" for key in metrics if key.removeprefix(start) in main)
-            message = (
-                f"{predictions} could not be written. The evaluation is complete ({shown}), and "
-                "trainer.evaluator.rows holds its rows: free some space, then "
-                "write_predictions(trainer.evaluator.rows, path), or evaluate with write_predictions=False"
-            )
-            with naming_a_full_disk(message):
-                write_predictions(rows, predictions)
-            remove_unfinished(whole)
-            self.rows = RowTable()
+            self._write(rows, predictions, path, shown)
+            said = f". The answers are in {path}"
         if failure is not None:
-            raise MetricsError(f"{failure}. The answers are in {predictions}" if writes else str(failure)) from failure
+            raise MetricsError(f"{failure}{said}") from failure
         self._scored = rows
         return EvalLoopOutput(
             predictions=np.array([row.get("prediction") for row in rows], dtype=object),
@@ -323,6 +332,41 @@ class Evaluator:
             metrics=metrics,
             num_samples=len(rows),
         )
+
+    def _write(self, rows: RowTable, predictions: Path, path: Path, shown: str) -> None:
+        """Write the answers of all ranks on the first one, then delete the answers so far on each.
+
+        Args:
+            rows: the answered rows.
+            predictions: the predictions file of the evaluation.
+            path: the file to write, another one if the answers could not be scored.
+            shown: the main metrics as text.
+
+        Raises:
+            OSError: the file cannot be written. `rows` then stay, as `self.rows`.
+        """
+        written = False
+        so_far = unfinished_path(predictions)
+        message = (
+            f"{path} could not be written. The evaluation is complete ({shown}), and trainer.evaluator.rows holds its "
+            "rows: free some space, then write_predictions(trainer.evaluator.rows, path), or evaluate with "
+            "write_predictions=False"
+        )
+        if so_far.exists():
+            message += f". The answers without verdicts are in {so_far}"
+        try:
+            if self.accelerator.is_main_process:
+                self.rows = rows  # until they are written
+                with naming_a_full_disk(message):
+                    write_predictions(rows, path)
+                self.rows = RowTable()
+                remove_unfinished(predictions)  # of all processes, while they wait
+                written = True
+        finally:
+            if self.accelerator.num_processes > 1:
+                written = broadcast_object_list([written])[0]
+        if written and not self.accelerator.is_main_process:
+            remove_unfinished(predictions, self.accelerator.process_index)  # on a disk of its own
 
     def _of_all_ranks(self, rows: RowTable) -> RowTable:
         if self.accelerator.num_processes == 1:

@@ -740,10 +740,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         with explaining, stopping, self.evaluator.collecting(predictions):
             output = super().evaluation_loop(dataloader, description, None, ignore_keys, metric_key_prefix)
         output = self.evaluator.scored(
-            output,
-            metric_key_prefix,
-            compute_metrics=self.compute_metrics,
-            predictions=predictions if self.is_world_process_zero() else None,
+            output, metric_key_prefix, compute_metrics=self.compute_metrics, predictions=predictions
         )
         self._evaluating = False
         return output

@@ -377,3 +377,19 @@ def test_an_image_that_changes_between_questions_is_read_as_it_was(confident, tm
         (np.asarray(picture) for picture in pictures),
     ):
         assert answer_questions(*confident, images, texts, max_new_tokens=NEW_TOKENS, batch_size=3) == wanted
+
+
+def test_what_a_task_does_not_ask_is_refused(confident):
+    model, processor = confident
+    adapter = adapter_for(model, processor, prompts={"table": "<s_answer>"})
+    white = Image.new("RGB", (96, 96), "white")
+    given = {"task": "table", "adapter": adapter, "max_new_tokens": 1}
+    assert len(answer_questions(model, processor, [white, white], **given)) == 2
+    assert len(answer_questions(model, processor, [white], [""], **given)) == 1
+    with pytest.raises(ValueError, match="the prompt of the task 'table' has no question in it: leave the questions"):
+        answer_questions(model, processor, [white], ["What was sold least?"], **given)
+    with pytest.raises(ValueError, match="prompt= is that of short answers, and the task is 'table'"):
+        answer_questions(model, processor, white, task="table", prompt="Why? {question}")
+    for images in (None, (image for image in [white])):
+        with pytest.raises(TypeError, match="images must be an image or a list of images, and is"):
+            answer_questions(model, processor, images, **given)

@@ -286,3 +286,25 @@ def test_comparison_names_what_is_missing(interval: str) -> None:
         compare_predictions([record(0, "a", "1")], [record(0, "a", "1")], chart_ids=["a"])
     with pytest.raises(ValueError, match="at least two charts"):
         compare_predictions(["1"], ["1"], references=["1"], chart_ids=["a"], interval=interval)
+
+
+@pytest.mark.parametrize("size", [3, 5, 7, 10])
+@pytest.mark.parametrize("charts", [2, 3, 30])
+def test_equal_deviations_that_are_not_exact_in_binary_count_as_none(size: int, charts: int) -> None:
+    of = [chart for chart in range(charts) for _ in range(size)]
+    one_right = [float(place == 0) for _ in range(charts) for place in range(size)]
+    result = clustered_difference([0.0] * len(of), one_right, of)
+    assert result["p_value"] == mcnemar_exact(0, charts)
+    assert result["difference_ci_low"] == result["difference_ci_high"] == pytest.approx(1 / size)
+    assert clustered_interval(one_right, of) == wilson_interval(sum(one_right) / len(of), charts)
+    both = clustered_mean_interval([(one_right, of), (one_right, [chart + charts for chart in of])])
+    assert both == pytest.approx(wilson_interval(1 / size, 2 * charts))
+    equal = clustered_interval([0.1] * len(of), of)
+    assert equal == pytest.approx(wilson_interval(0.1, charts))
+
+
+def test_a_small_deviation_is_no_rounding() -> None:
+    of = [chart for chart in range(100) for _ in range(1000)]
+    verdicts = [0.0] * len(of)
+    verdicts[7] = 1.0
+    assert clustered_standard_error(verdicts, of) == pytest.approx(1e-5, rel=1e-3)

@@ -75,3 +75,12 @@ def test_evaluate_metric_combines_with_others(tmp_path: Path) -> None:
     metrics = both.compute()
     assert metrics["pix2struct_relaxed_accuracy"] == 0.5
     assert metrics["unichart_relaxed_accuracy"] == 1.0
+
+
+def test_sources_without_predictions_are_refused(tmp_path: Path) -> None:
+    from chartqa_ft.metrics import RelaxedAccuracy
+
+    metric = RelaxedAccuracy(cache_dir=str(tmp_path))
+    metric.add_batch(predictions=["1", "2"], references=["1", "2"])
+    with pytest.raises(ValueError, match="pass those of add_batch to it"):
+        metric.compute(sources=["human", "augmented"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from chartqa_ft.metrics.predictions import FIELDS, read_predictions, write_predictions
@@ -22,7 +24,7 @@ def test_rows_come_back(tmp_path: Path) -> None:
 
 def test_rows_that_break_off_leave_the_old_file(tmp_path: Path) -> None:
     path = write_predictions([ROW], tmp_path / "predictions.jsonl")
-    with pytest.raises(KeyError, match="correct"):
+    with pytest.raises(ValueError, match="the row of index 0 lacks correct"):
         write_predictions([ROW, {key: value for key, value in ROW.items() if key != "correct"}], path)
     assert read_predictions(path) == [ROW]
     assert [item.name for item in tmp_path.iterdir()] == ["predictions.jsonl"]
@@ -71,8 +73,22 @@ def test_a_value_that_a_field_cannot_have_is_named(tmp_path: Path, changes: dict
         read_predictions(path)
 
 
+def test_a_question_counts_once(tmp_path: Path) -> None:
+    path = write_predictions([ROW, {**ROW, "index": 4}], tmp_path / "predictions.jsonl")
+    path.write_text(path.read_text() * 2)
+    with pytest.raises(ValueError, match=r"predictions\.jsonl, lines 1 and 3 are both of index 0: a question counts"):
+        read_predictions(path)
+
+
+def test_numbers_of_numpy_and_other_answers_are_written_as_they_are_scored(tmp_path: Path) -> None:
+    rows = [{**ROW, "correct": np.float32(1)}, {**ROW, "index": 1, "answer": date(2020, 1, 5), "correct": 0.0}]
+    read = read_predictions(write_predictions(rows, tmp_path / "predictions.jsonl"))
+    assert [(row["answer"], row["correct"]) for row in read] == [(ROW["answer"], 1.0), ("2020-01-05", 0.0)]
+
+
 def test_questions_without_an_answer_come_back(tmp_path: Path) -> None:
-    rows = [ROW, *({**ROW, "index": 1, "answer": answer, "correct": None} for answer in (None, "", " "))]
+    answers = [ROW["answer"], None, "", " "]
+    rows = [{**ROW, "index": i, "answer": a, "correct": None if i else 1.0} for i, a in enumerate(answers)]
     assert read_predictions(write_predictions(rows, tmp_path / "predictions.jsonl")) == rows
 
 

@@ -79,3 +79,9 @@ def test_no_image_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_records_without_the_column_are_refused() -> None:
     with pytest.raises(ValueError, match="no column 'rationale'"):
         with_rationales(Dataset.from_dict({"answer": ["20"]}))
+
+
+@pytest.mark.parametrize("answer", [None, "", "  "])
+def test_a_question_without_an_answer_is_not_taught(answer: str | None) -> None:
+    data = Dataset.from_dict({"question": ["a?", "b?"], "answer": [answer, "5"], "rationale": ["think", "2 + 3"]})
+    assert with_rationales(data)["answer"][:] == [answer, "2 + 3\nAnswer: 5"]

@@ -16,7 +16,9 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
+from chartqa_ft import relaxed_accuracy
 from chartqa_ft.reporting.html_report import write_report
+from chartqa_ft.scripts.cli import main
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{data}}"
 
@@ -302,3 +304,72 @@ def test_runs_on_other_charts_or_answers_are_not_compared(tmp_path, field, value
 def test_what_one_run_does_not_know_is_no_difference(tmp_path):
     page = written(tmp_path, [row(0)], other=[row(0, chart_id=None, answer=None, correct=None)])
     assert page.data["rows"][0]["change"] == "no answer"
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        ({"correct": 0.0}, {"correct": 1.0}, r"index 0 has the same answer in both runs, .* Pass variant="),
+        ({"extracted": "3"}, {}, "the answer of index 0 was extracted in one of the two runs only"),
+        ({"task": "table"}, {}, "index 0 is of the task 'table' in predictions, and of 'qa' in other"),
+    ],
+)
+def test_runs_that_were_scored_in_different_ways_are_not_compared(tmp_path, here, there, said):
+    with pytest.raises(ValueError, match=said):
+        written(tmp_path, [row(0, **here)], other=[row(0, **there)])
+
+
+def test_verdicts_of_two_rules_are_compared_once_both_are_scored_anew(tmp_path):
+    a, b = ([row(0, prediction="$3", correct=correct)] for correct in (0.0, 1.0))
+    assert "<td>+0.00</td>" in written(tmp_path, a, other=b, variant="lenient").text
+
+
+@pytest.mark.parametrize("interval", ["wilson", "bootstrap", "clustered"])
+def test_intervals_are_those_of_relaxed_accuracy(tmp_path, interval):
+    rows = [row(i, correct=float(i % 3 == 0), prediction="3" if i % 3 == 0 else "9") for i in range(24)]
+    for one in rows[10:]:
+        one["source"] = "augmented"
+    wanted = relaxed_accuracy(
+        predictions=[one["prediction"] for one in rows],
+        references=[one["answer"] for one in rows],
+        sources=[one["source"] for one in rows],
+        chart_ids=[one["chart_id"] for one in rows],
+        interval=interval,
+    )
+    text = written(tmp_path, rows, interval=interval).text
+    names = {"": "all questions", "_human": "human", "_augmented": "augmented", "_mean_of_splits": "mean of splits"}
+    for key, name in names.items():
+        low, high = (wanted[f"relaxed_accuracy{key}_ci_{side}"] for side in ("low", "high"))
+        accuracy = f"{100 * wanted[f'relaxed_accuracy{key}']:.2f}"
+        assert f"<td>{name}</td><td>{accuracy}</td><td>{100 * low:.2f} - {100 * high:.2f}</td>" in text
+
+
+def test_a_group_on_one_chart_has_no_clustered_limits(tmp_path):
+    text = written(tmp_path, [row(0), row(1, correct=0.0)], interval="clustered").text
+    assert "<td>all questions</td><td>50.00</td><td></td>" in text
+
+
+def test_an_unknown_interval_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="interval must be one of wilson, bootstrap, clustered, and is 'newcombe'"):
+        written(tmp_path, [row(0)], interval="newcombe")
+
+
+def test_charts_that_are_not_in_the_folder_are_counted(tmp_path, caplog):
+    (tmp_path / "png").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "png" / "c0.png")
+    written(tmp_path, [row(0), row(1)], images=tmp_path / "png")
+    assert caplog.messages == []
+    written(tmp_path, [row(0), row(2), row(4)], images=tmp_path / "png")
+    assert caplog.messages == [f"2 of 3 charts are not in {tmp_path / 'png'}"]
+
+
+def test_records_without_images_are_refused(tmp_path):
+    for images in ([{"chart_id": "c0.png"}], Dataset.from_dict({"chart_id": ["c0.png"]})):
+        with pytest.raises(ValueError, match="images are records without a column 'image'"):
+            written(tmp_path, [row(0)], images=images)
+
+
+def test_names_need_a_second_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "out", "--names", "X", "Y"]) == 2
+    assert "--names are those of two runs: add --other" in capsys.readouterr().err

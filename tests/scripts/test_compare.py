@@ -265,3 +265,41 @@ def test_export_writes_the_file_and_says_where(tmp_path, monkeypatch, capsys):
     assert "must end in .jsonl or .json" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["export", "a", "--format", "vlmevalkitt", "--output", "m.tsv"])
+
+
+def test_settings_that_one_run_left_unset_are_told(compare, tmp_path):
+    for name, prompt, system in (("a", None, "va"), ("b", "{question} Think.", "vb")):
+        (tmp_path / name).mkdir()
+        text = json.dumps({"arguments": {"prompt": prompt, "system_prompt": system, "temperature": None}})
+        (tmp_path / name / "metrics.json").write_text(text)
+    _, lines, _ = compare(rows([1]), rows([1]))
+    said = "prompt unset / {question} Think., system_prompt va / vb"
+    assert lines[1] == f"settings that differ (metrics.json): {said}"
+
+
+def test_answers_of_both_may_be_extracted(compare):
+    a, b = rows([1, 1]), rows([1, 1], prediction="Answer: yes")
+    assert "2 questions changed their verdict" in compare(a, b)[1]
+    _, lines, _ = compare(a, b, "--metric_extract", "answer_line")
+    assert "0 questions changed their verdict" in lines
+    code, _, said = compare(rows([1, 1], extracted="yes"), b)
+    assert code == 2
+    assert "pass --metric_extract, to extract the answers of both" in said
+
+
+def test_rows_of_other_tasks_are_counted_and_alone_refused(compare):
+    a, b = rows([1, 0, 1]), rows([1, 1, 1])
+    for side in (a, b):
+        side[2]["task"] = "table"
+    _, lines, _ = compare(a, b)
+    assert lines[1] == "1 rows of other tasks than qa are left out"
+    tables = rows([1, 1], task="table")
+    code, _, said = compare(tables, tables)
+    assert code == 2
+    assert "all 2 records of a are of other tasks than 'qa', or have no answer to compare with" in said
+
+
+def test_long_names_keep_the_end_that_differs():
+    a, b = (f"runs/qwen2_5_vl_3b_lora_r16_lr{rate}/predictions.jsonl" for rate in ("1e-4", "5e-5"))
+    assert names_of(a, b) == ["qwen2_5_v...a_r16_lr1e-4", "qwen2_5_v...a_r16_lr5e-5"]
+    assert [len(name) for name in names_of(a, b)] == [24, 24]

@@ -293,6 +293,13 @@ def test_wrong_arguments_are_refused_in_one_line_before_any_request(
     assert not (tmp_path / "out").exists()
 
 
+def test_two_ways_to_ask_are_refused(evaluate, capsys):
+    with pytest.raises(SystemExit) as caught:
+        evaluate(chartqapro_prompts="direct", prompt_from="idefics3")
+    said = f"{caught.value} {capsys.readouterr().err}"
+    assert "--chartqapro_prompts and --prompt_from both say how questions are asked: leave one of them out" in said
+
+
 @pytest.mark.parametrize("name", ["num_beams", "generation_num_beams", "api_key", "learning_rate"])
 def test_arguments_of_a_local_model_and_a_key_on_the_command_line_are_unknown(evaluate, capsys, name):
     with pytest.raises(SystemExit):

@@ -34,7 +34,7 @@ def rows(correct):
 def stand_in(folder, *, log=({"step": 1, "loss": 2.0},), step=1, write_predictions=True):
     """Stand in for a trainer after its last evaluation."""
     return SimpleNamespace(
-        args=SimpleNamespace(output_dir=str(folder), write_predictions=write_predictions),
+        args=SimpleNamespace(output_dir=str(folder), write_predictions=write_predictions, metric_interval="wilson"),
         state=SimpleNamespace(log_history=list(log), global_step=step),
         plot=lambda: draw_curves(list(log), folder / "curves.png"),
     )

@@ -9,9 +9,9 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ...metrics.accuracy import INTERVALS
 from ...metrics.correctness import variant_name
 from ...metrics.extraction import extractor_of
+from ...metrics.limits import INTERVALS
 from ..parts import part_refusals
 from .argument_types import type_refusals
 from .optimizer_arguments import optimizer_argument_refusals
