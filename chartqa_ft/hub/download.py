@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 __all__ = ["fetch_checkpoint", "stems_of_weights"]
 
 _CONFIGS = ("config.json", "adapter_config.json")
-_SUFFIXES = (".json", ".jinja", ".txt", ".model")
+_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".spm", ".tiktoken")
 _PICKLES = (".bin", ".bin.index.json")
 # Weights that may be split into shards.
 _INDEXED = ("model.safetensors", "pytorch_model.bin")

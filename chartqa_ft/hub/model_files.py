@@ -58,7 +58,7 @@ _SETTINGS = (
     "additional_chat_templates/*.jinja",
     "metrics.json",
 )
-_FULL_MODEL_SETTINGS = ("config.json", "generation_config.json")
+_FULL_MODEL_SETTINGS = ("config.json",)
 _PICTURES = ("assets/training_curve.png", "assets/sample_[1-9].png")
 """The pictures of a card. Other files in `assets/` are the user's own."""
 _TEXTS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", *_PICTURES)
@@ -127,8 +127,8 @@ def files_of_model(folder: str | Path, *, predictions: bool = False) -> dict[str
 
     These are the weights as safetensors, the processor's files, `chartqa_config.json`, `training_args.json`,
     `metrics.json`, `README.md` with its pictures (`assets/training_curve.png`, `assets/sample_1.png`, ...) and a
-    license. For a PEFT checkpoint, only the PEFT weights. Files with other names are never pushed: pickles, code,
-    logs, checkpoints and files of yours.
+    license. For a PEFT checkpoint, only the PEFT weights, without `config.json`. Files with other names are never
+    pushed: pickles, code, logs, checkpoints and files of yours.
 
     Args:
         folder: the folder that `save_pretrained` or the trainer has written.

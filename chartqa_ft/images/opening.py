@@ -132,6 +132,13 @@ def _as_bytes(pixels: np.ndarray) -> np.ndarray:
             f"an array of {pixels.dtype} with values from {low} to {high} is no image: pass integers of 0..255 or "
             "floats of 0..1, before any normalization"
         )
+    if pixels.dtype.kind == "f" and 1 < high < 2:
+        raise ValueError(
+            f"an array of {pixels.dtype} with values up to {high:g} is too bright for 0..1 and all but black for "
+            "0..255: clip it to 0..1, which resizing may have left"
+        )
+    if high > np.iinfo(np.int32).max:
+        raise ValueError(f"an array of {pixels.dtype} with values up to {high} is no image: pass integers of 0..255")
     if pixels.dtype.kind == "f":
         return np.floor(pixels.astype(np.float64) * (255.0 if high <= 1 else 1.0) + 0.5).astype(np.uint8)
     if high > 255:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -11,9 +12,10 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, GenerationConfig
 
 from ..adapters import Adapter, adapter_for, base_model
 from ..adapters import compat as compatibility
@@ -25,7 +27,6 @@ from ..adapters.vocabulary import grow_vocabulary
 from ..hub.answers import check_revision
 from ..hub.download import fetch_checkpoint, stems_of_weights
 from ..hub.errors import HubError
-from ..hub.public import is_hub_name
 from ..printable import printable_errors
 from ..resources import explaining_memory, is_out_of_memory
 from .chartqa_config import read_settings
@@ -162,6 +163,7 @@ class _Options(NamedTuple):
     """The PEFT checkpoints that this one is the base model of, as real paths."""
 
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_CHAIN = 8
 """PEFT checkpoints that are trained on top of each other."""
 
@@ -226,6 +228,7 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
     config = _peft_config(folder)
     if not Path(name).is_dir():
         _refuse_local_base(config.base_model_name_or_path, name)
+    _refuse_local_commit(config, folder)
     if options.merge:
         check_can_merge(config, str(folder))
     compat = read_settings(folder).get("compat") if options.compat is None else options.compat
@@ -235,9 +238,14 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
     with _loading_base(config.base_model_name_or_path, name):
         _, base, processor = _load(config.base_model_name_or_path, config.revision, base_options)
     commit = revision_of(base)
+    if (folder / "generation_config.json").is_file():  # of the model that was trained
+        with naming_config(folder, {}):
+            base.generation_config = GenerationConfig.from_pretrained(folder)
     if (folder / "tokenizer_config.json").is_file():
-        is_legacy = compatibility.is_legacy(base)
-        processor = (compatibility.load_legacy_processor if is_legacy else load_processor)(folder)
+        if compatibility.is_legacy(base):
+            processor = compatibility.load_legacy_processor(folder)
+        else:
+            processor = load_processor(folder, trust_remote_code=options.trust_remote_code)
         follow_processor(base, processor)
     grow_vocabulary(base, processor)
     check_peft_names(base, config, where=f"{folder}/adapter_config.json", strict=False)
@@ -245,6 +253,7 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
     trainable = [parameter for parameter, weight in base.named_parameters() if weight.requires_grad]
     with _reading_weights(folder, is_peft=True):
         model: Any = load_peft_weights(base, folder, trainable=options.trainable)
+    known -= {id(layer.weight) for layer in _embedding_layers(base)}  # the checkpoint may hold them
     check_finite(folder, ((name, weight) for name, weight in model.named_parameters() if id(weight) not in known))
     if options.merge:
         model = merge_peft(model)
@@ -259,16 +268,38 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
 def _refuse_local_base(base: str, name: str) -> None:
     """Refuse a checkpoint from the Hub that names a folder of this machine as its base model.
 
-    Whoever pushes what is trained or merged from it would publish that folder's weights.
+    Whoever pushes what is trained or merged from it would publish that folder's weights. A folder of the name of a
+    Hub model is refused too, since it would be loaded in place of it.
 
     Raises:
         ValueError: the base model is the path of an existing file or folder.
     """
-    if not is_hub_name(base) and Path(base).expanduser().exists():
+    if Path(base).expanduser().exists():
         raise ValueError(
             f"{name} names {base!r} as its base model (adapter_config.json), which is a folder of this machine and no "
-            "model on the Hub. If it is the right one, download the checkpoint and load it from its folder"
+            "model on the Hub. If it is the right one, download the checkpoint and load it from its folder; if not, "
+            "load it from another working directory"
         )
+
+
+def _refuse_local_commit(config: Any, folder: Path) -> None:
+    """Refuse a folder in place of the commit of a base model.
+
+    Raises:
+        ValueError: the base model has a commit, and its name is that of a folder of this machine.
+    """
+    base, commit = config.base_model_name_or_path, config.revision
+    if commit is not None and _COMMIT.fullmatch(commit) and Path(base).is_dir():
+        raise ValueError(
+            f"{folder}/adapter_config.json names commit {commit} of the base model {base!r}, which is a folder here "
+            "and has no commits: load it from another working directory, or delete `revision` from that file if the "
+            "folder holds the right weights"
+        )
+
+
+def _embedding_layers(model: nn.Module) -> list[nn.Module]:
+    layers = [model.get_input_embeddings(), model.get_output_embeddings()]
+    return [layer for layer in layers if isinstance(getattr(layer, "weight", None), torch.Tensor)]
 
 
 def _peft_config(folder: Path) -> Any:

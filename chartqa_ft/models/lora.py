@@ -88,13 +88,18 @@ def default_lora_config(
     model = base_model(model)
     settings: dict[str, Any] = {"r": RANK, "lora_alpha": ALPHA, "lora_dropout": DROPOUT}
     settings |= {"revision": revision_of(model), **overrides}
+    chosen = overrides.get("target_modules", overrides.get("target_parameters"))
+    if vision and chosen is not None:
+        raise ValueError("vision=True chooses the layers, and target_modules names them: leave out one of them")
+    if new_tokens and "trainable_token_indices" in overrides:
+        raise ValueError("new_tokens= and trainable_token_indices= both name tokens: leave out one of them")
     if "target_modules" not in overrides and "target_parameters" not in overrides:
         settings["target_modules"] = as_pattern(model, block_linears(model, vision))
     if experts:
         settings |= {"target_parameters": _expert_targets(model), "lora_dropout": 0.0, **overrides}
     elif not settings.get("target_parameters"):
         _report_experts(model)
-    if new_tokens and "trainable_token_indices" not in overrides:
+    if new_tokens:
         declare_tying(model)
         settings["trainable_token_indices"] = _token_rows(model, _token_ids(model, new_tokens, processor))
     config = LoraConfig(**settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,14 @@ def needs_embeddings(model: nn.Module) -> bool:
         model: A `PeftModel`.
     """
     config = model.peft_config[active_name(model)]
-    if getattr(config, "trainable_token_indices", None) is not None:
-        return False
+    trained = _trained_rows(getattr(config, "trainable_token_indices", None))
     known = base_vocabulary(config.base_model_name_or_path, config.revision)
     base = base_model(model)
     if known is None or all(len(weight) <= known for weight in _embeddings(base)):
         return False
     built = _rows_built(type(base), base_config(config.base_model_name_or_path, config.revision))
     return any(
-        _has_own_rows(weight, max(known, built[place] if place < len(built) else 0))
+        _has_own_rows(weight, max(known, built[place] if place < len(built) else 0), trained)
         for place, weight in enumerate(_embeddings(base))
     )
 
@@ -93,9 +93,20 @@ def _embeddings(model: nn.Module) -> list[torch.Tensor]:
     return [weight for weight in weights if isinstance(weight, torch.Tensor) and weight.is_floating_point()]
 
 
-def _has_own_rows(weight: torch.Tensor, known: int) -> bool:
-    """Return whether rows after the first `known` ones differ from what `grow_vocabulary` would add."""
-    if len(weight) <= known:
+def _trained_rows(indices: Any) -> set[int]:
+    """Return the rows that `trainable_token_indices` names, of any layer."""
+    if not indices:
+        return set()
+    return {int(i) for ids in (indices.values() if isinstance(indices, Mapping) else [indices]) for i in ids}
+
+
+def _has_own_rows(weight: torch.Tensor, known: int, trained: Collection[int] = ()) -> bool:
+    """Return whether rows after the first `known` ones differ from what `grow_vocabulary` would add.
+
+    Rows in `trained` do not count: they are stored individually.
+    """
+    rows = [row for row in range(known, len(weight)) if row not in trained]
+    if not rows:
         return False
     mean = weight[:known].float().mean(dim=0).to(weight.dtype)
-    return not torch.equal(weight[known:], mean.expand_as(weight[known:]))
+    return not torch.equal(weight[rows], mean.expand(len(rows), -1))

@@ -102,6 +102,9 @@ def _watching(base: nn.Module) -> Iterator[_Load]:
             hook.remove()
 
 
+_TRAINED_ROWS = ".trainable_tokens_delta"
+
+
 def _check_exact(model: PeftModel, folder: str | Path, load: _Load, warned: list[str]) -> None:
     """Check that the weights in the file are those that PEFT would save of this model.
 
@@ -113,7 +116,10 @@ def _check_exact(model: PeftModel, folder: str | Path, load: _Load, warned: list
         names = listed_weights(_plain(missing), "of its adapter_config.json, which would be untrained")
         raise ValueError(f"{folder} lacks {names}: {_AGAIN}")
     embeddings = tuple(f"{name}." for name in embedding_names(model))
-    unused = load.unexpected - own.keys()
+    # Rows of tied embeddings that are trained individually are stored for both of them.
+    trains_rows = any(_TRAINED_ROWS in name for name in own)
+    tied = {name for name in load.unexpected if name.startswith(embeddings) and name.endswith(_TRAINED_ROWS)}
+    unused = load.unexpected - own.keys() - (tied if trains_rows else set())
     unused |= {
         name
         for name in (load.given & own.keys()) - load.missing - saved

@@ -39,6 +39,10 @@ def check_peft_values(config: Any, *, where: str = "peft_config") -> None:
     from peft import LoraConfig
 
     _check_targets(getattr(config, "target_modules", None), where)
+    for name in ("modules_to_save", "target_parameters"):
+        value = getattr(config, name, None)
+        if value is not None and not _are_names(value):  # PEFT would take a text letter by letter
+            raise TypeError(f"{where}: {name} must be a list of names, got {value!r}")
     if isinstance(config, LoraConfig):
         _check_lora(config, where)
 
@@ -144,7 +148,19 @@ correct the name or leave it out. Names that match are full names or their ends,
         if strict or setting == "modules_to_save":
             raise ValueError(message)
         logger.warning("%s.", message)
+    _check_layers(adapted, getattr(config, "layers_to_transform", None), where)
     _check_token_rows(model, getattr(config, "trainable_token_indices", None), where)
+
+
+def _check_layers(adapted: list[str], layers: Any, where: str) -> None:
+    """Check that each number in `layers_to_transform` is that of a block."""
+    numbers = [] if layers is None else [layers] if isinstance(layers, Integral) else list(layers)
+    missing = [number for number in numbers if not any(f".{number}." in name for name in adapted)]
+    if missing:
+        raise ValueError(
+            f"{where}: layers_to_transform has {', '.join(map(str, missing))}, and no adapted module is in a layer of "
+            "that number: they are counted from 0"
+        )
 
 
 def _listed(config: Any, setting: str) -> list[str]:

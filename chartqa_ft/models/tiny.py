@@ -164,7 +164,7 @@ def tiny_tokenizer(extra_words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
     encoding, so `<unk>` never occurs and decoding restores every text.
 
     Args:
-        extra_words: Texts whose words (runs of letters or of digits) become tokens too.
+        extra_words: Texts, or one text, whose words (runs of letters or of digits) become tokens too.
 
     Returns:
         A fast tokenizer with `<s>` `<pad>` `</s>` `<unk>` at ids 0 to 3, as in MBart. The markers `<chartqa>` and
@@ -178,7 +178,8 @@ def tiny_tokenizer(extra_words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     numbers = {*range(21), *range(0, PIE_TOTAL + 1, PIE_STEP)}
-    texts = [_QUESTION_WORDS, *COLORS, *map(str, sorted(numbers)), *extra_words]
+    more = [extra_words] if isinstance(extra_words, str) else extra_words
+    texts = [_QUESTION_WORDS, *COLORS, *map(str, sorted(numbers)), *more]
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     pieces = [BOS, PAD, EOS, UNK, *sorted(byte_level.alphabet())]
     for text in texts:
@@ -205,7 +206,7 @@ def tiny_tokenizer(extra_words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
 
 def _check_sizes(shape: TinySizes, image_size: int) -> None:
     stride = shape.patch_size * 2 ** (len(shape.depths) - 1)
-    if image_size % stride:
+    if image_size < 1 or image_size % stride:
         raise ValueError(f"image_size must be a multiple of {stride} (patch_size and the stages), got {image_size}")
     if len(shape.encoder_heads) != len(shape.depths):
         raise ValueError(f"encoder_heads needs one number per stage of depths={shape.depths}: {shape.encoder_heads}")

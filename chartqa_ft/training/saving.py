@@ -100,7 +100,7 @@ class CheckpointSaver:
             processor.save_pretrained(folder)
 
     def write_peft(self, model: nn.Module, processor: Any, folder: str | Path, state_dict: dict | None) -> None:
-        """Write the active PEFT weights and the processor.
+        """Write the active PEFT weights, the generation config and the processor.
 
         Embeddings are written only if they differ from those of the base model. The weights are written to `folder`
         itself, whatever their name is: PEFT writes all but `"default"` to a subfolder, where loading does not look.
@@ -117,6 +117,9 @@ class CheckpointSaver:
             )
         if main:
             _move_up(Path(folder) / name, Path(folder))
+            generation = getattr(base_model(model), "generation_config", None)
+            if generation is not None:  # it may differ from that of the base model
+                generation.save_pretrained(folder)
             processor.save_pretrained(folder)
 
     def save_merged(self, model: nn.Module, folder: str | Path | None = None, *, token: str | None = None) -> Path:
@@ -129,11 +132,14 @@ class CheckpointSaver:
             )
         if self.args.process_index == 0:
             dtype = next(parameter.dtype for parameter in base_model(model).parameters())
+            parts = (base_model(model), self.adapter.processor)
             merged, processor, _ = load_checkpoint(
                 output_dir,
                 token=self.args.hub_token if token is None else token,
                 merge=True,
                 dtype=dtype if dtype.is_floating_point else None,
+                # Code that this process already runs.
+                trust_remote_code=any(type(part).__module__.startswith("transformers_modules") for part in parts),
             )
             with replaced_whole(folder, again="trainer.save_merged()") as fresh:
                 merged.save_pretrained(fresh)

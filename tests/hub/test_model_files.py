@@ -26,7 +26,7 @@ def test_which_files_are_taken(tmp_path):
         "model.safetensors.index.json"
     }
     adapter = save(tmp_path / "adapter", peft=True)
-    bare = single - {"config.json", "generation_config.json"}
+    bare = single - {"config.json"}
     assert set(files_of_model(adapter)) == bare | {"adapter_config.json", "adapter_model.safetensors"}
     (adapter / "trainer_state.json").write_text("{}")
     states = set(files_of_checkpoint(adapter))

@@ -49,3 +49,22 @@ def test_what_is_no_image_is_named(tmp_path):
             open_image(other)
     with pytest.raises(TypeError):
         open_image(np.zeros((2, 2, 7)))
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.full((4, 4, 3), 1.0047, np.float32), "values up to 1.0047 is too bright for 0..1.*clip it to 0..1"),
+        (np.array([[0, 2**32 - 1]], np.uint32), "values up to 4294967295 is no image"),
+        (np.array([[0, 2**33]], np.int64), "values up to 8589934592 is no image"),
+    ],
+)
+def test_values_that_would_become_black_are_refused(array, said):
+    with pytest.raises(ValueError, match=said):
+        open_image(array)
+
+
+def test_values_up_to_the_limits_are_taken():
+    assert open_image(np.ones((4, 4, 3), np.float32)).getextrema() == ((255, 255),) * 3
+    assert open_image(np.full((4, 4, 3), 2.0)).getextrema() == ((2, 2),) * 3
+    assert open_image(np.full((4, 4), 2**31 - 1, np.uint32)).getextrema() == (2**31 - 1, 2**31 - 1)

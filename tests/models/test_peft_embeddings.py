@@ -118,3 +118,16 @@ def test_a_base_that_cannot_be_found_is_taken_for_unchanged():
     model.resize_token_embeddings(len(model.get_input_embeddings().weight) + 2)
     model.name_or_path = "someone/tiny"
     assert not needs_embeddings(add_peft(model, default_lora_config(model, r=2)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_of_ones_own_beside_trained_ones_come_back(tmp_path, family):
+    model, processor, _ = load_checkpoint(save_family(family, tmp_path / "base"), prompt="{question}")
+    trained, own = add_tokens(model, processor, ["<trained>", "<own>"])
+    with torch.no_grad():
+        model.get_input_embeddings().weight[own] = torch.linspace(-1, 1, model.get_input_embeddings().weight.shape[1])
+    wanted = model.get_input_embeddings().weight[own].clone()
+    run, _ = saved(model, processor, tmp_path / "out", default_lora_config(model, r=2, new_tokens=[trained]))
+    again, processor, _ = load_checkpoint(tmp_path / "out", merge=True)
+    assert torch.equal(again.get_input_embeddings().weight[own], wanted)
+    assert answers(again, processor) == answers(run.model, processor)

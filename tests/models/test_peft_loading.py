@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from chartqa_ft import load_checkpoint
+from chartqa_ft import default_lora_config, load_checkpoint
 from chartqa_ft.models.restoring import restore_weights
+
+from ..training.test_peft_training import lora_trainer
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -136,3 +139,36 @@ def test_a_resume_takes_no_weights_that_its_model_does_not_train(base, tmp_path)
     with pytest.raises(ValueError, match=r"has 4 weights that this model does not train.*v_proj.*peft_config"):
         restore_weights(fewer, folder)
     restore_weights(load_checkpoint(folder, trainable=True)[0], folder)
+
+
+def test_embeddings_that_are_not_finite_are_refused(base, tmp_path):
+    def spoil(weights):
+        for name, weight in weights.items():
+            if "embed_tokens" in name or "lm_head" in name:  # one weight, under two names
+                weight[3] = torch.nan
+
+    folder = change(saved(base, tmp_path / "out", embeddings=True), spoil)
+    with pytest.raises(ValueError, match=r"embed_tokens.* not finite|not finite.*embed_tokens"):
+        load_checkpoint(folder)
+
+
+def test_a_folder_does_not_stand_in_for_the_commit_of_a_base(base, tmp_path, monkeypatch):
+    folder = configure(saved(base, tmp_path / "out"), base_model_name_or_path="alice/base", revision="b" * 40)
+    shutil.copytree(base, tmp_path / "alice" / "base")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"names commit b{40} of the base model 'alice/base', which is a folder here"):
+        load_checkpoint(folder)
+    load_checkpoint(configure(folder, revision=None))
+
+
+def test_the_generation_config_of_the_trained_model_is_that_of_the_loaded_and_the_merged_one(base, tmp_path):
+    model, processor, _ = load_checkpoint(base)
+    model.generation_config.suppress_tokens = [11, 12]
+    run = lora_trainer(model, processor, tmp_path / "out", default_lora_config(model, r=2))
+    run.train()
+    run.save_model()
+    for merge in (False, True):
+        again = load_checkpoint(tmp_path / "out", merge=merge)[0]
+        assert again.generation_config.suppress_tokens == [11, 12]
+    assert load_checkpoint(run.save_merged())[0].generation_config.suppress_tokens == [11, 12]
+    assert load_checkpoint(base)[0].generation_config.suppress_tokens is None

@@ -53,6 +53,16 @@ def model():
         ({"new_tokens": [1.5]}, ValueError, "new_tokens must be token ids"),
         ({"new_tokens": [True]}, ValueError, "new_tokens must be token ids"),
         ({"vision": "no"}, TypeError, "vision must be True or False"),
+        ({"modules_to_save": "lm_head"}, TypeError, "modules_to_save must be a list of names, got 'lm_head'"),
+        ({"target_parameters": "gate_up_proj"}, TypeError, "target_parameters. must be a list of strings"),
+        (
+            {"target_modules": ["q_proj"], "layers_to_transform": [0, 99]},
+            ValueError,
+            "layers_to_transform has 99, and no adapted module",
+        ),
+        ({"target_modules": ["q_proj"], "layers_to_transform": 99}, ValueError, "layers_to_transform has 99"),
+        ({"vision": True, "target_modules": ["q_proj"]}, ValueError, "vision=True chooses the layers, and target_mod"),
+        ({"new_tokens": [5], "trainable_token_indices": [7]}, ValueError, "both name tokens: leave out one"),
     ],
 )
 def test_wrong_values_are_named(model, changes, kind, words):

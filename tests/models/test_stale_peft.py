@@ -18,7 +18,7 @@ from ..support.common import arguments
 from ..support.families import records
 
 FULL = {"config.json", "generation_config.json", "model.safetensors"}
-ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
+ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "generation_config.json"}
 
 
 @pytest.fixture

@@ -244,6 +244,8 @@ def test_one_step_lowers_the_loss_and_moves_every_parameter(test_model) -> None:
     [
         ({"preset": "huge"}, "preset must be one of"),
         ({"image_size": 100}, "image_size must be a multiple of 16"),
+        ({"image_size": 0}, "image_size must be a multiple of 16.*, got 0"),
+        ({"image_size": -64}, "image_size must be a multiple of 16.*, got -64"),
         ({"depths": (1, 1, 1)}, "encoder_heads needs one number per stage"),
         ({"encoder_heads": (2, 3)}, "3 does not divide stage 1's width 32"),
         ({"decoder_heads": 5}, "decoder_heads=5 does not divide the width 32"),
@@ -254,3 +256,8 @@ def test_sizes_that_do_not_fit_are_named(arguments: dict, message: str) -> None:
         tiny_unichart(**{"preset": "test", **arguments})
     with pytest.raises(TypeError):
         tiny_unichart("test", hidden=3)
+
+
+def test_one_text_of_extra_words_is_no_list_of_letters() -> None:
+    assert tiny_tokenizer("zebra stripe").tokenize("zebra stripe") == ["zebra", "\u0120stripe"]
+    assert tiny_unichart("test", extra_words="zebra")[1].tokenizer.tokenize("zebra") == ["zebra"]

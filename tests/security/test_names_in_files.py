@@ -167,10 +167,12 @@ def test_the_best_checkpoint_is_one_of_the_run(tmp_path, caplog):
         assert bool(warned) == (str(named) != kept)
 
 
-@pytest.mark.parametrize("base", ["{top}/private", "{top}/out/../private", "../private", "./../private"])
+@pytest.mark.parametrize("base", ["{top}/private", "{top}/out/../private", "../private", "private", "a/b"])
 def test_a_checkpoint_of_the_hub_names_no_folder_of_this_machine_as_its_base(tmp_path, monkeypatch, base):
     save(tmp_path / "private")
     folder = save(tmp_path / "out", peft=True)
+    for name in ("private", "a/b"):  # where the program runs
+        save(folder / name)
     named = {"peft_type": "LORA", "base_model_name_or_path": base.format(top=tmp_path), "r": 2}
     write_json(folder / "adapter_config.json", named)
     monkeypatch.chdir(folder)

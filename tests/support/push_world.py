@@ -42,7 +42,7 @@ ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
 def expected(family: str, kind: str) -> set[str]:
     """The files of a pushed model."""
     chat = {"chat_template.jinja"} if family == "llava" else set()
-    return RESULTS | SETTINGS | PROCESSOR | chat | (ADAPTER if kind == "lora" else FULL)
+    return RESULTS | SETTINGS | PROCESSOR | chat | {"generation_config.json"} | (ADAPTER if kind == "lora" else FULL)
 
 
 @contextmanager
