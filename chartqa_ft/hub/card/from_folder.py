@@ -9,6 +9,7 @@ from ...files import read_json
 from ...metrics.task_table import task_rows
 from .base_licence import base_licence
 from .facts import CardFacts
+from .hyperparameters import MAIN_ARGUMENTS
 from .training_data import evaluation_data, other_datasets, training_data
 
 __all__ = ["facts_of_folder"]
@@ -39,9 +40,8 @@ def facts_of_folder(
         >>> facts.kind, facts.model_type, facts.metrics["eval_relaxed_accuracy"]
         ('full', 'vision-encoder-decoder', 0.5)
     """
-    config, peft_config, settings, report = (
-        _read(Path(folder) / f"{file}.json") for file in ("config", "adapter_config", "chartqa_config", "metrics")
-    )
+    files = ("config", "adapter_config", "chartqa_config", "metrics", "training_args")
+    config, peft_config, settings, report, arguments = (_read(Path(folder) / f"{file}.json") for file in files)
     script = report.get("arguments")
     script = script if isinstance(script, dict) else {}
     is_trained = "train_loss" in report  # else a script that only evaluates wrote it, about the folder itself
@@ -58,6 +58,7 @@ def facts_of_folder(
         "vocabulary_grown": bool(peft_config.get("trainable_token_indices")),
         "compat": settings.get("compat") is True,
         "peft_config": peft_config,
+        "arguments": {key: arguments[key] for key in MAIN_ARGUMENTS if key in arguments},
         "versions": settings.get("versions") or {},
         **(base_licence(base, token, revision=base_revision) if base else {}),
     }

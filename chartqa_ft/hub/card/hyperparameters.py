@@ -9,7 +9,7 @@ from typing import Any
 from ..public import as_json, public_values, without_folders
 from .facts import CardFacts
 
-_SHOWN = (
+MAIN_ARGUMENTS = (
     "learning_rate",
     "lr_scheduler_type",
     "warmup_steps",
@@ -28,6 +28,7 @@ _SHOWN = (
     "metric_for_best_model",
     "seed",
 )
+"""The arguments that a card lists whether or not they are at their defaults."""
 # Where a run writes its files and how it is monitored says nothing about the model.
 _LOCAL = re.compile(
     r"(output_dir|overwrite_output_dir|run_name|project|trackio_.*|report_to|disable_tqdm|do_.*|log_.*|logging_.*|hub_.*"
@@ -49,7 +50,7 @@ def hyperparameters(facts: CardFacts) -> dict[str, Any]:
     """
     defaults = facts.default_arguments
     arguments = facts.arguments
-    shown = {key: arguments[key] for key in _SHOWN if key in arguments}
+    shown = {key: arguments[key] for key in MAIN_ARGUMENTS if key in arguments}
     for key in sorted(arguments):
         if key not in shown and not _LOCAL.fullmatch(key) and arguments[key] != defaults.get(key):
             shown[key] = arguments[key]

@@ -141,3 +141,22 @@ def test_what_a_pushed_folder_was_scored_on(tmp_path, arguments, scored_on):
     facts = facts_of_folder(written(tmp_path, config={}, metrics=metrics), "alice/mine")
     assert facts.eval_split == scored_on
     assert (f"scored on {scored_on}" in render_card(facts)) == (scored_on is not None)
+
+
+def test_the_main_arguments_of_the_training_are_listed(tmp_path):
+    arguments = {"learning_rate": 2e-4, "max_steps": 70, "output_dir": "/home/me/out", "adam_beta2": 0.5}
+    card = render_card(facts_of_folder(written(tmp_path, config={}, training_args=arguments), "alice/model"))
+    assert "| learning_rate | 0.0002 |" in card
+    assert "| max_steps | 70 |" in card
+    assert "/home/me" not in card
+    assert "Other arguments are in `training_args.json`." in card
+    assert "at their defaults" not in card
+    assert "not recorded.\n" not in card.partition("## Limits")[0]
+
+
+def test_a_base_model_that_is_unknown_has_no_card_that_states_anything(tmp_path):
+    card = render_card(facts_of_folder(written(tmp_path, config={}), "alice/model"))
+    assert "| license | unknown, as the base model is |" in card
+    assert "The base model was not recorded, and with it the license." in card
+    assert "states none" not in card
+    assert "states no license" not in card
