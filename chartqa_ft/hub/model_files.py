@@ -6,6 +6,7 @@ Only files with a name that saving uses are pushed, and no link is followed.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import struct
@@ -27,6 +28,8 @@ __all__ = [
     "is_stale",
     "stage",
 ]
+
+logger = logging.getLogger(__name__)
 
 ARGUMENTS_PICKLE = "training_args.bin"
 """Never pushed: it may hold the token of the run, and it is a pickle."""
@@ -298,6 +301,7 @@ def check_files(
     """
     tokens = known_tokens(token, arguments=arguments)
     tensors: dict[str, set[str]] = {}
+    own_code: set[str] = set()
     for name, path in files.items():
         if not path.is_file():
             raise ValueError(f"{path} is missing, although the index beside it names it: {_SAVE_AGAIN}")
@@ -310,16 +314,31 @@ def check_files(
             if path.suffix == ".json":
                 content = read_json(path, kind=object, advice=_SAVE_AGAIN)
                 has_secret |= path.name not in _VOCABULARIES and find_named(content) is not None
+                own_code |= _own_code(content)
         if has_secret:
             raise ValueError(
                 f"{path} contains a secret (a token, a key or a password), which everybody could use: remove it from "
                 "the file"
             )
+    if own_code:
+        logger.warning(
+            "the model needs its own code (%s), which is never pushed: add these files to the repository yourself, or "
+            "nobody can load the model from it",
+            ", ".join(f"{name}.py" for name in sorted(own_code)),
+        )
     for name, path in files.items():
         if name.endswith(".safetensors.index.json"):
             for tensor, shard in _weight_map(path).items():
                 if tensor not in tensors.get((Path(name).parent / shard).as_posix(), ()):
                     raise ValueError(f"{path.parent / shard} lacks the weight {tensor}: {_SAVE_AGAIN}")
+
+
+def _own_code(content: Any) -> set[str]:
+    """Return the modules beside a file of settings that hold its classes; others name a repository."""
+    classes = content.get("auto_map") if isinstance(content, dict) else None
+    entries = classes.values() if isinstance(classes, dict) else ()
+    names = [name for entry in entries for name in (entry if isinstance(entry, (list, tuple)) else [entry])]
+    return {name.partition(".")[0] for name in names if isinstance(name, str) and "--" not in name}
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:

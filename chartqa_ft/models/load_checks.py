@@ -168,5 +168,6 @@ def naming_config(folder: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
         given = f" and the arguments {', '.join(arguments)}" if arguments else ""
         raise ValueError(
             f"{folder} was not loaded ({type(error).__name__}: {error}). Check {folder}/config.json (model_type, and "
-            f"sizes that must be those of the weights){given}, or fetch or save the checkpoint again"
+            f"sizes that must be those of the weights), generation_config.json{given}, or fetch or save the "
+            "checkpoint again"
         ) from error

@@ -137,8 +137,9 @@ def add_peft(model: nn.Module, peft_config: PeftConfig) -> nn.Module:
     check_new_weights(peft_config)
     check_peft_values(peft_config)
     check_peft_names(base_model(model), peft_config)
+    peft_config = copy.copy(peft_config)
+    peft_config.inference_mode = False  # as in the file of a checkpoint
     if (revision := revision_of(model)) is not None:
-        peft_config = copy.copy(peft_config)
         peft_config.revision = revision
     if getattr(model, "is_quantized", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)

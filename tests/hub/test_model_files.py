@@ -146,3 +146,18 @@ def test_a_staged_checkpoint_outlives_its_folder(tmp_path, monkeypatch):
     for path in folder.rglob("*"):
         path.unlink() if path.is_file() else None
     assert content(tmp_path / "aside") == content(tmp_path / "copied") == files
+
+
+def test_code_that_stays_behind_is_named(tmp_path, caplog):
+    folder = save(tmp_path / "full")
+    config = json.loads((folder / "config.json").read_text())
+    check_files(files_of_model(folder))
+    config["auto_map"] = {"AutoModel": "alice/model--modeling_chart.Chart"}
+    (folder / "config.json").write_text(json.dumps(config))
+    check_files(files_of_model(folder))
+    assert caplog.messages == []
+    config["auto_map"] |= {"AutoConfig": "configuration_chart.Chart", "AutoTokenizer": ["words.Slow", None]}
+    (folder / "config.json").write_text(json.dumps(config))
+    check_files(files_of_model(folder))
+    (told,) = caplog.messages
+    assert "needs its own code (configuration_chart.py, words.py), which is never pushed" in told

@@ -18,7 +18,7 @@ from transformers import (
 from chartqa_ft.adapters import Adapter, adapter_for
 from chartqa_ft.adapters.vocabulary import grow_vocabulary
 from chartqa_ft.models import add_tokens
-from chartqa_ft.models.lora import check_gradients, default_lora_config
+from chartqa_ft.models.lora import add_peft, check_gradients, default_lora_config
 
 from ..support.common import checkpointing_enable
 from ..support.families import build, records
@@ -63,6 +63,15 @@ def test_defaults_and_overrides():
     assert config.trainable_token_indices is None
     config = default_lora_config(model, r=4, lora_alpha=4, use_dora=True, target_modules=["q_proj"])
     assert (config.r, config.lora_alpha, config.use_dora, config.target_modules) == (4, 4, True, {"q_proj"})
+
+
+def test_a_config_that_was_saved_for_inference_is_trained():
+    model, _ = build("llava")
+    config = default_lora_config(model, r=2)
+    config.inference_mode = True
+    wrapped = add_peft(model, config)
+    assert any(weight.requires_grad for weight in wrapped.parameters())
+    assert config.inference_mode
 
 
 def test_a_model_with_an_adapter_is_refused():
