@@ -41,6 +41,7 @@ from .load_checks import (
 from .merging import merge_peft
 from .missing_weights import check_all_loaded
 from .origin import Origin, revision_of, set_origin
+from .peft_embeddings import base_config
 from .peft_loading import load_peft_weights
 from .peft_types import check_can_merge, check_peft_config
 from .peft_values import check_peft_names, check_peft_values
@@ -163,6 +164,8 @@ class _Options(NamedTuple):
     """The PEFT checkpoints that this one is the base model of, as real paths."""
 
 
+_HOW_TO_LOAD = {"dtype", "torch_dtype", "attn_implementation", "quantization_config", "use_cache"}
+"""Fields of configs that change no answer beyond rounding, or that are stored with a PEFT checkpoint's weights."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_CHAIN = 8
 """PEFT checkpoints that are trained on top of each other."""
@@ -183,8 +186,20 @@ def _load(name: str | Path, revision: str | None, options: _Options) -> tuple[Pa
         model, processor = _load_full(folder, options)
     if options.merge or not is_peft:
         commit = None if Path(name).is_dir() else folder.name
-        set_origin(model, Origin(str(name), commit, is_peft))
+        changed = () if is_peft else _changed(folder, model, options.model_arguments)
+        set_origin(model, Origin(str(name), commit, is_peft, changed))
     return folder, model, processor
+
+
+def _changed(folder: Path, model: nn.Module, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the arguments of `from_pretrained` that gave the config another value than the checkpoint has."""
+    own = model.config.to_dict()
+    stored = base_config(str(folder)) if arguments.keys() & own.keys() - _HOW_TO_LOAD else None
+    return tuple(
+        f"{name}={value!r}"
+        for name, value in arguments.items()
+        if stored is not None and name in own.keys() - _HOW_TO_LOAD and getattr(stored, name, None) != value
+    )
 
 
 def _refuse_subfolders(folder: Path) -> None:

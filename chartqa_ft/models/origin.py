@@ -20,6 +20,8 @@ class Origin(NamedTuple):
     """The commit on the Hub; `None` for a folder."""
     is_peft: bool = False
     """Whether it is a PEFT checkpoint, which was merged into its base model."""
+    changed: tuple[str, ...] = ()
+    """The arguments of loading that changed the config of the checkpoint, as `name=value`."""
 
 
 def set_origin(model: nn.Module, origin: Origin) -> None:

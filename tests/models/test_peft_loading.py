@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from chartqa_ft import default_lora_config, load_checkpoint
 from chartqa_ft.models.restoring import restore_weights
 
+from ..support.launching import save_family
 from ..training.test_peft_training import lora_trainer
 
 WEIGHTS = "adapter_model.safetensors"
@@ -172,3 +173,21 @@ def test_the_generation_config_of_the_trained_model_is_that_of_the_loaded_and_th
         assert again.generation_config.suppress_tokens == [11, 12]
     assert load_checkpoint(run.save_merged())[0].generation_config.suppress_tokens == [11, 12]
     assert load_checkpoint(base)[0].generation_config.suppress_tokens is None
+
+
+def test_peft_weights_for_a_base_with_another_config_are_refused_before_the_first_step(tmp_path):
+    folder = save_family("llava", tmp_path / "base")
+    model, processor, _ = load_checkpoint(folder, vision_feature_layer=-1, dtype=torch.float32)
+    config = default_lora_config(model, r=2)
+    with pytest.raises(
+        ValueError, match=r"was loaded with vision_feature_layer=-1, which differs from its checkpoint"
+    ):
+        lora_trainer(model, processor, tmp_path / "out", config).train()
+    model, processor, _ = load_checkpoint(folder, vision_feature_layer=-1)
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "changed")
+    model, processor, _ = load_checkpoint(tmp_path / "changed", vision_feature_layer=-1)
+    run = lora_trainer(model, processor, tmp_path / "out", default_lora_config(model, r=2))
+    run.train()
+    run.save_model()
+    assert load_checkpoint(tmp_path / "out")[0].config.vision_feature_layer == -1

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ...adapters import base_model
+from ...models.origin import origin_of
 from ...models.peft_state import check_mergeable, check_peft_state
 from ..arguments import ChartQATrainingArguments
 from .findings import CheckContext, Finding, register_check
@@ -87,6 +88,21 @@ def _configs(config: Any, name: str = "config") -> Iterator[tuple[str, Any]]:
         inner = getattr(config, part, None)
         if hasattr(inner, "sub_configs"):
             yield from _configs(inner, f"{name}.{part}")
+
+
+@register_check("train")
+def check_base_config(context: CheckContext) -> Iterator[Finding]:
+    """Find a config of the base model that PEFT weights are trained for, and that their checkpoint would not have."""
+    model = context.trainer.model
+    origin = origin_of(model)
+    if origin is not None and origin.changed and hasattr(model, "peft_config"):
+        yield Finding(
+            "model",
+            "error",
+            f"the base model was loaded with {', '.join(origin.changed)}, which differs from its checkpoint "
+            f"{origin.name}, and which a PEFT checkpoint does not store",
+            "save the model and its processor to a folder first (save_pretrained), and train from there",
+        )
 
 
 @register_check("train")
