@@ -259,7 +259,8 @@ print("done")
 
 @pytest.mark.parametrize("bound", [10**6, 2000])
 def test_two_processes_write_the_same_charts(tmp_path, bound):
-    assert run_prepared(["-c", WRITER, tmp_path, str(bound)], 2).stdout == "done\n" * 2
+    said = run_prepared(["-c", WRITER, tmp_path, str(bound)], 2).stdout
+    assert sorted(said.replace("\n", "")) == sorted("donedone")  # the two may write into each other's lines
     entries = files(tmp_path)
     assert not [path for path in entries if path.name.endswith(".part")]
     assert len(entries) == 60 if bound == 10**6 else 0 < len(entries) < 60
