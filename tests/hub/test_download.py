@@ -13,6 +13,7 @@ import torch
 from peft import get_peft_model
 from safetensors.torch import load_file
 
+from chartqa_ft.hub import download, model_files
 from chartqa_ft.hub.download import fetch_checkpoint
 from chartqa_ft.hub.public import find_token
 from chartqa_ft.models.load import load_checkpoint
@@ -372,3 +373,8 @@ def test_folders_that_are_no_checkpoints_say_what_to_pass(folders, tmp_path):
         (tmp_path / name / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"subfolders that are: checkpoint-10, checkpoint-5$"):
         fetch_checkpoint(tmp_path)
+
+
+def test_every_file_of_settings_that_a_push_sends_is_downloaded():
+    names = [name.replace("*", "words") for name in model_files._SETTINGS]
+    assert [name for name in names if name not in download._wanted([*names, "model.safetensors"], code=False)] == []
