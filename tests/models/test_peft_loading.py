@@ -191,3 +191,23 @@ def test_peft_weights_for_a_base_with_another_config_are_refused_before_the_firs
     run.train()
     run.save_model()
     assert load_checkpoint(tmp_path / "out")[0].config.vision_feature_layer == -1
+
+
+def test_a_processor_with_its_own_code_is_loaded_and_merged_where_it_is_trusted(base, tmp_path):
+    folder = shutil.copytree(base, tmp_path / "own")
+    (folder / "own_processing.py").write_text(
+        "from transformers import DonutProcessor\n\n\nclass OwnProcessor(DonutProcessor):\n    pass\n"
+    )
+    for name in ("processor_config.json", "tokenizer_config.json"):
+        config = json.loads((folder / name).read_text())
+        config |= {"processor_class": "OwnProcessor", "auto_map": {"AutoProcessor": "own_processing.OwnProcessor"}}
+        (folder / name).write_text(json.dumps(config))
+    model, processor, _ = load_checkpoint(folder, trust_remote_code=True)
+    assert type(processor).__name__ == "OwnProcessor"
+    run = lora_trainer(model, processor, tmp_path / "out", default_lora_config(model, r=2))
+    run.train()
+    run.save_model()
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        load_checkpoint(tmp_path / "out")
+    for loaded in (tmp_path / "out", run.save_merged()):
+        assert type(load_checkpoint(loaded, trust_remote_code=True)[1]).__name__ == "OwnProcessor"
