@@ -12,7 +12,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForImageTextToText, GenerationConfig
@@ -41,7 +40,7 @@ from .load_checks import (
 from .merging import merge_peft
 from .missing_weights import check_all_loaded
 from .origin import Origin, revision_of, set_origin
-from .peft_embeddings import base_config
+from .peft_embeddings import base_config, embedding_weights
 from .peft_loading import load_peft_weights
 from .peft_types import check_can_merge, check_peft_config
 from .peft_values import check_peft_names, check_peft_values
@@ -268,7 +267,7 @@ def _load_peft(name: str, folder: Path, options: _Options) -> tuple[nn.Module, A
     trainable = [parameter for parameter, weight in base.named_parameters() if weight.requires_grad]
     with _reading_weights(folder, is_peft=True):
         model: Any = load_peft_weights(base, folder, trainable=options.trainable)
-    known -= {id(layer.weight) for layer in _embedding_layers(base)}  # the checkpoint may hold them
+    known -= set(map(id, embedding_weights(base)))  # the checkpoint may hold them
     check_finite(folder, ((name, weight) for name, weight in model.named_parameters() if id(weight) not in known))
     if options.merge:
         model = merge_peft(model)
@@ -310,11 +309,6 @@ def _refuse_local_commit(config: Any, folder: Path) -> None:
             "and has no commits: load it from another working directory, or delete `revision` from that file if the "
             "folder holds the right weights"
         )
-
-
-def _embedding_layers(model: nn.Module) -> list[nn.Module]:
-    layers = [model.get_input_embeddings(), model.get_output_embeddings()]
-    return [layer for layer in layers if isinstance(getattr(layer, "weight", None), torch.Tensor)]
 
 
 def _peft_config(folder: Path) -> Any:

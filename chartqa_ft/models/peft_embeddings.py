@@ -35,12 +35,12 @@ def needs_embeddings(model: nn.Module) -> bool:
     trained = _trained_rows(getattr(config, "trainable_token_indices", None))
     known = base_vocabulary(config.base_model_name_or_path, config.revision)
     base = base_model(model)
-    if known is None or all(len(weight) <= known for weight in _embeddings(base)):
+    if known is None or all(len(weight) <= known for weight in embedding_weights(base)):
         return False
     built = _rows_built(type(base), base_config(config.base_model_name_or_path, config.revision))
     return any(
         _has_own_rows(weight, max(known, built[place] if place < len(built) else 0), trained)
-        for place, weight in enumerate(_embeddings(base))
+        for place, weight in enumerate(embedding_weights(base))
     )
 
 
@@ -80,13 +80,13 @@ def _rows_built(model_class: Any, config: Any) -> list[int]:
     """
     try:
         with torch.device("meta"):
-            return [len(weight) for weight in _embeddings(model_class(config))]
+            return [len(weight) for weight in embedding_weights(model_class(config))]
     except Exception as error:  # constructors raise anything for a config that is not theirs
         logger.debug("%s cannot be created from its config: %s", model_class.__name__, error)
         return []
 
 
-def _embeddings(model: nn.Module) -> list[torch.Tensor]:
+def embedding_weights(model: nn.Module) -> list[torch.Tensor]:
     """Return the weights of the input and output embeddings, without what PEFT wraps around them."""
     layers = [model.get_input_embeddings(), model.get_output_embeddings()]
     weights = [getattr(layer, "weight", None) for layer in layers]
