@@ -13,6 +13,7 @@ from chartqa_ft.models.chartqa_config import save_settings
 
 from ..support import families
 from ..support.common import ROOT, run
+from ..support.launching import save_family
 
 STEPS = 8
 NOTING = """
@@ -34,9 +35,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_sampled_answers_earn_more_after_a_few_steps(tmp_path):
     """In a process of its own: TRL raises FutureWarnings, which are errors here."""
     pytest.importorskip("trl", reason="`make test` installs the extra rl")
-    model, processor = families.build("qwen2_5_vl")
-    for part in (model, processor):
-        part.save_pretrained(tmp_path / "model")
+    save_family("qwen2_5_vl", tmp_path / "model")
     rows = families.records(4)
     # The label is what the model says, so that some sampled answers are right: without a spread nothing is learned.
     model, processor, _ = load_checkpoint(tmp_path / "model")
@@ -65,9 +64,7 @@ def test_sampled_answers_earn_more_after_a_few_steps(tmp_path):
 @pytest.mark.long
 def test_questions_are_asked_as_the_checkpoint_asks_them(tmp_path):
     pytest.importorskip("trl", reason="`make test` installs the extra rl")
-    model, processor = families.build("qwen2_5_vl")
-    for part in (model, processor):
-        part.save_pretrained(tmp_path / "model")
+    model, processor, _ = load_checkpoint(save_family("qwen2_5_vl", tmp_path / "model"))
     adapter = adapter_for(model, processor, prompt="Look: {question}", system_prompt="Answer with one word.")
     save_settings(adapter, tmp_path / "model")
     rows = families.records(2)
