@@ -72,7 +72,7 @@ def card_metadata(text: str) -> dict[str, Any]:
     """Return the metadata of a card: the YAML between two lines of dashes at its start, `{}` if there is none.
 
     Raises:
-        ValueError: see `parse_yaml`; or the metadata are no mapping.
+        ValueError: see `parse_yaml`; or the metadata are no mapping, or do not end, as in a card that was cut.
 
     Example:
         >>> card_metadata("---\\nlicense: mit\\n---\\n# A model\\n")
@@ -80,6 +80,9 @@ def card_metadata(text: str) -> dict[str, Any]:
     """
     found = _METADATA.match(text)
     if found is None:
+        first, *others = text.lstrip().splitlines() or [""]
+        if first == "---" and "---" not in (line.rstrip() for line in others):
+            raise ValueError("its metadata do not end with a line of three dashes")
         return {}
     lines = len(text[: found.start(1)].splitlines())
     metadata = parse_yaml("\n" * lines + found[1])  # so that errors give the line of the card

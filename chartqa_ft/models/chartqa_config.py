@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,12 @@ _PACKAGES = ("chartqa_ft", "transformers", "torch", "peft", "tokenizers", "pillo
 
 
 def save_settings(
-    adapter: Adapter, folder: str | Path, *, compat: bool = False, metric_variant: str | None = None
+    adapter: Adapter,
+    folder: str | Path,
+    *,
+    compat: bool = False,
+    metric_variant: str | None = None,
+    merged: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `chartqa_config.json`: the prompt and everything else, besides weights and processor, that answers need.
 
@@ -29,6 +34,8 @@ def save_settings(
         folder: The folder of the checkpoint.
         compat: Whether the model reproduces the results of transformers 4.28.1.
         metric_variant: The variant of relaxed accuracy that the model was selected and scored by.
+        merged: If PEFT weights were merged into the model, their `peft_type`, and the `base_model` and `base_revision`
+            that they were trained on. The card of the model states them.
 
     Returns:
         The path of the file.
@@ -48,6 +55,8 @@ def save_settings(
         "metric_variant": metric_variant,
         "versions": package_versions(),
     }
+    if merged is not None:
+        settings["merged"] = dict(merged)
     return write_json(Path(folder) / SETTINGS_NAME, settings)
 
 
@@ -99,6 +108,10 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_origin(value: Any) -> bool:
+    return isinstance(value, dict) and all(text is None or isinstance(text, str) for text in value.values())
+
+
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prompt": (_is_text, "text"),
     "prompts": (_is_texts, "an object of tasks and their prompts"),
@@ -111,6 +124,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "metric_variant": (_is_variant, f"one of the variants of relaxed accuracy ({', '.join(VARIANTS)}), or null"),
     "image": (_is_object, "an object"),
     "versions": (_is_object, "an object of packages and versions"),
+    "merged": (_is_origin, "an object of peft_type, base_model and base_revision, each text or null"),
 }
 """Key -> whether its value is right, and what it must be."""
 

@@ -78,8 +78,17 @@ class ScoringArguments(ResultArguments):
     Example:
         >>> ScoringArguments(run_programs=True).metric_extract
         'program'
+        >>> ScoringArguments().metric_variant, ScoringArguments(chartqapro_prompts="direct").metric_variant
+        ('pix2struct', 'chartqapro_official')
     """
 
+    metric_variant: str | None = field(
+        default=None,
+        metadata={
+            "help": "Variant of relaxed accuracy, see examples/evaluation.md. Unset: pix2struct, or "
+            "chartqapro_official with --chartqapro_prompts."
+        },
+    )
     metric_extract: str | None = field(
         default=None,
         metadata={
@@ -96,8 +105,7 @@ class ScoringArguments(ResultArguments):
     chartqapro_prompts: str | None = field(
         default=None,
         metadata={
-            "help": "Ask questions of ChartQAPro by its published prompts: direct, cot or pot (with --run_programs). "
-            "Answers are scored by chartqapro_official, unless --metric_variant is another than its default."
+            "help": "Ask questions of ChartQAPro by its published prompts: direct, cot or pot (with --run_programs)."
         },
     )
 
@@ -112,6 +120,8 @@ class ScoringArguments(ResultArguments):
             self.metric_extract = "program"
         if self.chartqapro_prompts is not None:
             self._choose_chartqapro(self.chartqapro_prompts)
+        if self.metric_variant is None:
+            self.metric_variant = "pix2struct" if self.chartqapro_prompts is None else "chartqapro_official"
 
     def _choose_chartqapro(self, style: str) -> None:
         """Set what is unset to what the prompts of ChartQAPro need."""
@@ -128,13 +138,8 @@ class ScoringArguments(ResultArguments):
                 "--chartqapro_prompts and --prompt_from both say how questions are asked: leave one of them out"
             )
         self.metric_extract = self.metric_extract or STYLES[style]
-        # Both are arguments of the commands that score, which derive from this class.
-        for name, default, chosen in (
-            ("prompt", None, "{question}"),
-            ("metric_variant", "pix2struct", "chartqapro_official"),
-        ):
-            if hasattr(self, name) and getattr(self, name) == default:
-                setattr(self, name, chosen)
+        if getattr(self, "prompt", "") is None:  # an argument of the commands that score, which derive from this class
+            vars(self)["prompt"] = "{question}"
 
 
 def check_choice(value: str | bool) -> str:

@@ -58,9 +58,6 @@ class EvaluationArguments(EvalDataArguments, CheckpointArguments, ScoringArgumen
     )
     generation_num_beams: int = field(default=4, metadata={"help": "Number of beams (recipe: 4; 1: greedy)."})
     generation_max_new_tokens: int = field(default=128, metadata={"help": "Maximum length of an answer in tokens."})
-    metric_variant: str = field(
-        default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see examples/evaluation.md."}
-    )
     metric_interval: str = field(
         default="wilson", metadata={"help": "Intervals: wilson, bootstrap, or clustered (by chart)."}
     )
@@ -110,7 +107,7 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
             per_device_eval_batch_size=script.per_device_eval_batch_size,
             generation_num_beams=script.generation_num_beams,
             generation_max_new_tokens=script.generation_max_new_tokens,
-            metric_variant=script.metric_variant,
+            metric_variant=str(script.metric_variant),
             metric_extract=script.metric_extract,
             metric_interval=script.metric_interval,
             dataloader_num_workers=script.dataloader_num_workers,

@@ -108,9 +108,6 @@ class ServedArguments(EvalDataArguments, ScoringArguments):
         default=None,
         metadata={"help": f"Environment variable with the API key. Unset: {_KEY_VARIABLE}, if there is one."},
     )
-    metric_variant: str = field(
-        default="pix2struct", metadata={"help": "Variant of relaxed accuracy, see examples/evaluation.md."}
-    )
     metric_interval: str = field(
         default="wilson", metadata={"help": "Intervals: wilson, bootstrap, or clustered (by chart)."}
     )
@@ -188,7 +185,7 @@ def _evaluate(script: ServedArguments) -> dict[str, float]:
         )
         runtime = time.monotonic() - start
     scores = score_rows(
-        rows, variant=script.metric_variant, extract=script.metric_extract, interval=script.metric_interval
+        rows, variant=str(script.metric_variant), extract=script.metric_extract, interval=script.metric_interval
     )
     metrics = {f"eval_{name}": value for name, value in scores.items()} | {"eval_runtime": round(runtime, 4)}
     write_predictions(rows, output / PREDICTIONS_NAME)
@@ -211,7 +208,7 @@ def _check(script: ServedArguments) -> None:
     """Check what is used only after all questions are asked, or by several functions."""
     from ..evaluation.served import ON_REFUSAL
 
-    variant_name(script.metric_variant), extract_name(script.metric_extract)
+    variant_name(str(script.metric_variant)), extract_name(script.metric_extract)
     if script.metric_interval not in INTERVALS:
         raise ValueError(f"metric_interval must be one of {', '.join(INTERVALS)}, and is {script.metric_interval!r}")
     if script.on_refusal not in ON_REFUSAL:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +69,8 @@ def _scoring_defaults() -> dict[str, Any]:
         "generation_num_beams",
         "generation_max_new_tokens",
     )
-    defaults = {field.name: field.default for field in fields(EvaluationArguments)}
-    return {name: defaults[name] for name in names}
+    defaults = EvaluationArguments(model_name_or_path="", output_dir="")
+    return {name: getattr(defaults, name) for name in names}
 
 
 def _held_out(script: Any, folder: Path) -> Path | str | None:

@@ -13,10 +13,12 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..adapters import Adapter, base_model, compat
+from ..hub.public import hub_name
 from ..models.chartqa_config import save_settings
 from ..models.load import load_checkpoint
 from ..models.peft_embeddings import needs_embeddings
-from ..models.peft_state import active_name
+from ..models.peft_state import active_config, active_name
+from ..models.peft_types import method_of
 from ..models.saving import replaced_whole
 from ..resources import explaining_memory, naming_a_full_disk
 from .arguments import ChartQATrainingArguments
@@ -144,7 +146,7 @@ class CheckpointSaver:
             with replaced_whole(folder, again="trainer.save_merged()") as fresh:
                 merged.save_pretrained(fresh)
                 processor.save_pretrained(fresh)
-                self._write_settings(model, fresh)
+                self._write_settings(model, fresh, merged=_origin(model))
         self.accelerator.wait_for_everyone()
         return folder
 
@@ -164,10 +166,22 @@ class CheckpointSaver:
         with naming_a_full_disk(message), explaining_memory(f"saving {folder}", lambda: advice):
             yield
 
-    def _write_settings(self, model: nn.Module, folder: Path) -> None:
+    def _write_settings(self, model: nn.Module, folder: Path, *, merged: dict[str, Any] | None = None) -> None:
         self.args.save_json(folder / "training_args.json")
         legacy = compat.is_legacy(base_model(model).config)
-        save_settings(self.adapter, folder, compat=legacy, metric_variant=self.args.metric_variant)
+        variant = self.args.metric_variant
+        save_settings(self.adapter, folder, compat=legacy, metric_variant=variant, merged=merged)
+
+
+def _origin(model: nn.Module) -> dict[str, Any]:
+    """Return the PEFT method of a model, and its base model if that has a name on the Hub."""
+    config = active_config(model)
+    base = None if config is None else hub_name(config.base_model_name_or_path)
+    return {
+        "peft_type": None if config is None else method_of(config),
+        "base_model": base,
+        "base_revision": None if config is None or base is None else config.revision,
+    }
 
 
 def _move_up(source: Path, target: Path) -> None:

@@ -44,6 +44,8 @@ def test_an_adapter_of_a_hub_model_names_the_hub_model_and_merges(tmp_path, monk
     assert (saved["base_model_name_or_path"], saved["revision"]) == ("someone/tiny", "abc")
     trainer.save_merged(tmp_path / "merged")
     assert asked == [("someone/tiny", "v1"), ("someone/tiny", "abc")]
+    origin = json.loads((tmp_path / "merged" / "chartqa_config.json").read_text())["merged"]
+    assert origin == {"peft_type": "LORA", "base_model": "someone/tiny", "base_revision": "abc"}
     merged, _, adapter = load_checkpoint(tmp_path / "merged")
     assert adapter.prompt == trainer.adapter.prompt
     expected = trainer.model.merge_and_unload().state_dict()

@@ -27,6 +27,7 @@ NEW = {
     "metric_variant": "lenient",
     "dataloader_num_workers": 0,
 }
+REQUIRED = {"model_name_or_path": "m", "output_dir": "out"}
 OLD = dict(
     zip(
         ("split", "max_samples", "batch_size", "num_beams", "max_new_tokens", "variant", "num_workers"),
@@ -65,6 +66,8 @@ def test_names_and_defaults_are_those_of_the_training_scripts():
     fields = {field.name: field.default for field in dataclasses.fields(example(EVALUATE).EvaluationArguments)}
     assert fields.pop("run_programs") is False  # training scores answers, not programs
     assert fields.pop("chartqapro_prompts") is None  # ChartQAPro has a test split alone
+    assert fields.pop("metric_variant") is None  # it depends on chartqapro_prompts
+    assert example(EVALUATE).EvaluationArguments(**REQUIRED).metric_variant == known["metric_variant"]
     assert {name for name, default in fields.items() if default != known[name]} == {
         "eval_split",
         "model_name_or_path",
@@ -100,6 +103,7 @@ def test_a_part_of_a_split_is_the_part_that_training_scripts_draw(tmp_path):
     [
         ("direct", {}, (None, "chartqapro_official", "{question}")),
         ("cot", {"metric_variant": "chartqapro"}, ("answer_is", "chartqapro", "{question}")),
+        ("direct", {"metric_variant": "pix2struct"}, (None, "pix2struct", "{question}")),
         (
             "cot",
             {"metric_extract": "boxed", "prompt": "<|{question}|>"},
@@ -109,15 +113,14 @@ def test_a_part_of_a_split_is_the_part_that_training_scripts_draw(tmp_path):
     ],
 )
 def test_the_prompts_of_chartqapro_choose_what_is_unset(style, more, expected):
-    base = {"model_name_or_path": "m", "output_dir": "out"}
-    found = parse(as_command_line({**base, "chartqapro_prompts": style, **more}))
+    found = parse(as_command_line({**REQUIRED, "chartqapro_prompts": style, **more}))
     assert (found["metric_extract"], found["metric_variant"], found["prompt"]) == expected
 
 
 @pytest.mark.parametrize(("style", "said"), [("pot", "add --run_programs"), ("CoT", "must be direct, cot, pot")])
 def test_wrong_prompts_of_chartqapro(style, said, capsys):
     with pytest.raises((SystemExit, ValueError)) as stopped:
-        parse(["--model_name_or_path", "m", "--output_dir", "out", "--chartqapro_prompts", style])
+        parse(as_command_line({**REQUIRED, "chartqapro_prompts": style}))
     assert said in f"{stopped.value} {capsys.readouterr().err}"
 
 

@@ -13,6 +13,28 @@ if TYPE_CHECKING:
     from PIL import Image
 
 KINDS = ("full", "lora", "merged")
+_METHODS = {
+    "DELORA": "DeLoRA",
+    "GLORA": "GLoRA",
+    "GRALORA": "GraLoRA",
+    "HIRA": "HiRA",
+    "LN_TUNING": "LayerNorm tuning",
+    "LOHA": "LoHa",
+    "LOKR": "LoKr",
+    "LORA": "LoRA",
+    "MISS": "MiSS",
+    "PVERA": "PVeRA",
+    "RANDLORA": "RandLoRA",
+    "ROAD": "RoAd",
+    "SHIRA": "SHiRA",
+    "TINYLORA": "TinyLoRA",
+    "TRAINABLE_TOKENS": "trainable tokens",
+    "UNILORA": "UniLoRA",
+    "VBLORA": "VB-LoRA",
+    "VERA": "VeRA",
+    "WAVEFT": "WaveFT",
+}
+"""`peft.PeftType` -> how the method is written, where that differs."""
 
 
 @dataclass(kw_only=True)
@@ -50,7 +72,8 @@ class CardFacts:
     revision: str | None = None
     """The branch of `name` that the model is pushed to; `None` is `main`."""
     kind: str
-    """What is stored: `"full"`, `"lora"` (PEFT weights alone) or `"merged"` (base model and PEFT weights in one)."""
+    """What is stored: `"full"`, `"lora"` (PEFT weights of any method) or `"merged"` (base model and PEFT weights in
+    one)."""
     base_model: str | None = None
     """Name on the Hub or folder of the model that training started from."""
     base_revision: str | None = None
@@ -116,7 +139,7 @@ class CardFacts:
     num_processes: int | None = None
     """The number of training processes."""
     peft_config: Mapping[str, Any] = field(default_factory=dict)
-    """`peft_config.to_dict()` of PEFT weights."""
+    """`peft_config.to_dict()` of PEFT weights. The card names the method by its `peft_type`."""
     log_history: Sequence[Mapping[str, Any]] = ()
     """`trainer.state.log_history`, for the training curve."""
     samples: Sequence[CardSample] = ()
@@ -161,6 +184,24 @@ def licences(facts: CardFacts) -> list[str]:
     """
     given = [facts.licence] if isinstance(facts.licence, str) else facts.licence or []
     return [str(name) for name in given if name]
+
+
+def peft_method(facts: CardFacts) -> str | None:
+    """Return the name of the PEFT method of the weights, as its paper writes it; `None` for a model without any.
+
+    Weights whose method is unknown count as LoRA.
+
+    Example:
+        >>> peft_method(CardFacts(name="alice/model", kind="lora", peft_config={"peft_type": "LOHA"}))
+        'LoHa'
+        >>> peft_method(CardFacts(name="alice/model", kind="merged"))
+        'LoRA'
+    """
+    if facts.kind == "full":
+        return None
+    kind = facts.peft_config.get("peft_type")
+    name = str(getattr(kind, "name", kind) or "LORA")
+    return _METHODS.get(name, name)
 
 
 def fields_of(instance: Any) -> dict[str, Any]:

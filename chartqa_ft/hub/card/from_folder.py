@@ -45,19 +45,26 @@ def facts_of_folder(
     script = report.get("arguments")
     script = script if isinstance(script, dict) else {}
     is_trained = "train_loss" in report  # else a script that only evaluates wrote it, about the folder itself
-    base = peft_config.get("base_model_name_or_path") or (script.get("model_name_or_path") if is_trained else None)
-    base_revision = peft_config.get("revision") or (script.get("model_revision") if is_trained else None)
+    merged = settings.get("merged")
+    merged = merged if isinstance(merged, dict) and not peft_config else {}
+    if peft_config:
+        base, base_revision = peft_config.get("base_model_name_or_path"), peft_config.get("revision")
+    else:
+        base, base_revision = merged.get("base_model"), merged.get("base_revision")
+    if not base and is_trained:
+        base = script.get("model_name_or_path")
+    base_revision = base_revision or (script.get("model_revision") if is_trained else None)
     facts: dict[str, Any] = {
         "name": name,
         "revision": revision,
-        "kind": "lora" if peft_config else "full",
+        "kind": "lora" if peft_config else "merged" if merged else "full",
         "base_model": base,
         "base_revision": base_revision,
         "settings": settings,
         "model_type": config.get("model_type"),
         "vocabulary_grown": bool(peft_config.get("trainable_token_indices")),
         "compat": settings.get("compat") is True,
-        "peft_config": peft_config,
+        "peft_config": peft_config or {key: merged[key] for key in ("peft_type",) if key in merged},
         "arguments": {key: arguments[key] for key in MAIN_ARGUMENTS if key in arguments},
         "versions": settings.get("versions") or {},
         **(base_licence(base, token, revision=base_revision) if base else {}),

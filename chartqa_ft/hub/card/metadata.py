@@ -14,7 +14,7 @@ from ...metrics.correctness import variant_name
 from ...metrics.table import ScoreRow, as_number, table_rows
 from ..public import hub_name, short_name, without_folders
 from .base_licence import safe_link
-from .facts import CardFacts, licences, plain
+from .facts import CardFacts, licences, peft_method, plain
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -56,7 +56,7 @@ def metadata(facts: CardFacts) -> ModelCardData:
             "chartqa_ft",
             "chart-question-answering",
             "visual-question-answering",
-            *(["lora"] if facts.kind == "lora" else []),
+            *([_tag(method)] if facts.kind == "lora" and (method := peft_method(facts)) else []),
             *([str(adapter)] if adapter else []),
         ],
         model_name=without_folders(facts.name) if results else None,
@@ -72,8 +72,8 @@ def read_card(path_or_text: str | Path) -> dict[str, float | int]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the metadata cannot be read, or a percentage in it does not match the fraction beside it; the
-            message names the file.
+        ValueError: the metadata cannot be read or do not end, or a percentage in it does not match the fraction beside
+            it; the message names the file.
 
     Example:
         >>> from chartqa_ft.hub import render_card
@@ -185,6 +185,10 @@ def confidence_of(facts: CardFacts) -> float:
         0.95
     """
     return as_number(facts.metrics.get(f"{facts.metric_prefix}{METRIC}_confidence", 0.95))
+
+
+def _tag(name: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-") or "peft"
 
 
 def _percent(fraction: float) -> float:

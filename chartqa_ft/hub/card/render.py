@@ -16,7 +16,7 @@ from ...metrics.correctness import variant_name
 from ...metrics.task_table import task_rows
 from ...reporting.curve import draw_curve, training_series
 from ..public import hub_name, short_name
-from .facts import KINDS, CardFacts, CardSample, fields_of, licences, plain, without_tokens
+from .facts import KINDS, CardFacts, CardSample, fields_of, licences, peft_method, plain, without_tokens
 from .hyperparameters import hyperparameters
 from .markdown import escaped, fenced, literal
 from .metadata import CARD_NAME, confidence_of, metadata, read_card, score_rows
@@ -116,6 +116,7 @@ def render_card(facts: CardFacts, *, include_images: bool = False) -> str:
     losses, accuracies = training_series(facts.log_history)
     body = environment.get_template("model_card.md").render(
         facts=facts,
+        method=peft_method(facts),
         place=_place(facts),
         title=short_name(facts.name),
         base=_link(facts.base_model),

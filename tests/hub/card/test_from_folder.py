@@ -104,6 +104,23 @@ def test_peft_weights_name_their_base(tmp_path):
     assert read_card(render_card(facts)) == {}
 
 
+def test_a_merged_model_names_its_method_and_base(tmp_path, no_licence):
+    origin = {"peft_type": "LOHA", "base_model": "bob/vlm", "base_revision": "abc"}
+    facts = facts_of_folder(written(tmp_path, config={}, chartqa_config={"merged": origin}), "alice/mine")
+    assert (facts.kind, facts.base_model, facts.base_revision, facts.licence) == ("merged", "bob/vlm", "abc", "mit")
+    assert no_licence == [("bob/vlm", None)]
+    card = render_card(facts)
+    assert "[bob/vlm](https://huggingface.co/bob/vlm) fine-tuned with LoHa" in card
+    assert "bob/vlm), revision abc |" in card
+
+
+@pytest.mark.parametrize("damaged", ["LORA", 7, [], {}, None])
+def test_a_model_is_not_merged_by_a_damaged_file(tmp_path, damaged):
+    facts = facts_of_folder(written(tmp_path, config={}, chartqa_config={"merged": damaged}), "alice/mine")
+    assert (facts.kind, facts.base_model) == ("full", None)
+    assert "fine-tuned (all weights)" in render_card(facts)
+
+
 def test_an_evaluation_of_the_folder_is_no_training(tmp_path):
     """Its model_name_or_path is the folder itself."""
     folder = written(tmp_path, config={}, metrics={"arguments": SCRIPT, **SCORES})

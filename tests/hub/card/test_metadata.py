@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from peft import PeftType
 
 from chartqa_ft.hub import read_card
+from chartqa_ft.hub.card.markdown import escaped
 from chartqa_ft.hub.card.render import render_card
 
 from .examples import facts, of_accuracy, scores
@@ -108,3 +110,41 @@ def test_licences():
     link = "https://example.org/licence"
     assert of(licence="other", licence_name="qwen", licence_link=link) == ["other", "qwen", link]
     assert of(licence="My Own: Licence 1.0") == ["other", "my-own-licence-1.0", None]
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
+def test_a_card_that_was_cut_within_its_metadata_is_refused(part, tmp_path):
+    card = render_card(facts())
+    end = card.index("\n---\n", 4)
+    assert read_card(card[: end + 5]) == read_card(card)
+    (tmp_path / "README.md").write_text(card[: int(part * end)], encoding="utf-8")
+    with pytest.raises(ValueError, match=r"README\.md cannot be read: its metadata do not end"):
+        read_card(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["# A\n\n---\n\nmodel\n", "\n", "---\n---\n# A model\n", "--- \nlicense: mit\n"])
+def test_a_card_without_metadata_has_no_scores(text):
+    assert read_card(text) == {}
+
+
+@pytest.mark.parametrize(
+    ("peft_type", "name", "tag"),
+    [
+        (PeftType.LORA, "LoRA", "lora"),
+        ("IA3", "IA3", "ia3"),
+        ("LN_TUNING", "LayerNorm tuning", "layernorm-tuning"),
+        (None, "LoRA", "lora"),
+        ("<b>\n---", str(escaped("<b>\n---")), "b"),
+        ({"a": 1}, None, "a-1"),
+    ],
+)
+def test_the_method_of_peft_weights_is_named(peft_type, name, tag):
+    card = render_card(facts(kind="lora", peft_config={"peft_type": peft_type}))
+    merged = render_card(facts(kind="merged", peft_config={"peft_type": peft_type}))
+    assert tag in ModelCard(card).data.tags
+    assert ("lora" in ModelCard(card).data.tags) == (tag == "lora")
+    assert tag not in ModelCard(merged).data.tags
+    if name is not None:
+        assert f"\n{name} weights for [bob/base]" in card
+        assert f"fine-tuned with {name} to answer" in merged
+        assert f"The {name} weights are merged" in merged
