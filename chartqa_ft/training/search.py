@@ -10,13 +10,28 @@ from .arguments import ChartQATrainingArguments
 from .checks.argument_types import make_plain
 from .checks.argument_values import refusals
 from .checks.best_metric import check_best_metric
+from .checks.changed_arguments import FIXED_ARGUMENTS
 from .checks.findings import raise_all
-from .checks.hooks import FIXED_ARGUMENTS
 from .checks.optimizer_arguments import unread_arguments
 from .copying import own_copy
 from .parts import as_rates
 
 _FIXED = ("output_dir", *FIXED_ARGUMENTS)
+
+
+def forget_num_steps(args: ChartQATrainingArguments) -> None:
+    """Remove `num_steps` from `gradient_accumulation_kwargs`, where upstream's `Trainer` adds it when it is created.
+
+    Upstream refuses it when it creates another accelerator, for a trial.
+
+    Example:
+        >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True)
+        >>> args.accelerator_config.gradient_accumulation_kwargs = {"sync_each_batch": True, "num_steps": 1}
+        >>> forget_num_steps(args)
+        >>> args.accelerator_config.gradient_accumulation_kwargs
+        {'sync_each_batch': True}
+    """
+    (args.accelerator_config.gradient_accumulation_kwargs or {}).pop("num_steps", None)
 
 
 def set_trial(

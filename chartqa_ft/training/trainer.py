@@ -44,7 +44,7 @@ from .callbacks import (
     resume_states,
 )
 from .checkpoints import begin_checkpoint
-from .checks import schedule, streams, tasks, text_arguments  # noqa: F401  (they register checks)
+from .checks import changed_arguments, schedule, streams, tasks, text_arguments  # noqa: F401  (they register checks)
 from .checks.data_sets import check_data_sets, named_part
 from .checks.findings import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
 from .checks.function_code import uses_argument
@@ -59,6 +59,7 @@ from .checks.hooks import (
 from .checks.metric_function import MetricsError
 from .checks.model import explaining_dtypes
 from .checks.optimizer import explaining_optimizer, optimizer_findings
+from .checks.optimizer_arguments import optimizer_settings
 from .checks.trainer_arguments import check_trainer
 from .copying import own_copy
 from .describing import describe_model
@@ -79,7 +80,7 @@ from .running_loss import RunningLoss
 from .sample_logging import LogSamples
 from .saving import CheckpointSaver, checkpoint_folder
 from .schedule import settle_warmup
-from .search import search_objective, set_trial
+from .search import forget_num_steps, search_objective, set_trial
 from .signals import EvaluationStopped, StopOnSignal
 from .summary import summary
 from .text_scan import TextScan
@@ -135,6 +136,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         ['model.safetensors']
     """
 
+    optimizer: Any
     loss_is_scaled_for_ga = True
 
     def __init__(
@@ -175,11 +177,13 @@ class ChartQATrainer(Seq2SeqTrainer):
             processing_class=processing_class,
             **{**kwargs, "callbacks": list(kwargs.get("callbacks") or [])},
         )
+        forget_num_steps(args)
         self.model_init, self.optimizer_cls_and_kwargs = model_init, own_optimizer
         # Trainer then counts the answer tokens of a step on all ranks and passes their number to compute_loss. A
         # subclass's loss that does not use their number is the mean of a batch, to be averaged over the batches.
         counts = not self.own_loss or uses_argument(type(self).compute_loss, "num_items_in_batch")
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = counts
+        self._optimizer_settings: dict[str, Any] | None = None
         self._said: set[Finding] = set()
         self._evaluating = False
         self.texts = TextScan(self.adapter, args)
@@ -194,6 +198,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.own_parts = {
             "args": args,
             "data_collator": self._collators["train"],
+            "model": base_model(model),
             "optimizer": self.optimizer,
             "lr_scheduler": self.lr_scheduler,
             **{name: getattr(self, name) for name in CONSTRUCTED_PARTS},
@@ -450,6 +455,9 @@ class ChartQATrainer(Seq2SeqTrainer):
             say = partial(logger.info, "%s") if self.args.disable_tqdm else print
             for line in summary(self, checked=self.was_shown):
                 say(line)
+        if self._optimizer_settings not in (None, optimizer_settings(self.args)):
+            logger.info("the optimizer is created anew, since its arguments were changed after the last training")
+            self.optimizer = None
         self._find_best.resumed = checkpoint
         self.running_loss.restore(checkpoint)
         if self.args.ignore_data_skip:
@@ -564,6 +572,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         """
         is_new, rates = self.optimizer is None, as_rates(self.args.learning_rates)
         if is_new:
+            self._optimizer_settings = optimizer_settings(self.args)
             check_rates(self.model, self.args)  # a trial of a search may have other rates
         with explaining_optimizer(self):
             optimizer = super().create_optimizer(model)

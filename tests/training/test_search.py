@@ -258,3 +258,28 @@ def test_frozen_parts_cannot_differ_between_trials(searching):
     rates = {"learning_rates": {"projector": 1e-3}}
     with pytest.raises(ValueError, match=r"learning_rates has 'projector', which .* lacks: its parts are vision and"):
         searching.hyperparameter_search(lambda trial: rates, n_trials=1, backend="optuna")
+
+
+def test_the_settings_of_accumulation_hold_for_trials(tmp_path, monkeypatch):
+    """Upstream adds `num_steps` to them for the first accelerator, and refuses it for that of a trial."""
+    monkeypatch.setitem(upstream.ALL_HYPERPARAMETER_SEARCH_BACKENDS, HPSearchBackend.OPTUNA, Backend)
+    monkeypatch.setattr(integrations, "hp_params", lambda trial: trial.params)
+    model, processor = tiny()
+    searching = ChartQATrainer(
+        model_init=lambda: copy.deepcopy(model),
+        args=arguments(
+            tmp_path,
+            max_steps=1,
+            gradient_accumulation_steps=2,
+            accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": True}},
+        ),
+        train_dataset=drawn_charts(),
+        eval_dataset=drawn_charts().select(range(2)),
+        processing_class=processor,
+    )
+    runs = searching.hyperparameter_search(
+        lambda trial: {"learning_rate": trial.params["rate"]}, n_trials=2, backend="optuna"
+    )
+    assert len(runs) == 2
+    assert searching.accelerator.gradient_state.plugin_kwargs["sync_each_batch"] is True
+    assert searching.args.gradient_accumulation_steps == 2

@@ -35,7 +35,9 @@ _FILES = ("accelerator_config", "deepspeed", "fsdp_config")
 
 
 def make_plain(args: Any) -> None:
-    """Replace the numbers of NumPy in a dataclass by Python's, which JSON and all later checks know.
+    """Replace the numbers of NumPy in a dataclass by Python's, and 2.0 by 2 where only whole numbers are declared.
+
+    JSON and all later checks know Python's numbers alone, and `range` and slices take no floats.
 
     Example:
         >>> from dataclasses import dataclass
@@ -43,15 +45,21 @@ def make_plain(args: Any) -> None:
         >>> @dataclass
         ... class Arguments:
         ...     steps: int
-        >>> args = Arguments(np.int64(3))
+        ...     beams: int = 1
+        >>> args = Arguments(np.int64(3), 2.0)
         >>> make_plain(args)
         >>> args
-        Arguments(steps=3)
+        Arguments(steps=3, beams=2)
     """
+    declared = _declared(type(args))  # type: ignore[arg-type]
     for field in fields(args):
         value = getattr(args, field.name)
         if isinstance(value, np.generic):
-            setattr(args, field.name, value.item())
+            value = value.item()
+            setattr(args, field.name, value)
+        parts = _parts(declared.get(field.name))
+        if isinstance(value, float) and int in parts and float not in parts and value.is_integer():
+            setattr(args, field.name, int(value))
 
 
 def type_refusals(args: Any) -> Iterator[tuple[str, str]]:

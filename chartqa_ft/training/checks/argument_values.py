@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ...files import parse_json
 from ...metrics.correctness import variant_name
 from ...metrics.extraction import extractor_of
 from ...metrics.limits import INTERVALS
@@ -149,6 +150,9 @@ FOLLOWING_A_METRIC = ("reduce_lr_on_plateau", "greedy")
 WITHOUT_WARMUP = ("constant", *FOLLOWING_A_METRIC)
 """Values of `lr_scheduler_type` whose schedules get no warm-up (`transformers.get_scheduler`)."""
 
+WITHOUT_SETTINGS = ("constant", "constant_with_warmup")
+"""Values of `lr_scheduler_type` whose schedules get no `lr_scheduler_kwargs`."""
+
 
 def schedule_name(args: Any) -> str:
     """Return `lr_scheduler_type` as text: transformers makes an enum of it.
@@ -185,7 +189,7 @@ def refusals(args: Any) -> Iterator[str]:
         return  # the checks of several arguments count on their types
     yield from _steps(args)
     yield from _best(args)
-    yield from _warmup(args)
+    yield from _schedule(args)
     yield from optimizer_argument_refusals(args)
     yield from _settings(args)
     yield from _generation(args)
@@ -214,8 +218,17 @@ def _steps(args: Any) -> Iterator[str]:
                 yield message
 
 
-def _warmup(args: Any) -> Iterator[str]:
+def _schedule(args: Any) -> Iterator[str]:
     name = schedule_name(args)
+    given = args.lr_scheduler_kwargs or {}
+    settings = dict(parse_json(given) if isinstance(given, str) else given)
+    if settings.get("mode") == args.default_mode:  # not given: an earlier schedule's
+        del settings["mode"]
+    if name in WITHOUT_SETTINGS and settings:
+        yield (
+            f"lr_scheduler_kwargs={settings!r} would not be used with lr_scheduler_type={name!r}, which has no "
+            "settings: leave it out"
+        )
     if name in WITHOUT_WARMUP and args.warmup_steps and not args.warmup_is_default:
         yield (
             f"warmup_steps={args.warmup_steps:g} would not be used with lr_scheduler_type={name!r}: use "

@@ -94,12 +94,16 @@ Check = Callable[[CheckContext], Iterable[Finding]]
 CHECKS: list[tuple[Check, frozenset[str]]] = []
 """The registered checks with the calls that they run for, in the order in which they run."""
 
+FIRST_CHECKS: list[Check] = []
+"""Checks of what all others count on."""
 
-def register_check(*calls: Call) -> Callable[[Check], Check]:
+
+def register_check(*calls: Call, first: bool = False) -> Callable[[Check], Check]:
     """Add a check that runs before these calls of the trainer.
 
     Args:
         calls: `"train"`, `"evaluate"` and `"predict"`; without any, the check runs before each of them.
+        first: Run it before each call, and the others only if it finds no error.
 
     Example:
         >>> @register_check("train")
@@ -111,7 +115,10 @@ def register_check(*calls: Call) -> Callable[[Check], Check]:
     """
 
     def register(check: Check) -> Check:
-        CHECKS.append((check, frozenset(calls or CALLS)))
+        if first:
+            FIRST_CHECKS.append(check)
+        else:
+            CHECKS.append((check, frozenset(calls or CALLS)))
         return check
 
     return register
@@ -119,7 +126,10 @@ def register_check(*calls: Call) -> Callable[[Check], Check]:
 
 def run_checks(context: CheckContext) -> CheckResult:
     """Run all checks that are registered for the call of `context`."""
-    return CheckResult([finding for check in _checks_of(context.call) for finding in check(context)])
+    found = CheckResult([finding for check in FIRST_CHECKS for finding in check(context)])
+    if not found.errors:
+        found.findings.extend(finding for check in _checks_of(context.call) for finding in check(context))
+    return found
 
 
 def _checks_of(call: Call) -> Iterator[Check]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ...adapters import base_model
 from .findings import CheckContext, Finding, register_check
 from .function_code import names_in, own_code
 from .metric_function import refused_metrics
@@ -28,15 +29,6 @@ CONSTRUCTED_HOOKS = ("compute_loss", "prediction_step")
 
 CONSTRUCTED_PARTS = ("adapter", "processing_class")
 """Parts that the collators, the evaluator and others have got, which are made when the trainer is created."""
-
-FIXED_ARGUMENTS = (
-    *("freeze", "bf16", "fp16", "use_cpu", "accelerator_config", "generation_config", "report_to"),
-    "neftune_noise_alpha",
-)
-"""Arguments that are read when the trainer or its arguments are created."""
-
-MODEL_ARGUMENTS = ("activation_checkpointing", "chunk_encoder", "torch_compile", "torch_compile_mode")
-"""Arguments that only the trials of a search, which needs `model_init`, read again."""
 
 
 def overridden(trainer: Any, name: str) -> Any:
@@ -105,8 +97,14 @@ def check_replaced_parts(context: CheckContext) -> Iterator[Finding]:
             "trainer.args was replaced, and only a part of the trainer would read the new arguments",
             "create a new trainer, or change single fields of trainer.args (those that it cannot use are refused)",
         )
-    else:
-        yield from _changed_arguments(trainer)
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled  # they wrap the model in modules of their own
+    if trainer.model_init is None and not sharded and base_model(trainer.model) is not trainer.own_parts["model"]:
+        yield Finding(
+            "model",
+            "error",
+            "trainer.model was replaced, and only a part of the trainer would use the new one",
+            "create a new trainer with model=...",
+        )
     for name in CONSTRUCTED_PARTS:
         if getattr(trainer, name) is not trainer.own_parts[name]:
             yield Finding(
@@ -129,22 +127,19 @@ def check_replaced_parts(context: CheckContext) -> Iterator[Finding]:
         yield Finding("compute_metrics", "error", message)
 
 
-def _changed_arguments(trainer: Any) -> Iterator[Finding]:
-    """Find arguments that were changed too late; those of the collators take effect."""
-    names = FIXED_ARGUMENTS if trainer.model_init is not None else (*FIXED_ARGUMENTS, *MODEL_ARGUMENTS)
-    for name in names:
-        if getattr(trainer.args, name) != getattr(trainer.made_with, name):
-            yield Finding(
-                name,
-                "error",
-                f"trainer.args.{name} was changed after the trainer was created, which has no effect",
-                f"create a new trainer with ChartQATrainingArguments({name}=...)",
-            )
-    if trainer.data_collator is trainer.own_parts["data_collator"]:
-        try:
-            trainer._renew_collators()
-        except ValueError as error:
-            yield Finding("args", "error", str(error))
+@register_check("train")
+def check_own_optimizer(context: CheckContext) -> Iterator[Finding]:
+    """Find learning rates of parts beside a subclass's `create_optimizer`, which does not set them."""
+    trainer = context.trainer
+    method = overridden(trainer, "create_optimizer")
+    code = own_code(method)
+    if trainer.args.learning_rates and code is not None and "create_optimizer" not in names_in(code):
+        yield Finding(
+            "learning_rates",
+            "error",
+            "learning_rates would not be used by an own create_optimizer",
+            "call super().create_optimizer() in it, or leave learning_rates out",
+        )
 
 
 @register_check("train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -101,6 +102,22 @@ def unread_arguments(optimizer: Any, cls_and_kwargs: Any, scheduler: Any = None)
     if optimizer is not None:
         return (*_CHOICES, *_SETTINGS, "weight_decay", *schedule)
     return () if cls_and_kwargs is None else (*_CHOICES, *_SETTINGS)
+
+
+def optimizer_settings(args: Any) -> dict[str, Any]:
+    """Return the arguments that an optimizer is created with, to be compared with those of a later training.
+
+    Args:
+        args: `ChartQATrainingArguments`.
+
+    Example:
+        >>> from chartqa_ft import ChartQATrainingArguments
+        >>> args = ChartQATrainingArguments(output_dir="out", use_cpu=True, learning_rate=1e-4)
+        >>> optimizer_settings(args)["learning_rate"]
+        0.0001
+    """
+    names = (*_CHOICES, *_SETTINGS, "weight_decay", "learning_rates")
+    return {name: copy.copy(getattr(args, name)) for name in names}
 
 
 def own_optimizer_name(optimizer: Any, cls_and_kwargs: Any, scheduler: Any = None) -> str | None:

@@ -14,7 +14,7 @@ from .findings import CheckContext, Finding, register_check
 
 @register_check("train")
 def check_schedule(context: CheckContext) -> Iterator[Finding]:
-    """Find a warm-up or evaluations beyond the end of the run, and arguments that a strategy does not read."""
+    """Find a warm-up or an `eval_delay` beyond the end of the run, and arguments that a strategy does not read."""
     trainer, args = context.trainer, context.trainer.args
     per_epoch, total = steps_of_run(context.records, args, args.world_size)
     if args.learning_rate == 0 and trainer.optimizer is None and trainer.optimizer_cls_and_kwargs is None:
@@ -43,18 +43,16 @@ def check_schedule(context: CheckContext) -> Iterator[Finding]:
 
 
 def _evaluations(args: ChartQATrainingArguments, per_epoch: int | None, total: int) -> Iterator[Finding]:
-    if args.eval_strategy == "steps" and args.eval_steps is not None:
-        every = math.ceil(total * args.eval_steps) if args.eval_steps < 1 else int(args.eval_steps)
-        last: float = total // every * every
-        unit = "steps"
-        if not last:
+    if args.eval_strategy == "steps":
+        last, unit = float(total), "steps"  # upstream also evaluates after the last step
+        every = args.eval_steps if args.eval_steps and args.eval_steps >= 1 else 1
+        if every > total >= args.eval_delay:
             yield Finding(
                 "eval_steps",
                 "warning",  # the default of a script, in a run that is short on purpose
-                f"eval_strategy='steps' with eval_steps={every} evaluates nothing within the {total} steps of the run",
-                f"set eval_steps to {total} or less, or to a share below 1",
+                f"eval_strategy='steps' with eval_steps={every:g} evaluates only after the last of the {total} steps",
+                f"set eval_steps to less than {total}, or to a share below 1, to evaluate earlier",
             )
-            return
     elif args.eval_strategy == "epoch":
         last = total / per_epoch if per_epoch else math.inf
         unit = "epochs"

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from chartqa_ft import ChartQATrainingArguments
 from chartqa_ft.training.checks.argument_types import type_refusals
 
-from ...support.common import arguments
+from ...support.common import arguments, drawn_charts, trainer
 
 FIELDS = [field.name for field in dataclasses.fields(ChartQATrainingArguments)]
 OTHER_WORDS = {"metric_extract": "extraction", "metric_variant": "variant"}
@@ -75,6 +75,39 @@ def test_what_the_declared_types_leave_out_is_used(tmp_path):
     assert (args.learning_rate, args.do_train, args.lr_scheduler_kwargs) == (0.5, True, {"num_cycles": 2})
     assert list(type_refusals(args)) == []
     assert list(type_refusals(dataclasses.replace(args))) == []
+
+
+WHOLE = {
+    "data_seed": 3.0,
+    "dataloader_num_workers": 1.0,
+    "eval_window": 2.0,
+    "generation_max_new_tokens": 6.0,
+    "generation_num_beams": 2.0,
+    "gradient_accumulation_steps": np.float64(2),
+    "max_steps": 3.0,
+    "per_device_eval_batch_size": 4.0,
+    "per_device_train_batch_size": 4.0,
+    "save_total_limit": 2.0,
+    "seed": 42.0,
+}
+
+
+def test_whole_floats_train_as_whole_numbers(tmp_path):
+    """YAML files and configs of other tools hold 8.0; `range`, slices and `generate` take no floats."""
+    often = {"eval_strategy": "steps", "eval_steps": 2.0, "save_strategy": "steps", "save_steps": 1.0}
+    run = trainer(tmp_path, eval_dataset=drawn_charts().select(range(4)), **{**often, **WHOLE})
+    assert {name: (getattr(run.args, name), type(getattr(run.args, name))) for name in WHOLE} == {
+        name: (int(value), int) for name, value in WHOLE.items()
+    }
+    assert isinstance(run.args.warmup_steps, (int, float))
+    run.train()
+    assert run.state.global_step == 3
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_floats_stay_floats_where_they_are_declared(tmp_path):
+    args = arguments(tmp_path, learning_rate=1.0, num_train_epochs=2.0, eval_subset=0.5, max_grad_norm=1.0)
+    assert {type(value) for value in (args.learning_rate, args.num_train_epochs, args.max_grad_norm)} == {float}
 
 
 @dataclass

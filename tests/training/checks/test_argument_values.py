@@ -227,3 +227,14 @@ def test_an_unset_warmup_fits_into_a_short_run(tmp_path):
     assert arguments(tmp_path, warmup_steps=None, max_steps=30).warmup_steps == 3
     assert arguments(tmp_path, warmup_steps=None, max_steps=101).warmup_steps == 100
     assert arguments(tmp_path, warmup_steps=None, max_steps=-1, num_train_epochs=2).warmup_steps == 100
+
+
+@pytest.mark.parametrize("name", ["constant", "constant_with_warmup"])
+def test_settings_of_a_schedule_that_has_none_are_refused(tmp_path, name):
+    for settings in ({"num_cycles": 2}, '{"num_cycles": 2}'):
+        with pytest.raises(
+            ValueError, match=rf"lr_scheduler_kwargs={{'num_cycles': 2}} .* lr_scheduler_type='{name}'"
+        ):
+            arguments(tmp_path, lr_scheduler_type=name, lr_scheduler_kwargs=settings)
+    assert arguments(tmp_path, lr_scheduler_type=name, lr_scheduler_kwargs={}).lr_scheduler_type == name
+    assert arguments(tmp_path, lr_scheduler_type="cosine", lr_scheduler_kwargs={"num_cycles": 2}).lr_scheduler_kwargs

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 from collections.abc import Mapping
 
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from chartqa_ft import ChartQATrainer, adapter_for
-from chartqa_ft.training import batches
 
 from ...support.common import Gradients, arguments, drawn_charts, relative_l2, tiny, trainer
 
@@ -159,50 +157,38 @@ def test_a_part_that_others_have_got_is_refused_when_it_is_replaced(tmp_path, na
             call()
 
 
-# ---------------------------------------------------------------------- arguments that are changed later
-def test_arguments_of_batches_take_effect_when_they_are_changed(tmp_path):
-    learning = trainer(tmp_path, eval_dataset=drawn_charts().select(range(4)))
-    made = learning._collators["train"]
-    assert learning.check("train").ok
-    assert learning._collators["train"] is made
-    learning.args.group_by_chart, learning.args.random_padding = False, True
-    learning.train()
-    collator = learning._collators["train"]
-    assert (collator.group_by_chart, collator.random_padding) == (False, "seeded")
-    assert learning.data_collator is collator
-    learning.args.group_by_chart = None
-    learning.evaluate()
-    assert learning._collators["eval"].group_by_chart is True
+def test_a_model_that_is_replaced_later_is_refused(tmp_path):
+    learning, (model, _) = trainer(tmp_path, eval_dataset=drawn_charts().select(range(2))), tiny()
+    own, learning.model = learning.model, model
+    for call in (learning.train, learning.evaluate):
+        with pytest.raises(
+            ValueError, match=r"trainer\.model was replaced, .*: create a new trainer with model=\.\.\."
+        ):
+            call()
+    learning.model = own
+    assert learning.check().ok
 
 
-def test_an_argument_of_batches_that_is_impossible_is_refused_when_it_is_changed(tmp_path):
-    learning = trainer(tmp_path)
-    learning.args.pack_questions = True
-    (error,) = learning.check("train").errors
-    assert "pack_questions=True is not possible" in error.message
-    with pytest.raises(ValueError, match="pack_questions=True is not possible"):
-        learning.train()
+class OwnOptimizer(ChartQATrainer):
+    def create_optimizer(self, model=None):
+        if self.optimizer is None:
+            self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.5)
+        return self.optimizer
 
 
-def test_the_arguments_of_batches_are_those_that_are_read():
-    made_of = (batches.make_collators, batches._refuse_packing, batches._packs_questions)
-    read = {name for part in made_of for name in re.findall(r"\bargs\.(\w+)", inspect.getsource(part))}
-    assert read == set(batches.COLLATOR_ARGUMENTS)
+class PreparedOptimizer(ChartQATrainer):
+    def create_optimizer(self, model=None):
+        optimizer = super().create_optimizer(model)
+        optimizer.param_groups[0]["weight_decay"] = 0.5
+        return optimizer
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("freeze", ["vision"]),
-        ("bf16", True),
-        ("report_to", ["wandb"]),
-        ("activation_checkpointing", True),
-        ("chunk_encoder", False),
-    ],
-)
-def test_an_argument_that_is_read_once_is_refused_when_it_is_changed(tmp_path, name, value):
-    learning = trainer(tmp_path)
-    setattr(learning.args, name, value)
-    with pytest.raises(ValueError, match=rf"trainer\.args\.{name} was changed after .*: create a new trainer with"):
+def test_an_own_optimizer_that_would_ignore_the_rates_of_parts_is_refused(tmp_path):
+    learning = subclass_trainer(OwnOptimizer, tmp_path, learning_rates={"vision": 1e-5})
+    with pytest.raises(ValueError, match=r"learning_rates would not be used by an own create_optimizer"):
         learning.train()
     assert learning.state.global_step == 0
+    assert subclass_trainer(OwnOptimizer, tmp_path).check("train").ok
+    prepared = subclass_trainer(PreparedOptimizer, tmp_path, learning_rates={"vision": 1e-5})
+    prepared.train()
+    assert {group["lr"] for group in prepared.optimizer.param_groups} != {prepared.args.learning_rate}

@@ -24,8 +24,8 @@ ROWS = len(drawn_charts())
             "dataloader_drop_last=True leaves no",
         ),
         (
-            {"eval_strategy": "steps", "eval_steps": 4, "eval_delay": 9, "max_steps": 10},
-            "eval_delay=9 .*after 8 steps",
+            {"eval_strategy": "steps", "eval_steps": 4, "eval_delay": 11, "max_steps": 10},
+            "eval_delay=11 .*after 10 steps",
         ),
         (
             {"eval_strategy": "epoch", "eval_delay": 3, "max_steps": -1, "num_train_epochs": 2},
@@ -127,8 +127,20 @@ def test_ignore_data_skip_also_holds_for_streams(tmp_path):
     assert places == [(0, 2), (0, 0)]
 
 
-@pytest.mark.parametrize("changes", [{"eval_steps": 11}, {"logging_steps": 50}], ids=str)
-def test_a_run_that_is_too_short_for_an_evaluation_says_so(tmp_path, changes):
-    short = trainer(tmp_path, eval_dataset=drawn_charts(), eval_strategy="steps", max_steps=10, **changes)
-    (finding,) = [finding for finding in short.check("train").warnings if finding.name == "eval_steps"]
-    assert "evaluates nothing within the 10 steps" in finding.message
+@pytest.mark.parametrize(
+    ("changes", "steps", "warned"),
+    [
+        ({"eval_steps": 9}, [3], True),
+        ({"logging_steps": 50}, [3], True),
+        ({"eval_steps": 3}, [3], False),
+        ({"eval_steps": 2, "eval_delay": 3}, [3], False),
+        ({"eval_steps": 0.5}, [2, 3], False),
+    ],
+)
+def test_the_last_step_is_evaluated_whatever_the_steps_between(tmp_path, changes, steps, warned):
+    settings = {"eval_strategy": "steps", "max_steps": 3, "predict_with_generate": False}
+    short = trainer(tmp_path, eval_dataset=drawn_charts().select(range(2)), **settings, **changes)
+    said = [finding.message for finding in short.check("train").warnings if finding.name == "eval_steps"]
+    assert ["evaluates only after the last of the 3 steps" in message for message in said] == [True] * warned
+    short.train()
+    assert [entry["step"] for entry in short.state.log_history if "eval_loss" in entry] == steps
