@@ -333,6 +333,7 @@ def _stream_files(split: FileSplit, split_reader: SplitReader) -> IterableDatase
 
 
 def _convert_stream(stream: IterableDataset, split_reader: SplitReader) -> IterableDataset:
+    stream = stream.with_format(None)  # rows of pandas and Arrow are no dicts
     columns = split_reader.columns_of_stream(stream)
     if stream.features is not None:
         # In this order: `datasets` decodes images in threads of their own, as the last step of a stream, which only a

@@ -31,6 +31,7 @@ from .record_files import (
     top_folder,
 )
 from .saved_datasets import check_saved_dataset
+from .stored_columns import check_no_transform
 from .tables import TABLE_TASK, table_splits
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ def load_chartqa(
         FileNotFoundError: `source` or `image_dir` does not exist, locally or on the Hub.
         HubError: The Hub refuses access or cannot be reached; or `HF_HUB_OFFLINE=1` is set and the cache does not hold
             this revision.
-        ValueError: An unknown split or `on_error`, or a `revision` for a local source.
+        ValueError: An unknown split or `on_error`, a `revision` for a local source, or a loaded dataset with a
+            transform (`with_transform`).
         TypeError: `source` has another type, or an argument does not apply to its kind of source.
 
     Example:
@@ -283,7 +285,8 @@ def _open(
 def _open_loaded(source: Any, streaming: bool, revision: str | None, load_kwargs: dict[str, Any]) -> _Source:
     from datasets import Dataset, IterableDataset
 
-    if isinstance(source, Dataset | IterableDataset):
+    is_one = isinstance(source, Dataset | IterableDataset)
+    if is_one:
         # A part of a split is called "train[:10%]", and several "train+test": the name is that of the first split.
         source = {re.split(r"[+\[]", str(source.split or "train"))[0]: source}
     if not isinstance(source, Mapping):
@@ -300,6 +303,8 @@ def _open_loaded(source: Any, streaming: bool, revision: str | None, load_kwargs
         if not isinstance(dataset, Dataset | IterableDataset):
             raise TypeError(f"source[{name!r}] is a {type(dataset).__name__}, not a Dataset or IterableDataset")
         is_table = isinstance(dataset, Dataset)
+        if is_table:
+            check_no_transform(dataset, "source" if is_one else f"source[{name!r}]")
         splits[str(name)] = dataset.to_iterable_dataset() if streaming and is_table else dataset
     return _Source(splits, "the given dataset", None)
 

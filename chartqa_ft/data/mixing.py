@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .chart_groups import has_chart
 from .splitting import content_of_charts
-from .stored_columns import column_values
+from .stored_columns import check_no_transform, column_values
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,7 +51,9 @@ def mix_datasets(
 
     Raises:
         ValueError: There is no data set, the weights are not one positive number for each, `n` is not a positive whole
-            number, no chart of a data set is left, or a column has another type in another data set.
+            number, no chart of a data set is left, a column has another type in another data set, or a data set has a
+            transform (`with_transform`).
+        TypeError: `parts` is no dict of `datasets.Dataset`.
 
     Example:
         >>> from chartqa_ft import synthetic_chartqa
@@ -62,6 +64,7 @@ def mix_datasets(
     """
     from datasets import concatenate_datasets
 
+    _check_parts(parts)
     shares = _shares(parts, weights)
     parts = _alike(parts)
     held_out = set() if without is None else set(content_of_charts(without))
@@ -95,21 +98,36 @@ def mix_datasets(
     return concatenate_datasets(tables).select([row for group in chosen for row in group])
 
 
-def _shares(parts: Mapping[str, Any], weights: Sequence[float] | None) -> dict[str, float] | None:
-    """Return the share of each data set, 0 to 1; `None` without weights."""
+def _check_parts(parts: Any) -> None:
+    from datasets import Dataset, IterableDataset
+
+    if not isinstance(parts, Mapping):
+        raise TypeError(
+            f"parts must be a dict of data sets by name, {{'charts': records}}, not a {type(parts).__name__}"
+        )
     if not parts:
         raise ValueError("there is no data set to mix")
+    for name, records in parts.items():
+        if not isinstance(records, Dataset):
+            advice = ": pass one of its splits" if isinstance(records, Mapping) else ""
+            advice = ": load it without streaming" if isinstance(records, IterableDataset) else advice
+            raise TypeError(f"{name} must be a datasets.Dataset to be mixed, not a {type(records).__name__}{advice}")
+        check_no_transform(records, name)
+
+
+def _shares(parts: Mapping[str, Any], weights: Sequence[float] | None) -> dict[str, float] | None:
+    """Return the share of each data set, 0 to 1; `None` without weights."""
     if weights is None:
         return None
+    given = list(weights) if isinstance(weights, Iterable) and not isinstance(weights, Mapping) else []
     good = all(
         isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight) and weight > 0
-        for weight in weights
+        for weight in given
     )
-    if len(weights) != len(parts) or not good or not math.isfinite(sum(weights)):
-        raise ValueError(
-            f"weights must be one positive number for each of the {len(parts)} data sets, got {list(weights)}"
-        )
-    return {name: weight / sum(weights) for name, weight in zip(parts, weights, strict=True)}
+    if len(given) != len(parts) or not good or not math.isfinite(sum(given)):
+        shown = given or weights
+        raise ValueError(f"weights must be one positive number for each of the {len(parts)} data sets, got {shown}")
+    return {name: weight / sum(given) for name, weight in zip(parts, given, strict=True)}
 
 
 def _alike(parts: Mapping[str, Dataset]) -> dict[str, Dataset]:

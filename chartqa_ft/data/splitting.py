@@ -85,7 +85,8 @@ def content_of_charts(records: Dataset) -> list[Hashable]:
     groups = chart_groups(records)
     if groups is None:
         raise ValueError("records need the columns image and chart_id to be split by chart; load_chartqa returns them")
-    stored = records.select_columns(["image"]).cast_column("image", Image(decode=False))
+    # Without a format: with that of pandas or Arrow, or with a transform, a row is not a dict of what is stored.
+    stored = records.with_format(None).select_columns(["image"]).cast_column("image", Image(decode=False))
     first_row = {group: row for row, group in reversed(list(enumerate(groups)))}
     content = {group: content_key(stored_key(stored[row]["image"])) for group, row in first_row.items()}
     return [content[group] for group in groups]

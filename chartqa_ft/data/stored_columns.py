@@ -30,6 +30,27 @@ def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
         yield from column[start : start + _VALUES_PER_READ][name]
 
 
+def check_no_transform(dataset: Dataset, name: str) -> None:
+    """Refuse a data set with a transform, for results that read the stored columns and would not have it.
+
+    Raises:
+        ValueError: `with_transform` or `set_transform` was called on it.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> check_no_transform(Dataset.from_dict({"answer": ["3"]}).with_transform(lambda rows: rows), "source")
+        Traceback (most recent call last):
+        ...
+        ValueError: source has a transform, which the result would not have: apply it with .map, or call \
+with_transform on the result
+    """
+    if dataset.format["type"] == "custom":
+        raise ValueError(
+            f"{name} has a transform, which the result would not have: apply it with .map, or call with_transform on "
+            "the result"
+        )
+
+
 def rows_of(table: Any) -> list[dict[str, Any] | str]:
     """Return the rows of an Arrow table; a str in place of a row that Python cannot hold says why.
 

@@ -339,6 +339,21 @@ def test_a_part_of_a_split_has_the_name_of_its_first_split(tmp_path, name, strea
     assert plain(load_chartqa(part, split="train", image_dir=tmp_path / "pictures", streaming=streaming)) == EXPECTED
 
 
+def test_a_transform_is_not_dropped_without_a_word(charts, streaming):
+    records = charts.with_transform(lambda rows: rows)
+    for source, name in ((records, "source"), ({"val": records}, r"source\['val'\]")):
+        with pytest.raises(ValueError, match=f"{name} has a transform, which the result would not have: apply it"):
+            load_chartqa(source, streaming=streaming)
+
+
+@pytest.mark.parametrize("format", ["arrow", "pandas", "numpy"])
+def test_a_format_changes_nothing(charts, format):
+    for source in (charts, charts.to_iterable_dataset()):
+        loaded = load_chartqa(source.with_format(format))
+        assert [row["answer"] for row in loaded] == charts["answer"][:]
+        assert {row["image"].size for row in loaded} == {row["image"].size for row in charts}
+
+
 def test_sources_that_are_not_there(folder, tmp_path, monkeypatch):
     for missing in (tmp_path / "nothing", "./nothing", "~/nothing-here", "data/of/mine", "charts.jsonl"):
         with pytest.raises(FileNotFoundError, match=r"is not a local file or folder .working directory: "):

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 
 import pytest
+from datasets import DatasetDict
 
 from chartqa_ft.batching.sampler import ChartSampler
 from chartqa_ft.data import chart_groups as grouping
@@ -122,7 +123,7 @@ def test_columns_that_one_data_set_lacks_are_empty_there(parts):
     assert Counter(mixed["task"]) == {None: 60, "table": 24}
 
 
-@pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, float("nan")], [1, True], ["1", 1]])
+@pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, float("nan")], [1, True], ["1", 1], 0.5, {"large": 1}])
 def test_wrong_weights_are_refused(parts, weights):
     with pytest.raises(ValueError, match="weights must be one positive number for each of the 2 data sets, got"):
         mix_datasets(parts, weights)
@@ -152,3 +153,36 @@ def test_ids_may_be_numbers_and_other_columns_must_be_alike(parts):
     years = [one.add_column("year", [2000] * len(one)), two.add_column("year", ["2000"] * len(two))]
     with pytest.raises(ValueError, match=r"column 'year' is Value\('string'\) in two and Value\('int64'\) in one"):
         mix_datasets(dict(zip(("one", "two"), years, strict=True)))
+
+
+@pytest.mark.parametrize("format", ["arrow", "pandas", "numpy"])
+def test_charts_of_the_evaluation_are_left_out_whatever_the_format_is(parts, format):
+    held_out = set(content_of_charts(parts["large"].select(range(18))))
+    for given, evaluation in (
+        (parts["large"].with_format(format), parts["large"].select(range(18))),
+        (parts["large"], parts["large"].select(range(18)).with_format(format)),
+        (parts["large"], parts["large"].select(range(18)).with_transform(lambda rows: {"n": rows["answer"]})),
+    ):
+        mixed = mix_datasets({"large": given}, without=evaluation)
+        assert not held_out & set(content_of_charts(mixed))
+        assert len(mixed) == 42
+
+
+def test_a_transform_is_not_dropped_without_a_word(parts):
+    with pytest.raises(
+        ValueError, match=r"large has a transform, which the result would not have: apply it with \.map"
+    ):
+        mix_datasets({**parts, "large": parts["large"].with_transform(lambda rows: rows)})
+
+
+def test_what_cannot_be_mixed_is_named(parts):
+    large = parts["large"]
+    for wrong, message in (
+        ([large], "parts must be a dict of data sets by name, .* not a list"),
+        ({"a": DatasetDict(train=large)}, "a must be a datasets.Dataset to be mixed, not a DatasetDict: pass one of"),
+        ({"a": large.to_iterable_dataset()}, "a must be .* not a IterableDataset: load it without streaming"),
+        ({"a": [large[0]]}, "a must be a datasets.Dataset to be mixed, not a list"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            mix_datasets(wrong)
+    assert len(mix_datasets(DatasetDict(parts))) == len(mix_datasets(parts))

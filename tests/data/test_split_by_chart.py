@@ -12,7 +12,7 @@ from PIL import Image
 from chartqa_ft import (
     load_chartqa,
 )
-from chartqa_ft.data.splitting import split_by_chart
+from chartqa_ft.data.splitting import split_by_chart, split_by_chart_id
 
 from ..support.common import drawn_charts
 
@@ -66,3 +66,22 @@ def test_what_cannot_be_divided_is_said(tmp_path):
         split_by_chart(records.select([0, 0]))
     with pytest.raises(ValueError, match="need the columns image and chart_id"):
         split_by_chart(Dataset.from_dict({"question": ["a", "b"]}))
+
+
+@pytest.mark.parametrize("format", ["arrow", "pandas", "numpy"])
+def test_a_format_changes_nothing(format):
+    records = drawn_charts()
+    formatted = records.with_format(format)
+    for split in (lambda data: split_by_chart(data, 0.4), lambda data: split_by_chart_id(data, ["chart-3.png"])):
+        for side, expected in zip(split(formatted), split(records), strict=True):
+            assert side.format["type"] == format
+            assert side.with_format(None)["question"][:] == expected["question"][:]
+
+
+def test_a_transform_is_kept_and_charts_are_told_by_what_is_stored():
+    records = drawn_charts()
+    changed = records.with_transform(lambda rows: {"asked": [text.upper() for text in rows["question"]]})
+    for side, expected in zip(split_by_chart(changed, 0.4), split_by_chart(records, 0.4), strict=True):
+        assert [row["asked"] for row in side] == [text.upper() for text in expected["question"]]
+    with pytest.raises(ValueError, match="need the columns image and chart_id"):
+        split_by_chart(records.remove_columns("image").with_transform(lambda rows: {"image": rows["question"]}))
