@@ -18,7 +18,7 @@ from .reading import read_records
 from .record_errors import ErrorPolicy, OnError, RecordError, RecordProblem
 from .record_files import FileSplit, RecordFile
 from .records import RecordReader
-from .stored_columns import ROWS_PER_READ, answer_restorer, holds_images, rows_of, single_images, source_names
+from .stored_columns import ROWS_PER_READ, holds_images, row_restorer, rows_of, single_images, source_names
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset
@@ -318,7 +318,7 @@ def _only_inside(reader: RecordReader) -> Callable[[Mapping[str, Any], Columns],
 
 def _read_dataset(dataset: Dataset, columns: Columns, split_reader: SplitReader) -> Iterator[Raw]:
     """Yield rows as they are stored: the Arrow format decodes no image."""
-    restore = answer_restorer(dataset.features, columns)
+    restore = row_restorer(dataset.features, columns)
     for table in dataset.select_columns(columns.used).with_format("arrow").iter(batch_size=ROWS_PER_READ):
         for raw in rows_of(table):
             yield split_reader.label, (raw if isinstance(raw, str) else restore(raw), columns)
@@ -376,7 +376,7 @@ def _generate(shards: list[tuple[Any, Columns]], split_reader: SplitReader) -> I
 
 
 def _read_stream(stream: IterableDataset, columns: Columns, split_reader: SplitReader) -> Iterator[Raw]:
-    restore = answer_restorer(stream.features, columns)
+    restore = row_restorer(stream.features, columns)
     records: Iterable[dict[str, Any]] = stream
     if split_reader.hub is not None:
         records = explained_reading(stream, split_reader.label)

@@ -1,8 +1,9 @@
-"""Columns of a loaded dataset as they are stored: images that are not decoded, answers as they were written."""
+"""Columns of a loaded dataset as they are stored: images that are not decoded, texts as they were written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .columns import Columns
@@ -64,31 +65,50 @@ def rows_of(table: Any) -> list[dict[str, Any] | str]:
     return [row for number in range(table.num_rows) for row in rows_of(table.slice(number, 1))]
 
 
-def answer_restorer(features: Features | None, columns: Columns) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Return a function that restores in a row what the storage of its answers changed.
+def row_restorer(features: Features | None, columns: Columns) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a function that restores in a row what the storage of its texts changed.
 
     It replaces the number of a class by its name, and a 32-bit float by its shortest digits (0.1 is
-    0.10000000149011612 in Python's 64 bits).
+    0.10000000149011612 in Python's 64 bits), also inside lists. The number -1 of no class becomes `None`.
     """
-    changed: dict[str, tuple[Any, str]] = {}
-    for column in (columns.answer, columns.task_answer):
-        feature = None if column is None else (features or {}).get(column)
-        names, dtype = getattr(feature, "names", None), getattr(feature, "dtype", "")
-        if column is not None and (names is not None or dtype in ("float16", "float32")):
-            changed[column] = names, dtype
+    read = [name for name in columns.used if name not in (columns.image, columns.source)]
+    found = {name: _restorer((features or {}).get(name)) for name in read}
+    changed = {name: restore for name, restore in found.items() if restore is not None}
     if not changed:
         return lambda raw: raw
+    return lambda raw: {**raw, **{name: restore(raw[name]) for name, restore in changed.items()}}
 
-    def restore(raw: dict[str, Any]) -> dict[str, Any]:
-        import numpy as np
 
-        for column, (names, dtype) in changed.items():
-            value = raw[column]
-            if value is not None:
-                raw = {**raw, column: names[value] if names else float(str(np.dtype(dtype).type(value)))}
-        return raw
+def _restorer(feature: Any) -> Callable[[Any], Any] | None:
+    """Return a function that restores a value of a feature; `None` if its storage changes nothing."""
+    names, dtype = getattr(feature, "names", None), getattr(feature, "dtype", "")
+    if names is not None:
+        return lambda value: names[value] if value is not None and 0 <= value < len(names) else None
+    if dtype in ("float16", "float32"):
+        return partial(_shortest, dtype=dtype)
+    if isinstance(feature, dict):
+        parts = {name: restore for name, part in feature.items() if (restore := _restorer(part)) is not None}
+        return partial(_restored_parts, restorers=parts) if parts else None
+    if _is_list(feature):
+        restore_item = _restorer(feature[0] if isinstance(feature, list) else feature.feature)
+        return None if restore_item is None else partial(_restored_items, restore=restore_item)
+    return None
 
-    return restore
+
+def _shortest(value: float | None, dtype: str) -> float | None:
+    import numpy as np
+
+    return None if value is None else float(str(np.dtype(dtype).type(value)))
+
+
+def _restored_items(values: Any, restore: Callable[[Any], Any]) -> Any:
+    return [restore(value) for value in values] if isinstance(values, list) else values
+
+
+def _restored_parts(value: Any, restorers: Mapping[str, Callable[[Any], Any]]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {**value, **{name: restore(value[name]) for name, restore in restorers.items() if name in value}}
 
 
 def source_names(features: Features | None, columns: Columns) -> dict[str, Any]:

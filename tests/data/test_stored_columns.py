@@ -77,6 +77,52 @@ def test_number_columns(folder, dtype, values, expected):
     assert texts(load_chartqa(folder, split="train"), "answer") == expected
 
 
+@pytest.mark.parametrize(
+    ("column", "feature", "values", "expected"),
+    [
+        ("answer", ClassLabel(names=["No", "Yes"]), [0, 1, -1], ["No", "Yes", ""]),
+        ("answers", List(ClassLabel(names=["No", "Yes"])), [[0], [1], [-1]], ["No", "Yes", ""]),
+        ("answers", List(Value("float32")), [[0.1], [2.7], [3]], ["0.1", "2.7", "3"]),
+        ("question", ClassLabel(names=["How many?", "Why?"]), [0, 1, 1], ["How many?", "Why?", "Why?"]),
+        ("task", ClassLabel(names=["qa", "summary"]), [0, 1, -1], ["qa", "summary", "qa"]),
+        ("chart_id", ClassLabel(names=["one", "two"]), [0, 1, 1], ["one", "two", "two"]),
+    ],
+)
+def test_classes_and_32_bit_numbers_are_read_as_they_were_written(
+    tmp_path, streaming, column, feature, values, expected
+):
+    texts_of = {"question": Value("string"), "answer": Value("string"), column: feature}
+    if column == "answers":
+        del texts_of["answer"]
+    rows = [
+        {
+            **dict.fromkeys(texts_of, "text"),
+            column: value,
+            "image": {"bytes": chart(int(column == "chart_id" and value)), "path": None},
+        }
+        for value in values
+    ]
+    parquet(tmp_path / "typed", "train", Features({"image": datasets.Image(), **texts_of}), rows)
+    found = rows_of(tmp_path / "typed", "train", streaming, require_answers=False)
+    assert [row[column.removesuffix("s")] for row in found] == expected
+
+
+def test_the_cells_of_a_stored_table_are_read_as_they_were_written(tmp_path, streaming):
+    table = {"header": List(Value("string")), "rows": List(List(Value("float32")))}
+    features = Features({"image": datasets.Image(), "table": table})
+    stored = {"header": ["Year", "EU"], "rows": [[2019, 0.1]]}
+    parquet(tmp_path / "typed", "train", features, [{"image": {"bytes": chart(1), "path": None}, "table": stored}])
+    (record,) = rows_of(tmp_path / "typed", "train", streaming, task="table")
+    assert record["answer"] == "Year | EU\n2019 | 0.1"
+
+
+def test_an_answer_of_no_class_is_no_answer(tmp_path):
+    features = Features({"image": datasets.Image(), "question": Value("string"), "answer": ClassLabel(names=["No"])})
+    rows = [{"image": {"bytes": chart(1), "path": None}, "question": "Q?", "answer": -1}]
+    with pytest.raises(RecordError, match="no answer: column 'answer' holds None"):
+        load_chartqa(Dataset.from_list(rows, features=features))
+
+
 def test_a_column_is_read_in_parts_and_not_row_by_row(monkeypatch):
     rows = Dataset.from_dict({"answer": ["3", None, "7", "1", "5"], "image": [b"x"] * 5}).select([4, 3, 2, 1, 0])
     monkeypatch.setattr(stored_columns, "_VALUES_PER_READ", 2)
