@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
+from datasets import Dataset, Image
+
+from ..data.splitting import content_of_charts
 from ..training.checks.findings import CheckResult
 from ..training.preflight.facts import measured_step, preflight
 from ..training.schedule import steps_of_run
@@ -9,6 +15,8 @@ from ..training.trainer import ChartQATrainer
 from .arguments import check_choice
 from .errors import argument_names
 from .hints import for_command_line
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["LONG_SECONDS", "goes_on"]
 
@@ -49,10 +57,32 @@ def goes_on(trainer: ChartQATrainer, check: str = "auto", *, resumed: bool = Fal
     if result is not None:
         print(_in_words(result))
         trainer.was_shown = True
+    elif trainer.is_world_process_zero():
+        _warn_of_shared_charts(trainer.train_dataset, trainer.eval_dataset)
     trainer.accelerator.wait_for_everyone()
     if check == "True" and result is not None and not result.ok:
         raise SystemExit("error: the training would be refused, see above")
     return check != "True"
+
+
+def _warn_of_shared_charts(training: Any, evaluation: Any) -> None:
+    """Warn of charts of the evaluation that are trained on: the same files, which are compared without decoding them.
+
+    What is printed of a long training tells about other copies too.
+    """
+    for records in (training, evaluation):
+        image = records.features.get("image") if isinstance(records, Dataset) else None
+        if not isinstance(image, Image) or "chart_id" not in records.column_names:
+            return
+    evaluated = set(content_of_charts(evaluation))
+    shared = evaluated & set(content_of_charts(training))
+    if shared:
+        logger.warning(
+            "%d of %d evaluation charts are in the training data too: leave them out of one of the two, because the "
+            "score is to tell about new charts",
+            len(shared),
+            len(evaluated),
+        )
 
 
 def _in_words(result: CheckResult) -> str:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("chartqa_ft.finetune")
 OLD_NAMES = {"data": "dataset_name"}
+DRAWN_BY = {"held_out": 0.2, "split_seed": 0}
+"""Arguments of the draw of charts to score on, with what they are if they are unset."""
 DEFAULTS = {
     "output_dir": "out",
     "num_train_epochs": 10,
@@ -62,46 +64,71 @@ class ScriptArguments(MixedDataArguments, ModelArguments):
     eval_data: str | None = field(
         default=None, metadata={"help": "Questions to score the model on, in the same format as dataset_name."}
     )
-    held_out: float = field(
-        default=0.2, metadata={"help": "Share of the charts to score on if eval_data and split_file are unset."}
+    held_out: float | None = field(
+        default=None,
+        metadata={"help": "Share of the charts to score on without --eval_data and --split_file. Unset: 0.2."},
     )
-    split_seed: int = field(default=0, metadata={"help": "Seed of the draw of these charts."})
+    split_seed: int | None = field(default=None, metadata={"help": "Seed of the draw of these charts. Unset: 0."})
     lora: bool = field(default=False, metadata={"help": "Train LoRA weights; the default learning rate is then 1e-4."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.eval_data and self.split_file:
             raise ValueError("--eval_data and --split_file both say what to score the model on: leave out one of them")
+        chosen_by = "eval_data" if self.eval_data else "split_file" if self.split_file else None
+        drawn_by = [f"--{name}" for name in DRAWN_BY if getattr(self, name) is not None]
+        if chosen_by and drawn_by:
+            raise ValueError(
+                f"--{chosen_by} says what to score the model on, so that no charts are drawn: leave out "
+                f"{' and '.join(drawn_by)}"
+            )
 
 
-def load(script: ScriptArguments, args: ChartQATrainingArguments) -> tuple[Dataset, Dataset]:
+def load(
+    script: ScriptArguments, args: ChartQATrainingArguments, resume: str | None = None
+) -> tuple[Dataset, Dataset]:
     """Return the records to train on and the records to score, and write `split.json` if a split was drawn.
 
     Args:
-        script: Which file of questions, and how to hold charts out.
+        script: Which file of questions, and how to hold charts out. Its `held_out` and `split_seed` are set to those
+            that were used.
         args: `output_dir` gets `split.json`, from the main process.
+        resume: A checkpoint to resume from, whose training holds out the same charts as before.
 
     Raises:
         ValueError: See `load_chartqa`, which raises errors of other types too.
     """
     from ..data import split_by_chart
-    from .held_out import SPLIT_NAME, split_by_file, write_split
+    from ..data.stored_columns import column_values
+    from .held_out import SPLIT_NAME, read_drawn, resumed_split, split_by_file, write_split
     from .loading import load_single_split, mixed
 
     with args.main_process_first(desc="loading data"):
+        given = {name: getattr(script, name) for name in DRAWN_BY}
+        held_out = None
+        if resume is not None and not script.eval_data:
+            held_out = resumed_split(resume, given, script.split_file)
         records = load_single_split(script, script.dataset_name, script.dataset_revision)
+        drawn = None
         if script.eval_data:
             train, evaluation = records, load_single_split(script, script.eval_data)
-        elif script.split_file:
-            train, evaluation = split_by_file(records, script.split_file, script.dataset_name)
+        elif script.split_file or held_out:
+            if not script.split_file:
+                drawn = read_drawn(str(held_out))
+                script.split_file = None if drawn else str(held_out)
+            train, evaluation = split_by_file(records, script.split_file or str(held_out), script.dataset_name)
         else:
-            train, evaluation = split_by_chart(records, script.held_out, seed=script.split_seed)
+            drawn = {name: default if given[name] is None else given[name] for name, default in DRAWN_BY.items()}
+            train, evaluation = split_by_chart(records, drawn["held_out"], seed=int(drawn["split_seed"]))
+        for name, value in (drawn or {}).items():
+            setattr(script, name, value)
         if script.other_datasets:
             others = {name: load_single_split(script, name) for name in script.other_datasets}
             train = mixed(script, train, others, without=evaluation, seed=args.seed)
-        if args.should_save and script.check != "True" and not script.eval_data:
-            path = Path(args.output_dir) / SPLIT_NAME
-            write_split(path, evaluation["chart_id"])
+        path = Path(args.output_dir) / SPLIT_NAME
+        is_there = held_out is not None and path.exists() and path.samefile(held_out)
+        if args.should_save and script.check != "True" and not script.eval_data and not is_there:
+            write_split(path, column_values(evaluation, "chart_id"), drawn)
             logger.info("held-out charts, for --split_file of later commands: %s", path)
     return train, evaluation
 
@@ -151,7 +178,7 @@ def train(script: ScriptArguments, args: ChartQATrainingArguments) -> dict[str, 
     set_up_logging(args)
     resume = checkpoint_to_resume(args)
     with one_line_errors():
-        records, evaluation = load(script, args)
+        records, evaluation = load(script, args, resume)
         model, processor, adapter = load_model(script, args, frozen=script.lora)
         peft_config = None
         if script.lora and not hasattr(model, "peft_config"):  # LoRA weights of a checkpoint are trained further

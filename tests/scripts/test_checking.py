@@ -108,3 +108,18 @@ def test_what_cannot_be_measured_is_trained(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(checking, "measured_step", lambda run: None)
     assert goes_on(trainer(tmp_path, max_steps=10_000), "auto")
     assert capsys.readouterr().out == ""
+
+
+def test_charts_that_are_trained_on_and_evaluated_are_counted_once(tmp_path, caplog):
+    records = drawn_charts()
+    same = trainer(tmp_path, eval_dataset=records.select(range(5)))
+    assert goes_on(same)
+    told = [message for message in caplog.messages if "in the training data too" in message]
+    charts = len(set(records["chart_id"][:5]))
+    assert told == [
+        f"{charts} of {charts} evaluation charts are in the training data too: leave them out of one of the two, "
+        "because the score is to tell about new charts"
+    ]
+    caplog.clear()
+    assert goes_on(trainer(tmp_path, eval_dataset=drawn_charts(4, seed=7)))
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]

@@ -103,7 +103,7 @@ def test_own_charts_with_lora_and_questions_of_their_own_to_score(tmp_path):
     scoring.write_text("".join(data.read_text().splitlines(keepends=True)[:4]))
     settings = own_settings(tmp_path, data, pictures, save_family("llava", tmp_path / "llava"))
     settings |= {"eval_data": scoring, "lora": True, "num_train_epochs": 1}
-    del settings["learning_rate"]
+    del settings["learning_rate"], settings["held_out"]
     example(OWN).main([*as_command_line(settings), *COLUMNS])
     output = tmp_path / "out"
     assert saved(output, "training_args.json")["learning_rate"] == 1e-4
@@ -168,8 +168,57 @@ def test_held_out_charts_are_a_file_that_holds_them_out_again(tmp_path):
     again = load("third", split_file=str(split))
     assert again[:2] == first[:2]
     assert again[2] == "the charts of split.json, held out"
-    assert (tmp_path / "third" / "split.json").read_text() == split.read_text()
+    charts = [
+        json.loads((tmp_path / name / "split.json").read_text())["held_out_charts"] for name in ("first", "third")
+    ]
+    assert charts[0] == charts[1]
     load("check", check="True")
     assert not (tmp_path / "check" / "split.json").exists()
     with pytest.raises(ValueError, match="leave out one of them"):
         module.ScriptArguments(eval_data="a.csv", split_file="split.json")
+
+
+def test_a_resumed_training_holds_out_the_same_charts_though_the_data_have_grown(tmp_path, caplog):
+    module = example(OWN)
+    drawn_charts(40, seed=3).to_parquet(tmp_path / "grown.parquet")
+    drawn_charts(40, seed=3).select(range(60)).to_parquet(tmp_path / "first.parquet")
+
+    def load(data: str, resume: str | None = None, output: str = "out", **changes: Any):
+        args = ChartQATrainingArguments(output_dir=str(tmp_path / output), use_cpu=True)
+        script = module.ScriptArguments(dataset_name=str(tmp_path / data), **changes)
+        train, held_out = module.load(script, args, resume)
+        return set(train["chart_id"]), set(held_out["chart_id"]), module.data_facts(script)["eval_split"]
+
+    trained, held_out, facts = load("first.parquet", held_out=0.3, split_seed=1)
+    assert facts == "30% of its charts, held out (split_seed 1)"
+    split = tmp_path / "out" / "split.json"
+    written, checkpoint = split.read_text(), str(tmp_path / "out" / "checkpoint-2")
+    assert load("grown.parquet", output="new", held_out=0.3, split_seed=1)[1] & trained
+    now, again, resumed = load("grown.parquet", checkpoint)
+    assert again == held_out
+    assert now > trained
+    assert resumed == facts
+    assert split.read_text() == written
+    assert load("grown.parquet", checkpoint, output="elsewhere")[1] == held_out
+    assert (tmp_path / "elsewhere" / "split.json").read_text() == written
+    assert load("grown.parquet", checkpoint, split_file=str(split))[1] == held_out
+    with pytest.raises(ValueError, match="which were drawn with split_seed=1, not 9: leave it out, or start a new"):
+        load("grown.parquet", checkpoint, split_seed=9)
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"held_out_charts": sorted(trained)[:2]}))
+    with pytest.raises(ValueError, match=rf"other\.json has 2 others, such as '{sorted(trained)[0]}'"):
+        load("grown.parquet", checkpoint, split_file=str(other))
+    # A file from before it said how its charts were drawn.
+    split.write_text(json.dumps({"held_out_charts": sorted(held_out)}))
+    assert load("grown.parquet", checkpoint)[1:] == (held_out, "the charts of split.json, held out")
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    load("first.parquet", str(tmp_path / "nowhere" / "checkpoint-2"))
+    assert "there is no" in caplog.text
+    assert "if it was started with eval_data, give it again" in caplog.text
+
+
+@pytest.mark.parametrize("chosen_by", ["eval_data", "split_file"])
+@pytest.mark.parametrize("drawn_by", [{"held_out": 0.5}, {"split_seed": 0}])
+def test_charts_are_not_drawn_where_others_are_named(chosen_by, drawn_by):
+    with pytest.raises(ValueError, match=f"--{chosen_by} says what to score .* leave out --{next(iter(drawn_by))}$"):
+        example(OWN).ScriptArguments(**{chosen_by: "charts.json"}, **drawn_by)
