@@ -147,27 +147,17 @@ def _record_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     )
 
 
-def names_splits(path: Path) -> bool:
-    """Return whether the files or folders of a source say to which split their records belong.
+def _split_of(file: Path, top: Path) -> str:
+    return named_split(file, top) or "train"
+
+
+def named_split(file: Path, top: Path) -> str | None:
+    """Return the split of a file by the names of the folders below `top`, its own name or that of `top`, else `None`.
 
     Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> files = [folder / "questions.csv", folder / "test_human.json"]
-        >>> [file.touch() for file in files] and [names_splits(file) for file in files]
-        [False, True]
+        >>> named_split(Path("own/test/questions.csv"), Path("own"))
+        'test'
     """
-    top = path.parent if path.is_file() else path
-    return is_saved_dataset(path) or any(
-        _split_name(file.path, top) is not None for split in find_splits(path).values() for file in split.files
-    )
-
-
-def _split_of(file: Path, top: Path) -> str:
-    return _split_name(file, top) or "train"
-
-
-def _split_name(file: Path, top: Path) -> str | None:
     folders = [file.parent, *file.parent.parents]
     inside = [folder.name.lower() for folder in folders[: folders.index(top)]]
     # The folder as a whole comes last: all splits may lie in one that is itself called "dev" or "test".

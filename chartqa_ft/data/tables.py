@@ -36,24 +36,34 @@ def table_splits(folder: Path) -> dict[str, list[dict[str, str]]]:
     Raises:
         LayoutError: A file is a link that leads out of the folder.
     """
-    parents = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
     splits: dict[str, list[dict[str, str]]] = {}
-    for parent in parents:
-        if not (parent / _FOLDER).is_dir():
-            continue
-        tables = sorted(path for path in (parent / _FOLDER).iterdir() if path.suffix.lower() == ".csv")
+    for parent in table_folders(folder):
+        tables = _tables(parent)
         check_inside(tables, folder)
-        known = parent.name in ("train", "test", *SPLIT_ALIASES) or parent != folder
-        split = parent.name if known else "train"
         images = _images(parent)
-        splits[split] = [
+        splits[named_parent(parent, folder) or "train"] = [
             {"imgname": images.get(path.stem, f"{path.stem}.png"), "table": str(path.relative_to(folder))}
             for path in tables
         ]
         without = len(images.keys() - {path.stem for path in tables})
         if without:
             logger.info("%s: %d of %d charts have no table and are left out", parent, without, len(images))
-    return {split: records for split, records in splits.items() if records}
+    return splits
+
+
+def table_folders(folder: Path) -> list[Path]:
+    """Return the folders with tables of charts: `folder` itself and those in it, one for each split."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [parent for parent in (folder, *inside) if (parent / _FOLDER).is_dir() and _tables(parent)]
+
+
+def named_parent(parent: Path, folder: Path) -> str | None:
+    """Return the split of one of the `table_folders` by its name, `None` if that says nothing."""
+    return parent.name if parent != folder or parent.name in ("train", "test", *SPLIT_ALIASES) else None
+
+
+def _tables(parent: Path) -> list[Path]:
+    return sorted(path for path in (parent / _FOLDER).iterdir() if path.suffix.lower() == ".csv")
 
 
 def _images(parent: Path) -> dict[str, str]:

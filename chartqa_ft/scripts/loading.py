@@ -20,7 +20,7 @@ from ..data.chartqapro import with_chartqapro_prompts
 from ..data.load import load_chartqa
 from ..data.mixing import mix_datasets
 from ..data.record_errors import RecordError
-from ..data.record_files import names_splits
+from ..data.split_names import local_splits
 from ..data.splitting import stratified_subset
 from ..models.load import load_checkpoint
 from ..printable import printable_errors
@@ -110,11 +110,12 @@ def load_eval_records(script: EvalDataArguments, *, seed: int = 0) -> tuple[Data
     """
     source = Path(script.dataset_name).expanduser()
     split, asked = script.eval_split, f"{script.eval_split} of {script.dataset_name}"
-    if source.exists() and not names_splits(source):
+    found = local_splits(source, script.task) if source.exists() else None
+    if found is not None and not found.are_named:
         bounds = script.eval_split.partition("[")[1:]
         asked = f"{''.join(bounds)} of {script.dataset_name}" if bounds[0] else script.dataset_name
         script.eval_split = "".join(bounds)
-        split = f"train{script.eval_split}"  # as load_chartqa calls it
+        split = f"{found.names[0]}{script.eval_split}"
     records = load_split(script, split)
     if script.split_file:
         records = split_by_file(records, script.split_file, script.dataset_name, training=False)[1]

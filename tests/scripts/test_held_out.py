@@ -16,6 +16,7 @@ from chartqa_ft.scripts.loading import load_eval_records, load_records
 from chartqa_ft.scripts.next_steps import next_commands
 
 from ..support.common import drawn_charts
+from ..support.launching import write_original_layout
 
 
 @pytest.fixture
@@ -116,6 +117,26 @@ def test_a_file_with_a_split_in_its_name_is_not_taken_for_another(data, tmp_path
     (tmp_path / "split" / "test.json").write_text(json.dumps(rows))
     drawn_charts()[0]["image"].save(tmp_path / "split" / "a.png")
     assert len(load_eval_records(EvalDataArguments(dataset_name="split", eval_split="test"))[0]) == 1
+
+
+def test_every_layout_of_a_folder_is_evaluated(data, tmp_path):
+    clone = tmp_path / "clone" / "ChartQA Dataset"
+    write_original_layout(clone, train=data.select(range(9)), test=data.select(range(12)))
+    (tmp_path / "clone" / "README.md").write_text("The charts.")
+    data.select(range(3)).save_to_disk(tmp_path / "saved")
+    for folder, number in (("clone", 12), ("saved", 3)):
+        assert len(load_eval_records(EvalDataArguments(dataset_name=folder, eval_split="test"))[0]) == number
+    for split in ("train", "test"):
+        (tmp_path / "tables" / split / "png").mkdir(parents=True)
+        (tmp_path / "tables" / split / "tables").mkdir()
+        data[0]["image"].save(tmp_path / "tables" / split / "png" / "two_col_val_1.png")
+        (tmp_path / "tables" / split / "tables" / "two_col_val_1.csv").write_text(f"Year,EU\n2019,{len(split)}\n")
+    for folder in ("tables", "tables/test"):
+        script = EvalDataArguments(dataset_name=folder, eval_split="test", task="table")
+        assert load_eval_records(script)[0]["answer"][:] == ["Year | EU\n2019 | 4"]
+    (tmp_path / "tables" / "test").rename(tmp_path / "own")
+    script = EvalDataArguments(dataset_name="own", eval_split="test", task="table")
+    assert len(load_eval_records(script)[0]) == 1
 
 
 def test_training_scripts_take_no_file_without_splits_for_both(data):
