@@ -6,16 +6,20 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from ..data.record_files import SPLIT_ALIASES
+from ..data.split_names import local_splits
 from .evaluate_checkpoint import EvaluationArguments
 from .held_out import SPLIT_NAME
 
 __all__ = ["next_commands"]
 
-_DATA = ("dataset_name", "dataset_revision", "image_dir", "column_map", "task", "prompt", "prompts")
+_DATA = ("dataset_name", "dataset_revision", "image_dir", "column_map", "task", "on_error", "prompt", "prompts")
 """Arguments of a training script that an evaluation of its model needs as well."""
 
 
-def next_commands(script: Any, output_dir: str | Path, args: Any = None) -> dict[str, str]:
+def next_commands(
+    script: Any, output_dir: str | Path, args: Any = None, evaluated: str | None = None
+) -> dict[str, str]:
     """Return what to do with the model of a training, as commands by their purpose.
 
     Args:
@@ -23,6 +27,7 @@ def next_commands(script: Any, output_dir: str | Path, args: Any = None) -> dict
             it wrote a report, none is proposed.
         output_dir: Folder of the model.
         args: Arguments of the training. The answers are generated and scored as at its end.
+        evaluated: The split that the evaluated records are from, for a script without an argument for it.
 
     Example:
         >>> from chartqa_ft.scripts import DataArguments
@@ -36,16 +41,21 @@ out/scores
     words = ["chartqa-ft", "evaluate", "--model_name_or_path", str(folder)]
     values = {name: getattr(script, name, None) for name in _DATA}
     if getattr(script, "eval_data", None):  # a file of its own
-        values["dataset_name"] = script.eval_data
+        values |= {"dataset_name": script.eval_data, "dataset_revision": None}
+    if values["on_error"] == "raise":
+        del values["on_error"]
     for name, value in values.items():
         if value is not None:
             words += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
-    split = getattr(script, "eval_split", None)
     held_out = _held_out(script, folder)
     if held_out is not None:
         words += ["--split_file", str(held_out)]
-    elif split is not None:
-        words += ["--eval_split", "test" if split in ("val", "validation") else split]
+        evaluated = getattr(script, "train_split", evaluated)
+    else:
+        evaluated = getattr(script, "eval_split", evaluated)
+    split = _next_split(evaluated, values, keep=held_out is not None or not hasattr(script, "eval_split"))
+    if split is not None:
+        words += ["--eval_split", split]
     for name, default in _scoring_defaults().items():
         value = getattr(args, name, default)
         if name == "generation_num_beams":
@@ -58,6 +68,24 @@ out/scores
         charts = ["--images", str(values["image_dir"])] if values["image_dir"] is not None else []
         commands["report"] = shlex.join(["chartqa-ft", "report", str(folder), *charts])
     return commands
+
+
+def _next_split(evaluated: str | None, data: dict[str, Any], *, keep: bool) -> str | None:
+    """Return the split to evaluate, `None` if the data set is taken whole.
+
+    Args:
+        evaluated: The split that the training evaluated, or a part of one.
+        data: The arguments of the data set.
+        keep: Whether it is not followed by the test split.
+    """
+    follows = not keep and evaluated in SPLIT_ALIASES
+    source = Path(data["dataset_name"] or "").expanduser()
+    if evaluated is None or not source.exists():
+        return "test" if follows else evaluated
+    found = local_splits(source, data["task"])
+    if not found.are_named:
+        return evaluated if "[" in evaluated else None
+    return "test" if follows and "test" in found.names else evaluated
 
 
 def _scoring_defaults() -> dict[str, Any]:

@@ -174,7 +174,9 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         pictures = write_pictures(script, trainer, trainer.eval_dataset)
         if pictures:
             print(f"to look at: {', '.join(map(str, pictures))}")
-        for purpose, command in next_commands(script, args.output_dir, args).items():
+        evaluated = getattr(trainer.eval_dataset, "split", None)
+        commands = next_commands(script, args.output_dir, args, None if evaluated is None else str(evaluated))
+        for purpose, command in commands.items():
             print(f"{purpose}: {command}")
     if args.push_to_hub:
         with one_line_errors():

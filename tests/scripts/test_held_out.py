@@ -151,13 +151,13 @@ def test_a_revision_of_a_local_file_is_refused_in_the_words_of_the_command_line(
         load_eval_records(script)
 
 
-def test_the_proposed_evaluation_asks_about_the_held_out_charts_alone(tmp_path):
+def test_the_proposed_evaluation_asks_about_the_held_out_charts_alone(data, tmp_path):
     own = finetune_own_data.ScriptArguments(dataset_name="q.csv")
     assert "--split_file" not in next_commands(own, tmp_path)["score"]
     write_split(tmp_path / "split.json", ["a.png"])
     assert f"--split_file {tmp_path}/split.json" in next_commands(own, tmp_path)["score"]
     other = finetune_own_data.ScriptArguments(dataset_name="q.csv", eval_data="test.csv")
     assert "--split_file" not in next_commands(other, tmp_path)["score"]
-    given = next_commands(DataArguments(dataset_name="q.csv", split_file="mine.json"), tmp_path)["score"]
-    assert "--split_file mine.json" in given
-    assert "--eval_split" not in given
+    for name, split in (("own/charts", " --eval_split train"), ("questions.parquet", "")):
+        given = next_commands(DataArguments(dataset_name=name, split_file="mine.json"), tmp_path)["score"]
+        assert f"--split_file mine.json{split} --output_dir" in given

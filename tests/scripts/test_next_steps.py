@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 from types import SimpleNamespace
 
+import pytest
+
 from chartqa_ft.scripts import DataArguments
+from chartqa_ft.scripts.cli import main as chartqa_ft
+from chartqa_ft.scripts.held_out import write_split
 from chartqa_ft.scripts.next_steps import next_commands
+
+from ..support.common import drawn_charts
+from ..support.launching import (
+    FINETUNE,
+    OWN,
+    QUICK,
+    answers,
+    as_command_line,
+    example,
+    save_tiny,
+    write_original_layout,
+)
 
 
 def words(script, folder):
@@ -61,3 +78,68 @@ def test_own_data_is_scored_on_the_charts_that_were_held_out(tmp_path):
     line = words(own, tmp_path)
     assert after("--dataset_name", line) == "scoring.csv"
     assert "--split_file" not in line
+
+
+def write_questions(folder, name, records, *bad):
+    """A CSV file beside its charts."""
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for record in records:
+        record["image"].save(folder / f"{record['chart_id']}.png")
+        rows.append((f"{record['chart_id']}.png", record["question"], record["answer"], record["source"]))
+    with open(folder / name, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("image", "question", "answer", "source"), *rows, *bad])
+    return folder / name
+
+
+def of_charts(*numbers):
+    charts = [*dict.fromkeys(drawn_charts()["chart_id"])]
+    return drawn_charts().filter(lambda name: name in [charts[number] for number in numbers], input_columns="chart_id")
+
+
+def own_training(folder):
+    return {"dataset_name": write_questions(folder, "train.csv", drawn_charts())}
+
+
+def own_training_with_questions_to_score(folder):
+    scored = write_questions(folder, "val.csv", of_charts(0))
+    return {"dataset_name": write_questions(folder, "questions.csv", of_charts(1, 2, 3)), "eval_data": scored}
+
+
+def own_training_with_bad_rows(folder):
+    bad = ("nowhere.png", "Why?", "Because", "human")
+    return {"dataset_name": write_questions(folder, "questions.csv", drawn_charts(), bad), "on_error": "skip"}
+
+
+def training_with_a_file_of_charts(folder):
+    charts = write_split(folder.parent / "split.json", [f"{drawn_charts()['chart_id'][0]}.png"])
+    splits = {"train": drawn_charts(), "test": drawn_charts(8, seed=6)}
+    return {"dataset_name": write_original_layout(folder, **splits), "split_file": charts}
+
+
+def training_without_a_test_split(folder):
+    splits = {"train": drawn_charts(), "val": drawn_charts(8, seed=6)}
+    return {"dataset_name": write_original_layout(folder, **splits)}
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        (OWN, own_training),
+        (OWN, own_training_with_questions_to_score),
+        (OWN, own_training_with_bad_rows),
+        (FINETUNE, training_with_a_file_of_charts),
+        (FINETUNE, training_without_a_test_split),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_printed_command_scores_the_model_on_the_same_questions(tmp_path, capsys, path, data):
+    settings = {**QUICK, "model_name_or_path": save_tiny(tmp_path / "tiny"), "output_dir": tmp_path / "out"}
+    settings |= {"max_steps": 1, "save_strategy": "no", "load_best_model_at_end": False, **data(tmp_path / "data")}
+    example(path).main(as_command_line(settings))
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if row.startswith("score: chartqa-ft ")]
+    chartqa_ft([*shlex.split(line)[2:], "--use_cpu"])
+    scored, trained = answers(tmp_path / "out" / "scores"), answers(tmp_path / "out")
+    assert [(row["chart_id"], row["question"], row["prediction"]) for row in scored] == [
+        (row["chart_id"], row["question"], row["prediction"]) for row in trained
+    ]
