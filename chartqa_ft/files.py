@@ -189,6 +189,29 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> Path:
     return write_whole(path, json.dumps(value, indent=indent) + "\n")
 
 
+def check_not_read(path: str | os.PathLike[str], *read: Any) -> None:
+    """Check that the file to write is none of those that are read.
+
+    Args:
+        path: the file to write.
+        *read: what is read: paths, or anything else, which is no file.
+
+    Raises:
+        ValueError: it is one of them.
+
+    Example:
+        >>> import tempfile
+        >>> path = write_whole(Path(tempfile.mkdtemp()) / "answers.jsonl", "42")
+        >>> check_not_read(path, [42], None, path.parent / ".." / path.parent.name / path.name)
+        Traceback (most recent call last):
+        ...
+        ValueError: .../answers.jsonl is the file that is read: write to another one
+    """
+    files = [other for other in read if isinstance(other, (str, os.PathLike)) and os.path.exists(other)]
+    if os.path.exists(path) and any(os.path.samefile(path, other) for other in files):
+        raise ValueError(f"{path} is the file that is read: write to another one")
+
+
 def read_text(path: str | Path, *, limit: int = LARGEST_FILE) -> str:
     """Return the text of a regular file in UTF-8. A byte order mark at its start is skipped.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from ..metrics.predictions import FIELDS, read_predictions
 from ..metrics.task_table import task_rows
 from .results import EvaluationResult
 
+logger = logging.getLogger(__name__)
+
 METRICS_NAME = "metrics.json"
 PREDICTIONS_NAME = "predictions.jsonl"
 
@@ -21,7 +25,8 @@ def write_report(output_dir: str | Path, script: Any, numbers: Mapping[str, Any]
     """Write the `metrics.json` of a script and move the answers of its final evaluation to `predictions.jsonl`.
 
     Args:
-        output_dir: the folder that holds `predictions/` and gets both files. Earlier ones are replaced.
+        output_dir: the folder that holds `predictions/` and gets both files. Earlier ones are replaced if they are of
+            the same arguments, and kept under other names if not; see `keep_results`.
         script: the arguments of the script, a dataclass. Absolute paths are shortened before they are written.
         numbers: the metrics and whatever else the report should hold. NaN and infinity become `null`.
         answers: name of the file in `predictions/` to move; `None` if no answers were written.
@@ -35,11 +40,54 @@ def write_report(output_dir: str | Path, script: Any, numbers: Mapping[str, Any]
         {'arguments': {'dataset_name': 'ChartQA'}, 'eval_n': 2.0}
     """
     output = Path(output_dir)
+    keep_results(output, script)
     if answers:
         (output / "predictions" / answers).replace(output / PREDICTIONS_NAME)
         if not any((output / "predictions").iterdir()):
             (output / "predictions").rmdir()
-    write_json(output / METRICS_NAME, as_json({"arguments": public_values(asdict(script)), **numbers}))
+    write_json(output / METRICS_NAME, as_json({"arguments": _arguments(script), **numbers}))
+
+
+def keep_results(output_dir: str | Path, script: Any) -> None:
+    """Rename the results of other arguments, so that they are not replaced: `metrics-1.json`, `predictions-1.jsonl`.
+
+    Args:
+        output_dir: the folder of the results.
+        script: the arguments of the script that is about to write there, a dataclass.
+
+    Example:
+        >>> import dataclasses, tempfile
+        >>> Arguments = dataclasses.make_dataclass("Arguments", ["dataset_name"])
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("ChartQA", "ChartQA", "own.csv"):
+        ...     write_report(folder, Arguments(name), {}, None)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['metrics-1.json', 'metrics.json']
+    """
+    output = Path(output_dir)
+    if not (output / METRICS_NAME).is_file() or _recorded(output / METRICS_NAME) == as_json(_arguments(script)):
+        return
+    files = [path for name in (METRICS_NAME, PREDICTIONS_NAME) if (path := output / name).is_file()]
+    for number in count(1):
+        kept = [path.with_stem(f"{path.stem}-{number}") for path in files]
+        if not any(path.exists() for path in kept):
+            break
+    for path, new in zip(files, kept, strict=True):
+        path.rename(new)
+    logger.info(
+        "%s has results of other arguments, which are kept as %s", output, " and ".join(path.name for path in kept)
+    )
+
+
+def _arguments(script: Any) -> dict[str, Any]:
+    return public_values(asdict(script))
+
+
+def _recorded(report: Path) -> Any:
+    try:
+        return read_json(report).get("arguments")
+    except ValueError:  # a damaged file may be of any arguments
+        return None
 
 
 def write_metrics(folder: str | Path, result: EvaluationResult, *, report: str | Path | None = None) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import write_whole
+from ..files import check_not_read, write_whole
 from ..printable import printable_errors
 from .accuracy import SPLITS, per_example_correctness, source_of
 from .answers import LONGEST_LIST, as_targets, as_text, to_number
@@ -72,8 +72,8 @@ def export_predictions(
 
     Raises:
         TypeError: an argument is of a wrong type.
-        ValueError: the format or the ending of `path` is unknown, the predictions are damaged or empty, or a question
-            has several accepted answers, which lmms-eval does not know.
+        ValueError: the format or the ending of `path` is unknown, the predictions are damaged or empty, a question has
+            several accepted answers, which lmms-eval does not know, or `path` is the file of the predictions.
         OSError: a file cannot be read or written.
 
     Example:
@@ -93,6 +93,7 @@ def export_predictions(
     suffix = Path(path).suffix.lower()
     if suffix not in writers:
         raise ValueError(f"{path}: a file for {format} must end in {' or '.join(writers)}")
+    check_not_read(path, predictions)
     return write_whole(Path(path), writers[suffix](_short_answers(_rows(predictions))))
 
 

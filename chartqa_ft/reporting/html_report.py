@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..files import written_whole
+from ..files import check_not_read, written_whole
 from ..metrics.limits import INTERVALS
 from .chart_files import ChartTables
 from .report_rows import FIELDS, Rows, explained_rows, match_rows, read_rows, shown
@@ -66,7 +66,7 @@ def write_report(
     Raises:
         TypeError: an argument is of a wrong type.
         ValueError: the predictions are damaged, the two runs do not have the same questions or were scored in
-            different ways, or `interval` is unknown.
+            different ways, `interval` is unknown, or `path` is one of the files that are read.
         OSError: a file cannot be read or written.
 
     Example:
@@ -82,6 +82,7 @@ def write_report(
         raise TypeError(f"names must be two texts, the names of the runs, and is {names!r:.60}")
     if interval not in INTERVALS:
         raise ValueError(f"interval must be one of {', '.join(INTERVALS)}, and is {interval!r:.60}")
+    check_not_read(path, predictions, other)
     rows = read_rows("predictions", predictions, variant=variant)
     others = None if other is None else match_rows(rows, read_rows("other", other, variant=variant))
     charts = list(dict.fromkeys(str(row["chart_id"]) for row in rows if row["chart_id"] is not None))

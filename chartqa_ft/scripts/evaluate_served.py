@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 def _evaluate(script: ServedArguments) -> dict[str, float]:
-    from ..evaluation.report import METRICS_NAME, PREDICTIONS_NAME, write_report
+    from ..evaluation.report import METRICS_NAME, PREDICTIONS_NAME, keep_results, write_report
     from ..evaluation.scoring import score_rows
     from ..evaluation.served import ask_served_model
     from .loading import load_eval_records
@@ -188,6 +188,7 @@ def _evaluate(script: ServedArguments) -> dict[str, float]:
         rows, variant=str(script.metric_variant), extract=script.metric_extract, interval=script.metric_interval
     )
     metrics = {f"eval_{name}": value for name, value in scores.items()} | {"eval_runtime": round(runtime, 4)}
+    keep_results(output, script)
     write_predictions(rows, output / PREDICTIONS_NAME)
     write_report(output, script, metrics, None)
     (output / ANSWERS_NAME).unlink()

@@ -176,7 +176,7 @@ def train(script: ScriptArguments, args: ChartQATrainingArguments) -> dict[str, 
     from .running import checkpoint_to_resume, one_line_errors, set_up_logging, train_and_score
 
     set_up_logging(args)
-    resume = checkpoint_to_resume(args)
+    resume = checkpoint_to_resume(args, script.check)
     with one_line_errors():
         records, evaluation = load(script, args, resume)
         model, processor, adapter = load_model(script, args, frozen=script.lora)

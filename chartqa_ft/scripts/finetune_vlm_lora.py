@@ -105,7 +105,7 @@ def train(script: ScriptArguments, args: ChartQATrainingArguments) -> dict[str, 
     from .running import checkpoint_to_resume, one_line_errors, set_up_logging, train_and_score
 
     set_up_logging(args)
-    resume = checkpoint_to_resume(args)
+    resume = checkpoint_to_resume(args, script.check)
     with one_line_errors(RuntimeError):  # which quantized_loading raises without a GPU
         quantized = quantized_loading(script.quantize) if script.quantize is not None else {}
     with one_line_errors():

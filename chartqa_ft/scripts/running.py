@@ -7,7 +7,7 @@ Example:
 
     script, args = parse(None, ScriptArguments, description=__doc__, defaults={"learning_rate": 1e-4})
     set_up_logging(args)
-    resume = checkpoint_to_resume(args)
+    resume = checkpoint_to_resume(args, script.check)
     with one_line_errors():
         train, evaluation = load_records(script, args)
         model, processor, adapter = load_model(script, args)
@@ -57,6 +57,10 @@ __all__ = [
 ]
 
 
+_MODELS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+"""Files with the weights of a finished training, in its output folder."""
+
+
 # ------------------------------------------------------------------ before training
 def set_up_logging(args: ChartQATrainingArguments) -> None:
     """Show this library's log at level INFO on the main process, or at DEBUG on all with `--log_level debug`.
@@ -74,13 +78,18 @@ def set_up_logging(args: ChartQATrainingArguments) -> None:
     disable_progress_bar()  # for loading and saving, not for training
 
 
-def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:
+def checkpoint_to_resume(args: ChartQATrainingArguments, check: str = "auto") -> str | None:
     """Return the checkpoint that `--resume_from_checkpoint` refers to, or `None` to start at step 0.
 
     `last` is the newest complete checkpoint in `output_dir`.
 
+    Args:
+        args: Arguments of the training.
+        check: `--check`; with `"True"`, nothing is trained, so that no `output_dir` is refused.
+
     Raises:
-        SystemExit: `output_dir` contains checkpoints and `--resume_from_checkpoint` is not set.
+        SystemExit: `output_dir` contains checkpoints and `--resume_from_checkpoint` is not set, or it contains the
+            model of a finished training, which a new one would replace.
 
     Example:
         >>> import tempfile
@@ -90,10 +99,17 @@ def checkpoint_to_resume(args: ChartQATrainingArguments) -> str | None:
     """
     found = last_checkpoint(args.output_dir)
     resume = args.resume_from_checkpoint
-    if found and not resume:
+    if found and not resume and check != "True":
         raise SystemExit(f"{found} exists: resume with --resume_from_checkpoint last, or choose another --output_dir")
-    if resume not in ("last", "true", "True"):
+    if resume and resume not in ("last", "true", "True"):
         return resume
+    trained = next((path for name in _MODELS if (path := Path(args.output_dir, name)).is_file()), None)
+    if trained is not None and not found and check != "True":
+        raise SystemExit(
+            f"{trained} is the model of a finished training: choose another --output_dir, or remove this folder first"
+        )
+    if not resume:
+        return None
     if not found:
         logger.warning("%s contains no complete checkpoint: training starts at step 0", args.output_dir)
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chartqa_ft.evaluation.report import find_predictions, write_metrics, write_report
+from chartqa_ft.evaluation.report import find_predictions, keep_results, write_metrics, write_report
 from chartqa_ft.evaluation.results import EvaluationResult
 from chartqa_ft.metrics.predictions import FIELDS, write_predictions
 
@@ -82,3 +82,32 @@ def test_answers_of_other_weights_are_not_taken(tmp_path):
         with pytest.raises(ValueError, match="there are no predictions of these weights to push"):
             find_predictions(one, tmp_path)
     assert set(answered("9")[0]) == set(FIELDS)
+
+
+def test_results_of_other_arguments_are_kept_and_those_of_the_same_ones_replaced(tmp_path, caplog):
+    caplog.set_level("INFO", logger="chartqa_ft")
+
+    def evaluated(name: str, text: str) -> None:
+        write_predictions(answered(text), tmp_path / "predictions" / "final.jsonl")
+        write_report(tmp_path, Arguments(name), {"eval_n": 1.0}, "final.jsonl")
+
+    def predictions() -> dict[str, str]:
+        return {path.stem: json.loads(path.read_text())["prediction"] for path in tmp_path.glob("*.jsonl")}
+
+    evaluated("a", "1")
+    evaluated("a", "2")
+    assert predictions() == {"predictions": "2"}
+    assert not caplog.messages
+    evaluated("b", "3")
+    evaluated("c", "4")
+    assert predictions() == {"predictions-1": "2", "predictions-2": "3", "predictions": "4"}
+    names = [
+        json.loads((tmp_path / f"metrics{end}.json").read_text())["arguments"]["dataset_name"]
+        for end in ("-1", "-2", "")
+    ]
+    assert names == ["a", "b", "c"]
+    kept = "has results of other arguments, which are kept as metrics-{0}.json and predictions-{0}.jsonl"
+    assert caplog.messages == [f"{tmp_path} {kept.format(number)}" for number in (1, 2)]
+    (tmp_path / "metrics.json").write_text("{")
+    keep_results(tmp_path, Arguments("c"))
+    assert (tmp_path / "metrics-3.json").read_text() == "{"

@@ -264,3 +264,13 @@ def test_one_accepted_answer_in_a_list_is_a_target(tmp_path):
 def test_left_out_questions_are_counted(tmp_path, caplog):
     export_predictions([row(0), row(1, answer=" ")], tmp_path / "a.jsonl", format="lmms-eval")
     assert "1 of 2 questions have no answer to compare with: they are left out" in caplog.text
+
+
+def test_the_predictions_are_not_replaced_by_their_export(tmp_path):
+    path = write_predictions([row()], tmp_path / "predictions.jsonl")
+    (tmp_path / "link.jsonl").symlink_to(path)
+    before = path.read_bytes()
+    for output in (path, tmp_path / "link.jsonl"):
+        with pytest.raises(ValueError, match=r"jsonl is the file that is read: write to another one"):
+            export_predictions(path, output, format="lmms-eval")
+    assert path.read_bytes() == before

@@ -373,3 +373,13 @@ def test_names_need_a_second_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["report", "out", "--names", "X", "Y"]) == 2
     assert "--names are those of two runs: add --other" in capsys.readouterr().err
+
+
+def test_the_predictions_are_not_replaced_by_their_report(tmp_path):
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file in files:
+        file.write_text(json.dumps(row(0)) + "\n")
+    for output in files:
+        with pytest.raises(ValueError, match=r"jsonl is the file that is read: write to another one"):
+            write_report(files[0], output, other=files[1])
+        assert json.loads(output.read_text())["prediction"] == "3"

@@ -55,9 +55,9 @@ def test_trainable_share_counts_what_is_trained():
 
 
 def test_what_to_resume_from(tmp_path, caplog):
-    def resume(value: str | None) -> str | None:
+    def resume(value: str | None, check: str = "auto") -> str | None:
         args = ChartQATrainingArguments(output_dir=str(tmp_path), use_cpu=True, resume_from_checkpoint=value)
-        return checkpoint_to_resume(args)
+        return checkpoint_to_resume(args, check)
 
     assert resume(None) is None
     assert resume("last") is None
@@ -69,6 +69,21 @@ def test_what_to_resume_from(tmp_path, caplog):
     assert resume("elsewhere/checkpoint-5") == "elsewhere/checkpoint-5"
     with pytest.raises(SystemExit, match="checkpoint-20 exists: resume with --resume_from_checkpoint last"):
         resume(None)
+    assert resume(None, check="True") is None
+    (tmp_path / "model.safetensors").touch()
+    assert resume("last") == str(tmp_path / "checkpoint-20")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"])
+def test_a_finished_training_is_not_replaced_by_a_new_one(tmp_path, name):
+    (tmp_path / name).touch()
+    for value in (None, "last"):
+        args = ChartQATrainingArguments(output_dir=str(tmp_path), use_cpu=True, resume_from_checkpoint=value)
+        with pytest.raises(SystemExit, match=f"{name} is the model of a finished training: choose another --output"):
+            checkpoint_to_resume(args)
+        assert checkpoint_to_resume(args, "True") is None
+    args = ChartQATrainingArguments(output_dir=str(tmp_path), use_cpu=True, resume_from_checkpoint="a/checkpoint-5")
+    assert checkpoint_to_resume(args) == "a/checkpoint-5"
 
 
 def test_card_facts_hold_what_the_script_knows(monkeypatch):
