@@ -208,6 +208,8 @@ class ModelArguments(ResultArguments, CheckpointArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check = check_choice(self.check)
+        if self.final_num_beams is not None and self.final_num_beams < 1:
+            raise ValueError(f"--final_num_beams must be at least 1, got {self.final_num_beams}")
 
 
 @dataclass

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from .arguments import CheckpointArguments, EvalDataArguments, ScoringArguments
 from .help_text import MODEL
+from .output_folder import output_folder
 from .parsing import ScriptParser, parse_mapping
 from .process import run_script, usage
 
@@ -69,6 +70,10 @@ class EvaluationArguments(EvalDataArguments, CheckpointArguments, ScoringArgumen
         default=42, metadata={"help": "Seed of the draw of max_eval_samples, as in the training scripts."}
     )
     use_cpu: bool = field(default=False, metadata={"help": "Evaluate on the CPU."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.output_dir = output_folder(self.output_dir)
 
 
 def main(

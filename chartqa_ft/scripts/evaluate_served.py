@@ -35,6 +35,7 @@ from ..metrics.predictions import write_predictions
 from ..metrics.task_table import format_scores
 from ..printable import printable
 from .arguments import EvalDataArguments, ScoringArguments
+from .output_folder import output_folder
 from .parsing import ScriptParser
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ class ServedArguments(EvalDataArguments, ScoringArguments):
     seed: int = field(
         default=42, metadata={"help": "Seed of the draw of max_eval_samples, as in the training scripts."}
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.output_dir = output_folder(self.output_dir)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from ..metrics.export import EXPORT_FORMATS, export_predictions
 from .runs import find_predictions_file
@@ -36,5 +37,7 @@ def export(given: argparse.Namespace) -> None:
     Raises:
         OSError, ValueError, TypeError: see `export_predictions`.
     """
-    path = export_predictions(find_predictions_file(given.predictions), given.output, format=given.format)
+    path = export_predictions(
+        find_predictions_file(given.predictions), os.path.expanduser(given.output), format=given.format
+    )
     print(f"{given.format}: {path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from ..metrics.correctness import VARIANTS
 from ..metrics.notation import DETECTED
@@ -50,7 +51,8 @@ def report(given: argparse.Namespace) -> None:
     other = None if given.other is None else find_run(given.other).predictions
     path = write_report(
         run.predictions,
-        given.output or ("report.html" if run.on_hub else run.predictions.with_name("report.html")),
+        os.path.expanduser(given.output or "")
+        or ("report.html" if run.on_hub else run.predictions.with_name("report.html")),
         images=given.images,
         tables=given.tables,
         other=other,

@@ -41,6 +41,7 @@ from .checking import goes_on
 from .command import command_line
 from .errors import log_to_terminal, one_line_errors
 from .next_steps import next_commands
+from .output_folder import output_folder
 from .pictures import check_pictures, write_pictures
 from .process import run_script
 
@@ -88,8 +89,8 @@ def checkpoint_to_resume(args: ChartQATrainingArguments, check: str = "auto") ->
         check: `--check`; with `"True"`, nothing is trained, so that no `output_dir` is refused.
 
     Raises:
-        SystemExit: `output_dir` contains checkpoints and `--resume_from_checkpoint` is not set, or it contains the
-            model of a finished training, which a new one would replace.
+        SystemExit: `output_dir` is a file; or it contains checkpoints and `--resume_from_checkpoint` is not set; or it
+            contains the model of a finished training, which a new one would replace.
 
     Example:
         >>> import tempfile
@@ -97,6 +98,8 @@ def checkpoint_to_resume(args: ChartQATrainingArguments, check: str = "auto") ->
         ...     print(checkpoint_to_resume(ChartQATrainingArguments(output_dir=folder, use_cpu=True)))
         None
     """
+    with one_line_errors():
+        output_folder(str(args.output_dir))
     found = last_checkpoint(args.output_dir)
     resume = args.resume_from_checkpoint
     if found and not resume and check != "True":
@@ -160,7 +163,7 @@ def train_and_score(trainer: ChartQATrainer, script: ModelArguments, resume: str
         logger.info("the training goes on from %s", resume)
     if not goes_on(trainer, getattr(script, "check", "auto"), resumed=resume is not None):
         return {}
-    beams = script.final_num_beams or args.generation_num_beams or 1
+    beams = args.generation_num_beams or 1 if script.final_num_beams is None else script.final_num_beams
     compares = getattr(script, "baseline", False)
     with one_line_errors():
         if compares:

@@ -53,7 +53,7 @@ def find_run(name: str) -> Run:
         ...
         FileNotFoundError: there is no nowhere: pass a predictions.jsonl, or a folder that contains one
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_dir():
         return _run(name, _in_folder(path, name))
     if path.is_file():
