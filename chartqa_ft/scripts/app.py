@@ -24,6 +24,8 @@ from .subcommands import SubcommandParser
 
 __all__ = ["add_app_arguments", "main", "run_app"]
 
+_THIS_MACHINE = "127.0.0.1"
+
 
 def add_app_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the app to a parser.
@@ -39,8 +41,8 @@ def add_app_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="Port to listen on. Unset: the first free one from 7860 on.")
     parser.add_argument(
         "--server_name",
-        default="127.0.0.1",
-        help="Address to listen on (default: 127.0.0.1, this machine alone; 0.0.0.0: all networks).",
+        default=_THIS_MACHINE,
+        help=f"Address to listen on (default: {_THIS_MACHINE}, this machine alone; 0.0.0.0: all networks).",
     )
     parser.add_argument("--num_beams", type=int, default=4, help="Beams, and thus alternatives (default: 4).")
     parser.add_argument("--max_new_tokens", type=int, default=128, help="Longest answer in tokens (default: 128).")
@@ -81,6 +83,11 @@ def run_app(given: argparse.Namespace) -> int:
     if given.max_new_tokens < 1:
         raise ValueError(f"--max_new_tokens={given.max_new_tokens}: an answer has at least 1 token")
     if given.space is not None:
+        used = {"port": given.port is not None, "use_cpu": given.use_cpu, "no_browser": given.no_browser}
+        used["server_name"] = given.server_name != _THIS_MACHINE
+        needless = [f"--{name}" for name, is_given in used.items() if is_given]
+        if needless:
+            raise ValueError(f"--space writes the app and does not run it: leave out {' and '.join(needless)}")
         from .space import write_space
 
         space = write_space(

@@ -250,6 +250,14 @@ class DatasetArguments:
     )
     on_error: str = field(default="raise", metadata={"help": "What to do with invalid records: raise or skip."})
 
+    def __post_init__(self) -> None:
+        if hasattr(super(), "__post_init__"):
+            super().__post_init__()  # type: ignore[misc]
+        for name in ("max_train_samples", "max_eval_samples"):  # of the classes that derive from this one
+            number = getattr(self, name, None)
+            if number is not None and number < 1:
+                raise ValueError(f"--{name} must be at least 1, got {number}: leave it out for all questions")
+
 
 @dataclass
 class EvalDataArguments(DatasetArguments):
@@ -295,8 +303,7 @@ class MixedDataArguments(DatasetArguments):
     """The data sets after the first one (not an argument)."""
 
     def __post_init__(self) -> None:
-        if hasattr(super(), "__post_init__"):
-            super().__post_init__()  # type: ignore[misc]
+        super().__post_init__()
         names = [self.dataset_name] if isinstance(self.dataset_name, str) else list(self.dataset_name)
         self.dataset_name, self.other_datasets = names[0], names[1:]
         if len({_place(name) for name in names}) < len(names):
@@ -337,6 +344,14 @@ class DataArguments(MixedDataArguments, EvalDataArguments):
             "their weights, in whole charts, which may be a few questions more."
         },
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split_file and self.eval_split not in ("val", self.train_split):
+            raise ValueError(
+                f"--split_file names charts of --train_split {self.train_split} to score the model on: leave out "
+                f"--eval_split {self.eval_split}"
+            )
 
 
 def _place(name: str) -> str:

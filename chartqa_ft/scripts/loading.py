@@ -73,7 +73,7 @@ def load_split(
     style = getattr(script, "chartqapro_prompts", None)
     if style is not None:
         records = with_chartqapro_prompts(records, style=style)
-    return stratified_subset(records, max_samples, seed=seed) if max_samples else records
+    return records if max_samples is None else stratified_subset(records, max_samples, seed=seed)
 
 
 @printable_errors()
@@ -120,7 +120,7 @@ def load_eval_records(script: EvalDataArguments, *, seed: int = 0) -> tuple[Data
     if script.split_file:
         records = split_by_file(records, script.split_file, script.dataset_name, training=False)[1]
         asked = f"the held-out charts of {asked}"
-    if script.max_eval_samples:
+    if script.max_eval_samples is not None:
         records = stratified_subset(records, script.max_eval_samples, seed=seed)
     return records, asked
 
@@ -164,9 +164,9 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
         if script.other_datasets:
             others = {name: load_split(script, script.train_split, source=name) for name in script.other_datasets}
             train = mixed(script, train, others, without=evaluation, n=most, seed=args.seed)
-        elif most:
+        elif most is not None:
             train = stratified_subset(train, most, seed=args.seed)
-        if script.max_eval_samples:
+        if script.max_eval_samples is not None:
             evaluation = stratified_subset(evaluation, script.max_eval_samples, seed=args.seed)
     return train, evaluation
 

@@ -17,7 +17,7 @@ from dataclasses import fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ..files import parse_json
+from ..files import parse_json, repeated
 from ..hub.public import known_tokens, redact
 from ..printable import printable
 from .errors import one_line
@@ -263,7 +263,7 @@ def parse_mapping(parts: Sequence[str] | None, name: str = "column_map") -> dict
         name: The name of the argument.
 
     Raises:
-        ValueError: A part has no `=`, or the JSON object is damaged.
+        ValueError: A part has no `=`, a key occurs twice, the JSON object is damaged, or a value is no text.
 
     Example:
         >>> parse_mapping(["image=file", "question=q"])
@@ -274,9 +274,17 @@ def parse_mapping(parts: Sequence[str] | None, name: str = "column_map") -> dict
     if not parts:
         return None
     if parts[0].lstrip().startswith("{"):
-        return parse_json(" ".join(parts))
+        found = parse_json(" ".join(parts))
+        for key, value in found.items():
+            if not isinstance(value, str):
+                raise ValueError(f"{name}: the value of {key} must be a text, not {value!r:.60} (put it into quotes)")
+        return found
     wrong = [part for part in parts if "=" not in part]
     if wrong:
         like = "image=file (our column, then the data's)" if name == "column_map" else "table='Read the chart.'"
         raise ValueError(f"{name}: {wrong[0]!r} is not a pair like {like}")
-    return dict(part.split("=", 1) for part in parts)
+    pairs = [part.split("=", 1) for part in parts]
+    twice = repeated(key for key, _ in pairs)
+    if twice is not None:
+        raise ValueError(f"{name} has {twice} twice: leave out one of them")
+    return dict(pairs)

@@ -49,6 +49,20 @@ def test_what_cannot_run_is_told_in_one_line(tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "needless"),
+    [
+        (["--port", "1", "--use_cpu"], "--port and --use_cpu"),
+        (["--no_browser"], "--no_browser"),
+        (["--server_name", "0.0.0.0"], "--server_name"),
+    ],
+)
+def test_arguments_of_a_running_app_are_not_ignored_for_a_space(tmp_path, checkpoint, capsys, line, needless):
+    assert app.main([str(checkpoint), "--space", str(tmp_path / "space"), *line]) == 2
+    assert f"--space writes the app and does not run it: leave out {needless}" in capsys.readouterr().err
+    assert not (tmp_path / "space").exists()
+
+
 def test_a_space_holds_the_model_the_package_and_pins(tmp_path, checkpoint, capsys):
     pytest.importorskip("gradio", reason="`make test` installs the extra app")
     assert app.main([str(checkpoint), "--space", str(tmp_path / "space")]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 
@@ -49,3 +50,24 @@ def test_programs_run_only_if_asked_for() -> None:
         arguments.ScoringArguments(run_programs=True, metric_extract="boxed")
     with pytest.raises(ValueError, match="--answers_picture"):
         arguments.ScoringArguments(answers_picture="all")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        (arguments.DataArguments, "max_train_samples"),
+        (arguments.DataArguments, "max_eval_samples"),
+        (partial(example(EVALUATE).EvaluationArguments, model_name_or_path="m", output_dir="o"), "max_eval_samples"),
+    ],
+)
+def test_no_question_is_no_number_of_questions(script, name):
+    with pytest.raises(ValueError, match=f"--{name} must be at least 1, got 0: leave it out for all questions"):
+        script(**{name: 0})
+    assert getattr(script(**{name: 1}), name) == 1
+
+
+def test_a_split_to_evaluate_is_not_ignored_beside_a_file_of_charts():
+    with pytest.raises(ValueError, match="of --train_split train to score the model on: leave out --eval_split test"):
+        arguments.DataArguments(split_file="split.json", eval_split="test")
+    assert arguments.DataArguments(split_file="split.json", eval_split="train").split_file == "split.json"
+    assert arguments.EvalDataArguments(split_file="split.json", eval_split="test").eval_split == "test"

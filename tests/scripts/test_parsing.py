@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,3 +229,16 @@ def test_every_public_name_is_there():
     assert dir(scripts) == scripts.__all__
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = scripts.nothing
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (["question=a", "answer=b", "question=c"], "column_map has question twice: leave out one of them"),
+        (['{"question": 5}'], "column_map: the value of question must be a text, not 5"),
+        (['{"question": "a", "answer": {"b": 1}}'], "column_map: the value of answer must be a text, not {'b': 1}"),
+    ],
+)
+def test_mappings_that_are_not_understood_are_named(parts, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_mapping(parts)
