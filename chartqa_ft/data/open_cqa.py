@@ -29,7 +29,9 @@ def record_folder(path: Path) -> Path | None:
 
 
 def is_open_cqa(content: Any) -> bool:
-    """Return whether the content of a JSON file has this layout, judged by its first record.
+    """Return whether the content of a JSON file has this layout, judged by its first record and the number of it.
+
+    Columns of texts, `{"question": [...], "answer": [...]}`, are lists as well.
 
     Example:
         >>> is_open_cqa({"7": ["7.png", "Tea", "Tea rose.", "How did it rise?", "Fast.", "It rose fast."]})
@@ -39,7 +41,9 @@ def is_open_cqa(content: Any) -> bool:
     """
     if not isinstance(content, Mapping) or not content:
         return False
-    return _is_record(next(iter(content.values()))) and all(isinstance(value, list) for value in content.values())
+    number, record = next(iter(content.items()))
+    is_numbered = str(number).isdecimal() and all(isinstance(value, list) for value in content.values())
+    return is_numbered and _is_record(record)
 
 
 def open_cqa_records(content: Mapping[str, Any]) -> Iterator[dict[str, Any] | str]:

@@ -5,6 +5,7 @@ Layouts are recognized by their files, never by the name of a repository.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from .chart_to_text import part_folder, split_lists
 from .columns import LayoutError
 from .open_cqa import record_folder
 from .real_paths import check_inside
+
+logger = logging.getLogger(__name__)
 
 SPLIT_ALIASES = ("val", "validation", "valid", "dev")
 """Names of the validation split, which all mean the same."""
@@ -88,8 +91,8 @@ def find_splits(path: Path) -> dict[str, FileSplit]:
     else after the folder itself, else it is "train".
 
     Raises:
-        LayoutError: There are no records, a file type is not supported, a split has files of several types, or a file
-            is a link that leads out of the folder.
+        LayoutError: There are no records, a file type is not supported, a split has files of several types, a Parquet
+            file would be left out, or a file is a link that leads out of the folder.
 
     Example:
         >>> import tempfile
@@ -113,7 +116,11 @@ def find_splits(path: Path) -> dict[str, FileSplit]:
     if not files:
         folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
         files = [file for folder in folders for file in _record_files(folder, _RECORD_SUFFIXES)]
-    if not files:
+    elif answers is None and part_folder(path) is None:
+        files += _files_of_other_splits(path, files)
+    if files:
+        _refuse_left_out_parquet(path, files)
+    else:
         files = sorted(p for p in path.rglob("*.parquet") if p.is_file() and not p.name.startswith("."))
     if not files:
         raise LayoutError(
@@ -137,6 +144,46 @@ def find_splits(path: Path) -> dict[str, FileSplit]:
         split: FileSplit(tuple(sorted(map(_record_file, members), key=lambda file: file.source != "human")))
         for split, members in groups.items()
     }
+
+
+def _files_of_other_splits(folder: Path, files: list[Path]) -> list[Path]:
+    """Return the files of records in folders named after splits, beside files that name other splits.
+
+    Those of the same splits are left out with a warning, and all of them beside a file that names no split.
+    """
+    names = {_one_name(named_split(file, folder)) for file in files}
+    inside = [file for place in _split_folders(folder) for file in _record_files(place, _RECORD_SUFFIXES)]
+    others = [file for file in inside if None not in names and _one_name(named_split(file, folder)) not in names]
+    left_out = [str(file.relative_to(folder)) for file in inside if file not in others]
+    if left_out:
+        logger.warning(
+            "%s: only %s is read, and %s is left out: pass the path of what you want, or move the others",
+            folder,
+            " and ".join(file.name for file in files),
+            " and ".join(left_out),
+        )
+    return others
+
+
+def _refuse_left_out_parquet(folder: Path, files: list[Path]) -> None:
+    """Refuse Parquet files of splits that the files of records do not have, since both cannot be read together."""
+    names = {_one_name(_split_of(file, folder)) for file in files}
+    for place in (folder, *_split_folders(folder)):
+        for file in _record_files(place, (".parquet",)):
+            split = named_split(file, folder)
+            if split is not None and _one_name(split) not in names:
+                raise LayoutError(
+                    f"{folder}: {file.relative_to(folder)} would be left out, since it is of another type than "
+                    f"{files[0].relative_to(folder)}: pass the path of one file, or write both as the same type"
+                )
+
+
+def _split_folders(folder: Path) -> list[Path]:
+    return sorted(place for place in folder.iterdir() if place.is_dir() and place.name.lower() in _SPLIT_NAMES)
+
+
+def _one_name(split: str | None) -> str | None:
+    return "val" if split in SPLIT_ALIASES else split
 
 
 def _record_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

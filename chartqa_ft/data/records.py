@@ -33,6 +33,9 @@ _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)%?", re.IGNORECASE)
 # What Pillow raises for damaged pixels, or for a damaged EXIF block.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, OverflowError, struct.error)
 
+_LONGEST_LABEL = 2
+"""Words of a label of the source, such as human_test."""
+
 # How many images a reader remembers. The questions on a chart are usually close together, and remembering every chart
 # of a long stream would fill the memory. A chart that comes back later is checked again.
 _REMEMBERED = 8192
@@ -47,7 +50,8 @@ class RecordReader:
         folders: Where image files may be, by preference. None allows any path: for the user's own loaded dataset.
         max_pixels: The largest width x height; None for no limit.
         require_answers: Whether a record without an answer is an error; otherwise its answer is "".
-        source_names: What the values 0, 1, ... of the source column mean (the names of a `ClassLabel`).
+        source_names: What the values 0, 1, ... of the source column mean (the names of a `ClassLabel`). None: human
+            and machine, as in HuggingFaceM4/ChartQA, but for a column `type`, whose numbers may be those of anything.
         ids: Assigns the ids of charts; shared by the readers of all splits. None: the reader has its own.
         hub: The files on the Hub that the records may name: those of a stream that comes from there. None for none.
     """
@@ -58,7 +62,7 @@ class RecordReader:
         folders: Sequence[Path] | None,
         max_pixels: int | None = None,
         require_answers: bool = True,
-        source_names: Sequence[str] = ("human", "machine"),
+        source_names: Sequence[str] | None = None,
         ids: ChartIds | None = None,
         hub: HubFiles | None = None,
     ) -> None:
@@ -105,7 +109,7 @@ class RecordReader:
             "image": image,
             "question": question,
             "answer": answer,
-            "source": self._source(raw.get(columns.source)) if columns.source else source,
+            "source": self._source(raw.get(columns.source), columns.source) if columns.source else source,
             "chart_id": self.ids.of_name(given, identity) if given else self.ids.unique(default_id, identity),
         }
         if columns.is_pro:
@@ -201,13 +205,18 @@ class RecordReader:
             )
         return text
 
-    def _source(self, value: Any) -> str:
+    def _source(self, value: Any, column: str) -> str:
+        names = self.source_names
+        if names is None:
+            names = () if column.strip().lower() == "type" else ("human", "machine")
         text = (plain_text(value) if isinstance(value, str | int | float) else None) or ""
         number = text.strip().lstrip("0") or "0"
         # In a CSV file the number is text, of any length.
-        if text.strip().isdecimal() and len(number) < 10 and int(number) < len(self.source_names):
-            text = self.source_names[int(number)]
-        words = re.split(r"[^a-z]+", text.lower())
+        if text.strip().isdecimal() and len(number) < 10 and int(number) < len(names):
+            text = names[int(number)]
+        words = re.findall(r"[a-z]+", text.lower())
+        if len(words) > _LONGEST_LABEL:  # of the publisher of a chart: "UN Human Development Report"
+            return "unknown"
         if "human" in words:
             return "human"
         return "augmented" if {"augmented", "machine"} & set(words) else "unknown"

@@ -140,3 +140,59 @@ def test_lines_that_are_not_understood(folder, caplog):
     with pytest.raises(RecordError, match="line 3 has more fields than the header"):
         load_chartqa(folder / "charts.csv")
     assert len(load_chartqa(folder / "charts.csv", split="train", on_error="skip")) == 1
+
+
+@pytest.mark.parametrize("inside", ["test/test.csv", "validation/questions.jsonl"])
+def test_files_of_splits_and_folders_of_others_are_read_together(folder, inside, caplog):
+    for name in ("train.csv", inside):
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_records(folder / name, RECORDS)
+    write_images(folder, a=10, b=20)
+    loaded = load_chartqa(folder)
+    assert {split: plain(part) for split, part in loaded.items()} == {
+        "train": EXPECTED,
+        inside.partition("/")[0]: EXPECTED,
+    }
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("beside", "left_out"), [("train.csv", "train/a.csv"), ("questions.csv", "test/a.csv")])
+def test_records_that_are_left_out_are_named(folder, beside, left_out, caplog):
+    for name in (beside, left_out):
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_records(folder / name, RECORDS)
+    write_images(folder, a=10, b=20)
+    assert list(load_chartqa(folder)) == ["train"]
+    assert f"only {beside} is read, and {left_out} is left out: pass the path of what you want" in caplog.text
+
+
+@pytest.mark.parametrize(("records", "table"), [("test.csv", "train.parquet"), ("test/a.csv", "train.parquet")])
+def test_a_parquet_file_of_another_split_is_not_left_out(folder, records, table):
+    for name in (records, table):
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_records(folder / name, RECORDS)
+    with pytest.raises(LayoutError, match=rf"{table} would be left out, since it is of another type than {records}"):
+        load_chartqa(folder)
+
+
+@pytest.mark.parametrize("number", [6, 7])
+def test_columns_of_texts_are_not_taken_for_records_of_open_cqa(folder, number):
+    columns = {"image": ["a.png"] * number, "question": ["Q?"] * number, "answer": ["A"] * number}
+    (folder / "charts.json").write_text(json.dumps(columns))
+    with pytest.raises(LayoutError, match="expected a list of records, found an object with 'image', 'question'"):
+        load_chartqa(folder, on_error="skip")
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("source", {"UN Human Development Report 2020": "unknown", "Journal of Machine Learning": "unknown"}),
+        ("source", {"human_test": "human", "Machine-generated": "augmented", "0": "human", "1": "augmented"}),
+        ("type", {"0": "unknown", "1": "unknown", "2": "unknown", "human": "human"}),
+        ("human_or_machine", {"0": "human", "1": "augmented", "2": "unknown"}),
+    ],
+)
+def test_a_source_is_a_short_label(folder, column, values, streaming):
+    path = write_records(folder / "charts.csv", [{**RECORDS[0], column: value} for value in values])
+    write_images(folder, a=10)
+    assert [row["source"] for row in rows_of(path, "train", streaming)] == [*values.values()]
