@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,25 @@ _LONGEST_NUMBER = 1000
 """Characters. Numbers in base 60, `1:30:00`, take time that grows with the square of their length."""
 
 
-def read_yaml(path: str | Path) -> Any:
+@dataclass(frozen=True)
+class Written:
+    """A number, a truth value or a date of a YAML document, and how it is written there: 1.10, 007, on.
+
+    Example:
+        >>> parse_yaml("revision: 1.10", written=True)
+        {'revision': Written(value=1.1, text='1.10')}
+    """
+
+    value: Any
+    text: str
+
+
+def read_yaml(path: str | Path, *, written: bool = False) -> Any:
     """Return the content of a YAML file. Tags of Python objects are errors, as for `yaml.safe_load`.
+
+    Args:
+        path: the file.
+        written: see `parse_yaml`.
 
     Raises:
         OSError: the file cannot be opened.
@@ -34,13 +53,17 @@ def read_yaml(path: str | Path) -> Any:
         {'learning_rate': 5e-05}
     """
     try:
-        return parse_yaml(read_text(path, limit=LARGEST_YAML))
+        return parse_yaml(read_text(path, limit=LARGEST_YAML), written=written)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, *, written: bool = False) -> Any:
     """Return the value of a YAML document as dicts, lists, texts, numbers, truth values, dates, sets and bytes.
+
+    Args:
+        text: the document.
+        written: whether numbers, truth values and dates are `Written`, with their own text.
 
     Raises:
         ValueError: the text is not valid YAML, has a key twice, is longer than `LARGEST_YAML`, is nested more than
@@ -56,7 +79,7 @@ def parse_yaml(text: str) -> Any:
     if len(text) > LARGEST_YAML:
         raise ValueError(f"it has more than {LARGEST_YAML:,} characters")
     try:
-        loader = _Loader(text)
+        loader = (_WritingLoader if written else _Loader)(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -135,6 +158,15 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
             # Upstream's constructors raise these for `2001-99-99`, `!!bool x`, `!!int ""` and others.
             raise _WrongValueError(problem="a value that its type cannot have", problem_mark=node.start_mark) from None
+
+
+class _WritingLoader(_Loader):
+    """A loader that keeps how numbers, truth values and dates are written."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        value = super().construct_object(node, deep)
+        is_plain = isinstance(node, yaml.ScalarNode) and isinstance(value, (int, float, date))
+        return Written(value, node.value) if is_plain else value
 
 
 def _check_size(node: Any, sizes: dict[int, tuple[int, int] | None]) -> tuple[int, int]:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
-CHECK_CHOICES = {"true": "True", "yes": "True", "1": "True", "false": "False", "no": "False", "0": "False"}
+CHECK_CHOICES = {
+    **dict.fromkeys(("true", "yes", "on", "1"), "True"),
+    **dict.fromkeys(("false", "no", "off", "0"), "False"),
+}
 """Spellings of `--check`, as for other booleans -> the value."""
 
 

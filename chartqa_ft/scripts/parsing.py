@@ -26,7 +26,7 @@ from .hints import for_command_line
 from .old_names import replace_aliases
 from .process import tell_launcher
 from .static_arguments import training_arguments
-from .upstream_parser import HfArgumentParser
+from .upstream_parser import HfArgumentParser, string_to_bool, upstream_bool
 from .yaml_arguments import read_arguments
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class ScriptParser(HfArgumentParser):  # type: ignore[valid-type, misc]
 
     def add_argument(self, *names: Any, **settings: Any) -> Any:
         """Add an argument, as `argparse` does; the help of `--no_x` refers to `--x`."""
+        if settings.get("type") is upstream_bool:
+            settings["type"] = string_to_bool
         if settings.get("action") == "store_false":
             settings |= {"help": f"Same as --{settings['dest']} False.", "default": SUPPRESS}
         return super().add_argument(*names, **settings)

@@ -31,6 +31,7 @@ from ..hub.card.training_data import evaluation_data, other_datasets, training_d
 from ..metrics.task_table import format_scores
 from ..printable import printable
 from ..training.arguments import ChartQATrainingArguments
+from ..training.resuming import as_choice
 from ..training.running_loss import last_checkpoint
 from ..training.summary import trainable_share
 from ..training.trackers import kept_open, without_trackers
@@ -101,10 +102,10 @@ def checkpoint_to_resume(args: ChartQATrainingArguments, check: str = "auto") ->
     with one_line_errors():
         output_folder(str(args.output_dir))
     found = last_checkpoint(args.output_dir)
-    resume = args.resume_from_checkpoint
+    resume = as_choice(args.resume_from_checkpoint)
     if found and not resume and check != "True":
         raise SystemExit(f"{found} exists: resume with --resume_from_checkpoint last, or choose another --output_dir")
-    if resume and resume not in ("last", "true", "True"):
+    if isinstance(resume, str):
         return resume
     trained = next((path for name in _MODELS if (path := Path(args.output_dir, name)).is_file()), None)
     if trained is not None and not found and check != "True":

@@ -7,7 +7,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["HfArgumentParser", "string_to_bool"]
+__all__ = ["HfArgumentParser", "string_to_bool", "upstream_bool"]
 
 
 def _upstream() -> ModuleType:
@@ -28,4 +28,18 @@ def _upstream() -> ModuleType:
 
 
 _hf_argparser = _upstream()
-HfArgumentParser, string_to_bool = _hf_argparser.HfArgumentParser, _hf_argparser.string_to_bool
+HfArgumentParser = _hf_argparser.HfArgumentParser
+upstream_bool = _hf_argparser.string_to_bool
+
+
+def string_to_bool(value: str | bool) -> bool:
+    """Return the truth value of a text, as transformers does, and of on and off, which YAML has as well.
+
+    Raises:
+        ArgumentTypeError: It is none.
+
+    Example:
+        >>> string_to_bool("on"), string_to_bool("no")
+        (True, False)
+    """
+    return upstream_bool({"on": "true", "off": "false"}.get(str(value).lower(), value))

@@ -208,5 +208,5 @@ def as_choice(resume: str | bool | None) -> str | bool | None:
         >>> as_choice("last"), as_choice("false"), as_choice("out/checkpoint-8")
         (True, None, 'out/checkpoint-8')
     """
-    words = {"true": True, "last": True, "false": None, "none": None, "": None}
+    words = dict.fromkeys(("true", "yes", "on", "last"), True) | dict.fromkeys(("false", "no", "off", "none", ""))
     return words.get(resume.lower(), resume) if isinstance(resume, str) else resume

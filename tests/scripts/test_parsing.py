@@ -102,6 +102,52 @@ def test_yaml_means_what_the_command_line_means(tmp_path):
     assert changed.max_length == 200
 
 
+def test_texts_in_yaml_are_read_as_they_are_written(tmp_path):
+    texts = {
+        "model_revision": "1.10",
+        "output_dir": "2024_01",
+        "hub_model_id": "007",
+        "run_name": "12:30",
+        "eval_split": "on",
+        "train_split": "2024-01-05T10:00:00Z",
+        "eval_strategy": "no",
+        "save_strategy": "no",
+    }
+    others = [
+        "dataset_name: [1.10, 007, on]",
+        "compat: off",
+        "do_train: on",
+        "use_cpu: yes",
+        "max_steps: 1_000",
+        "learning_rate: 5.0e-5",
+        "weight_decay: .5",
+        "seed: 0x10",
+        "max_grad_norm: .inf",
+        "lr_scheduler_kwargs: {num_cycles: 2}",
+    ]
+    lines = [f"{name}: {value}" for name, value in texts.items()]
+    (tmp_path / "run.yaml").write_text("\n".join([*lines, *others]))
+    script, args = parse([str(tmp_path / "run.yaml")], Script, description="")
+    for name, text in texts.items():
+        found = getattr(script if hasattr(script, name) else args, name)
+        assert getattr(found, "value", found) == text, name
+    assert (script.dataset_name, script.other_datasets) == ("1.10", ["007", "on"])
+    assert (script.compat, args.do_train, args.use_cpu) == (False, True, True)
+    assert (args.max_steps, args.learning_rate, args.weight_decay, args.seed) == (1000, 5e-5, 0.5, 16)
+    assert (args.max_grad_norm, args.lr_scheduler_kwargs) == (float("inf"), {"num_cycles": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("on", True), ("Off", False), ("YES", True), ("no", False), ("true", True)]
+)
+def test_booleans_have_the_words_of_yaml_on_the_command_line_too(tmp_path, text, value):
+    (tmp_path / "run.yaml").write_text(f"small: {text}\nfull: {text}\n")
+    (script,) = ScriptParser(Script).parse([f"--small={text}", f"--check={text}"])
+    assert (script.small, script.check) == (value, str(value))
+    (script,) = ScriptParser(Script, aliases={"full": "no_compat"}).parse([str(tmp_path / "run.yaml")])
+    assert (script.small, script.compat) == (value, not value)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -65,7 +65,10 @@ def test_what_to_resume_from(tmp_path, caplog):
     for step in (5, 20):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "chartqa_state.json").write_text("{}")
-    assert resume("last") == str(tmp_path / "checkpoint-20")
+    for value in ("last", "True", "yes", "on"):  # as a YAML file may have it
+        assert resume(value) == str(tmp_path / "checkpoint-20")
+    with pytest.raises(SystemExit, match="checkpoint-20 exists"):
+        resume("no")
     assert resume("elsewhere/checkpoint-5") == "elsewhere/checkpoint-5"
     with pytest.raises(SystemExit, match="checkpoint-20 exists: resume with --resume_from_checkpoint last"):
         resume(None)
