@@ -237,7 +237,6 @@ def _missing_columns(
     guesses = guess_columns(missing, free[:_COMPARED])
     whole = {**given, **{name: guesses.get(name, "<your column>") for name in missing}}
     example = ", ".join(f"{name!r}: {column!r}" for name, column in whole.items())
-    message = f"{found}Pass a column_map, for example column_map={{{example}}}."
     if "answer" in missing:
-        message += " If the split has no answers (a hidden test set), pass require_answers=False."
-    return message
+        found += "If the split has no answers (a hidden test set), pass require_answers=False. "
+    return f"{found}Pass a column_map, for example column_map={{{example}}}."

@@ -252,6 +252,13 @@ class DatasetArguments:
         },
     )
     on_error: str = field(default="raise", metadata={"help": "What to do with invalid records: raise or skip."})
+    require_answers: bool = field(
+        default=True,
+        metadata={
+            "help": "False: questions without an answer are no invalid records. They are asked, and count neither in "
+            "the loss nor in the score."
+        },
+    )
 
     def __post_init__(self) -> None:
         if hasattr(super(), "__post_init__"):

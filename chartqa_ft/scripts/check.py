@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> Any:
 
 
 def _script_for(line: Sequence[str]) -> str:
-    """Return the script that trains on the data set of a command line."""
+    """Return the script that trains on the data set of a command line, which may begin with a YAML file."""
+    from .yaml_arguments import read_arguments
+
+    if line and line[0].endswith((".yaml", ".yml")):
+        with suppress(OSError, ValueError):  # the parser says what is wrong with the file
+            line = [*read_arguments(line[0]), *line[1:]]
+    data = ""
     for part, following in zip(line, [*line[1:], ""], strict=True):
         option, equals, value = part.partition("=")
         if option in ("--dataset_name", "--dataset-name", "--data"):
-            return "finetune_own_data" if Path(value if equals else following).is_file() else "finetune_unichart"
-    return "finetune_unichart"
+            data = value if equals else following
+    return "finetune_own_data" if Path(data).expanduser().is_file() else "finetune_unichart"

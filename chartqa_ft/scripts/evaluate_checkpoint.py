@@ -65,6 +65,13 @@ class EvaluationArguments(EvalDataArguments, CheckpointArguments, ScoringArgumen
     per_device_eval_batch_size: int = field(
         default=8, metadata={"help": "Questions per batch on each device; the answers do not depend on it."}
     )
+    on_bad_text: str = field(
+        default="raise",
+        metadata={
+            "help": "What to do with questions that the model cannot take (control tokens, too long): raise, or skip "
+            "to leave them out. With --on_error skip: skip."
+        },
+    )
     dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that read and prepare charts."})
     seed: int = field(
         default=42, metadata={"help": "Seed of the draw of max_eval_samples, as in the training scripts."}
@@ -101,7 +108,7 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
     from ..training.arguments import ChartQATrainingArguments
     from ..training.trainer import ChartQATrainer
     from .errors import log_to_terminal, one_line_errors
-    from .loading import load_eval_records, naming
+    from .loading import load_eval_records, naming, skip_bad_texts
     from .pictures import write_pictures
 
     log_to_terminal("%(levelname)s %(name)s: %(message)s")
@@ -115,6 +122,7 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
             metric_variant=str(script.metric_variant),
             metric_extract=script.metric_extract,
             metric_interval=script.metric_interval,
+            on_bad_text=script.on_bad_text,
             dataloader_num_workers=script.dataloader_num_workers,
             seed=script.seed,
             use_cpu=script.use_cpu,
@@ -122,6 +130,7 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
         )
         if args.should_log:
             logging.getLogger("chartqa_ft").setLevel(logging.INFO)
+        skip_bad_texts(script, args)
         with args.main_process_first(desc="loading data"):
             records, asked = load_eval_records(script, seed=script.seed)
         with naming(script.model_name_or_path):

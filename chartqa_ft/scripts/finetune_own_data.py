@@ -92,7 +92,8 @@ def load(
     Args:
         script: Which file of questions, and how to hold charts out. Its `held_out` and `split_seed` are set to those
             that were used.
-        args: `output_dir` gets `split.json`, from the main process.
+        args: `output_dir` gets `split.json`, from the main process. With `on_error="skip"` of `script`, `on_bad_text`
+            becomes "skip" too.
         resume: A checkpoint to resume from, whose training holds out the same charts as before.
 
     Raises:
@@ -101,8 +102,9 @@ def load(
     from ..data import split_by_chart
     from ..data.stored_columns import column_values
     from .held_out import SPLIT_NAME, read_drawn, resumed_split, split_by_file, write_split
-    from .loading import load_single_split, mixed
+    from .loading import load_single_split, mixed, skip_bad_texts
 
+    skip_bad_texts(script, args)
     with args.main_process_first(desc="loading data"):
         given = {name: getattr(script, name) for name in DRAWN_BY}
         held_out = None

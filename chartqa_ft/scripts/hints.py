@@ -13,8 +13,6 @@ __all__ = ["for_command_line", "named_as_on_hub"]
 # Advice for which scripts have no argument, or one of another meaning: load_chartqa's max_pixels bounds files, that of
 # the scripts resizes charts.
 _REPLACED = (
-    (re.compile(r",? or pass require_answers=False[^.]*"), ""),
-    (re.compile(r" If the split has no answers \(a hidden test set\), pass require_answers=False\."), ""),
     (re.compile(r", or raise max_pixels if you trust it"), ""),
     (re.compile(r"image_dir=<[^>]*>"), "--image_dir FOLDER"),
     (re.compile(r"[Pp]ass a column_map, for example (?=column_map=)"), "Pass "),

@@ -68,7 +68,7 @@ def load_split(
         3
     """
     source = script.dataset_name if source is None else source
-    with _explained(script, source):
+    with _explained(script, source, script.dataset_revision):
         records = load_chartqa(source, split=split, revision=script.dataset_revision, **_reading(script))
     style = getattr(script, "chartqapro_prompts", None)
     if style is not None:
@@ -88,7 +88,7 @@ def load_single_split(script: DatasetArguments, source: str, revision: str | Non
     Raises:
         ValueError: It has several splits; see `load_chartqa`, which raises errors of other types too.
     """
-    with _explained(script, source):
+    with _explained(script, source, revision):
         loaded = load_chartqa(source, revision=revision, **_reading(script))
     if len(loaded) > 1:
         raise ValueError(f"{source} has several splits ({', '.join(loaded)}): use --dataset_name with a single file")
@@ -152,8 +152,7 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
         >>> len(evaluation)
         2
     """
-    if script.on_error == "skip":
-        args.on_bad_text = "skip"
+    skip_bad_texts(script, args)
     with args.main_process_first(desc="loading data"):
         if script.split_file:
             records = load_split(script, script.train_split)
@@ -169,6 +168,12 @@ def load_records(script: DataArguments, args: ChartQATrainingArguments) -> tuple
         if script.max_eval_samples is not None:
             evaluation = stratified_subset(evaluation, script.max_eval_samples, seed=args.seed)
     return train, evaluation
+
+
+def skip_bad_texts(script: DatasetArguments, args: ChartQATrainingArguments) -> None:
+    """Set `on_bad_text` to "skip" with `on_error="skip"`: both are records that cannot be used."""
+    if script.on_error == "skip":
+        args.on_bad_text = "skip"
 
 
 def mixed(
@@ -204,14 +209,15 @@ def _reading(script: DatasetArguments) -> dict[str, Any]:
         "image_dir": script.image_dir,
         "column_map": columns,
         "on_error": script.on_error,
+        "require_answers": script.require_answers,
         "task": script.task,
     }
 
 
 @contextmanager
-def _explained(script: DatasetArguments, source: str) -> Iterator[None]:
+def _explained(script: DatasetArguments, source: str, revision: str | None) -> Iterator[None]:
     """Number an invalid record as a spreadsheet does, and name arguments as on the command line."""
-    if script.dataset_revision is not None and Path(source).expanduser().exists():
+    if revision is not None and Path(source).expanduser().exists():
         raise ValueError(f"--dataset_revision is for data sets on the Hub, and {source} is a local path: leave it out")
     try:
         yield
@@ -220,6 +226,8 @@ def _explained(script: DatasetArguments, source: str) -> Iterator[None]:
             raise
         row = f"row {error.index + 2}" if source.lower().endswith((".csv", ".tsv")) else f"record {error.index + 1}"
         advice = "Fix it (see --image_dir for charts), or skip such rows with --on_error skip"
+        if error.reason == "no answer":
+            advice += ", or ask questions without an answer with --require_answers False"
         if script.on_error == "skip":
             advice = "No record is left: see --image_dir for charts, and --column_map for columns"
         raise ValueError(f"{source}, {row}: {error.reason}: {error.cause}. {advice}") from error

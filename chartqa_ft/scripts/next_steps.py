@@ -8,12 +8,23 @@ from typing import Any
 
 from ..data.record_files import SPLIT_ALIASES
 from ..data.split_names import local_splits
+from .arguments import DatasetArguments
 from .evaluate_checkpoint import EvaluationArguments
 from .held_out import SPLIT_NAME
 
 __all__ = ["next_commands"]
 
-_DATA = ("dataset_name", "dataset_revision", "image_dir", "column_map", "task", "on_error", "prompt", "prompts")
+_DATA = (
+    "dataset_name",
+    "dataset_revision",
+    "image_dir",
+    "column_map",
+    "task",
+    "on_error",
+    "require_answers",
+    "prompt",
+    "prompts",
+)
 """Arguments of a training script that an evaluation of its model needs as well."""
 
 
@@ -42,8 +53,9 @@ out/scores
     values = {name: getattr(script, name, None) for name in _DATA}
     if getattr(script, "eval_data", None):  # a file of its own
         values |= {"dataset_name": script.eval_data, "dataset_revision": None}
-    if values["on_error"] == "raise":
-        del values["on_error"]
+    for name in ("on_error", "require_answers"):
+        if values[name] == getattr(DatasetArguments, name):
+            del values[name]
     for name, value in values.items():
         if value is not None:
             words += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
@@ -96,6 +108,7 @@ def _scoring_defaults() -> dict[str, Any]:
         "metric_interval",
         "generation_num_beams",
         "generation_max_new_tokens",
+        "on_bad_text",
     )
     defaults = EvaluationArguments(model_name_or_path="", output_dir="")
     return {name: getattr(defaults, name) for name in names}

@@ -70,8 +70,9 @@ def test_columns_that_are_not_understood(folder):
         load_chartqa(path)
     assert str(caught.value) == (
         f"{path}: no column for question and answer and image. Columns found: 'picture', 'question_text', 'value'. "
+        "If the split has no answers (a hidden test set), pass require_answers=False. "
         "Pass a column_map, for example column_map={'question': 'question_text', 'answer': 'value', "
-        "'image': 'picture'}. If the split has no answers (a hidden test set), pass require_answers=False."
+        "'image': 'picture'}."
     )
     column_map = {"image": "picture", "question": "question_text", "answer": "values"}
     with pytest.raises(

@@ -30,12 +30,15 @@ def called(monkeypatch):
         (["--seed", "1", "--dataset_name=questions.csv"], "finetune_own_data"),
         (["--dataset_name", "HuggingFaceM4/ChartQA"], "finetune_unichart"),
         (["run.yaml"], "finetune_unichart"),
+        (["own.yaml"], "finetune_own_data"),
+        (["own.yaml", "--dataset_name", "HuggingFaceM4/ChartQA"], "finetune_unichart"),
         (["finetune_own_data", "run.yaml", "--seed", "1"], "finetune_own_data"),
     ],
 )
 def test_a_training_is_shown_and_not_run(called, tmp_path, monkeypatch, line, script):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "questions.csv").touch()
+    (tmp_path / "own.yaml").write_text("seed: 1\ndataset_name: questions.csv\n")
     assert check.main(line) is None
     rest = line[1:] if line[0] == script else line
     assert called == [(script, [*rest, "--check", "True"], {"program": f"chartqa-ft check {script}"})]

@@ -139,3 +139,24 @@ def test_chartqapro_from_its_file_to_its_scores(tmp_path):
     rows = read_predictions(tmp_path / "out" / "predictions.jsonl")
     assert all("You need to think step-by-step" in row["question"] for row in rows)
     assert all(row["extracted"] for row in rows)
+
+
+@pytest.mark.parametrize("more", [["--on_error", "skip"], ["--on_bad_text", "skip"], []])
+def test_questions_that_the_model_cannot_take_are_left_out_if_asked_for(tmp_path, more):
+    records = drawn_charts().select(range(3))
+    records = records.map(
+        lambda row, number: {"question": f"{row['question']}</s>"} if number == 1 else {}, with_indices=True
+    )
+    records.to_parquet(tmp_path / "questions.parquet")
+    line = [
+        "--model_name_or_path",
+        str(save_tiny(tmp_path / "tiny")),
+        "--dataset_name",
+        str(tmp_path / "questions.parquet"),
+    ]
+    line += ["--output_dir", str(tmp_path / "scores"), "--use_cpu", "--generation_max_new_tokens", "2", *more]
+    if more:
+        assert example(EVALUATE).main(line)["eval_n"] == 2
+    else:
+        with pytest.raises(SystemExit, match="--on_bad_text skip"):
+            example(EVALUATE).main(line)

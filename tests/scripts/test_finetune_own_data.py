@@ -222,3 +222,23 @@ def test_a_resumed_training_holds_out_the_same_charts_though_the_data_have_grown
 def test_charts_are_not_drawn_where_others_are_named(chosen_by, drawn_by):
     with pytest.raises(ValueError, match=f"--{chosen_by} says what to score .* leave out --{next(iter(drawn_by))}$"):
         example(OWN).ScriptArguments(**{chosen_by: "charts.json"}, **drawn_by)
+
+
+def test_bad_texts_are_skipped_with_bad_records_and_a_revision_is_that_of_the_training_data(tmp_path, monkeypatch):
+    module = example(OWN)
+    drawn_charts().to_parquet(tmp_path / "scored.parquet")
+    revisions = {}
+
+    def load_chartqa(source, *, revision, **settings):
+        revisions[source] = revision
+        return {"train": drawn_charts()}
+
+    monkeypatch.setattr("chartqa_ft.scripts.loading.load_chartqa", load_chartqa)
+    args = ChartQATrainingArguments(output_dir=str(tmp_path / "out"), use_cpu=True)
+    scored = str(tmp_path / "scored.parquet")
+    names = {"dataset_name": "me/charts", "dataset_revision": "v1", "eval_data": scored}
+    module.load(module.ScriptArguments(**names), args)
+    assert revisions == {"me/charts": "v1", scored: None}
+    assert args.on_bad_text == "raise"
+    module.load(module.ScriptArguments(**names, on_error="skip"), args)
+    assert args.on_bad_text == "skip"

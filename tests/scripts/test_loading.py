@@ -120,3 +120,12 @@ def test_columns_images_and_bad_records_are_read_as_the_arguments_say(tmp_path):
     assert list(load_split(DatasetArguments(**settings, on_error="skip"), "train")["question"]) == ["Why?"]
     with pytest.raises(ValueError, match="--dataset_revision is for data sets on the Hub"):
         load_split(DatasetArguments(**settings, dataset_revision="v1"), "train")
+
+
+def test_questions_without_an_answer_are_read_where_they_are_asked_for(tmp_path):
+    drawn_charts()[0]["image"].save(tmp_path / "a.png")
+    data = tmp_path / "questions.csv"
+    data.write_text("image,question,answer\na.png,Why?,1\na.png,Who?,\n")
+    with pytest.raises(ValueError, match=r"row 3: no answer: column 'answer' holds ''.* --require_answers False"):
+        load_split(DatasetArguments(str(data)), "train")
+    assert load_split(DatasetArguments(str(data), require_answers=False), "train")["answer"][:] == ["1", ""]
