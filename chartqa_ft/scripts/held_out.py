@@ -90,7 +90,7 @@ def resumed_split(
     if not path.is_file():
         logger.warning(
             "there is no %s, which would list the charts that the training held out before: if it was started with "
-            "eval_data, give it again",
+            "--eval_data, give it again",
             path,
         )
         return None
@@ -99,15 +99,15 @@ def resumed_split(
         new = [name for name in read_split(split_file) if name not in set(read_split(path))]
         if new:
             raise ValueError(
-                f"{start}, and {split_file} has {len(new):,} others, such as {new[0]!r}: leave out split_file, or "
-                "start a new training in another output_dir"
+                f"{start}, and {split_file} has {len(new):,} others, such as {new[0]!r}: leave out --split_file, "
+                "or start a new training in another --output_dir"
             )
     drawn = read_drawn(path)
     for name, value in given.items():
         if value is not None and drawn.get(name, value) != value:
             raise ValueError(
-                f"{start}, which were drawn with {name}={drawn[name]}, not {value}: leave it out, or start a new "
-                "training in another output_dir"
+                f"{start}, which were drawn with --{name} {drawn[name]}, not {value}: leave it out, or start a new "
+                "training in another --output_dir"
             )
     return path
 

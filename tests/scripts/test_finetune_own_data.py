@@ -202,7 +202,7 @@ def test_a_resumed_training_holds_out_the_same_charts_though_the_data_have_grown
     assert load("grown.parquet", checkpoint, output="elsewhere")[1] == held_out
     assert (tmp_path / "elsewhere" / "split.json").read_text() == written
     assert load("grown.parquet", checkpoint, split_file=str(split))[1] == held_out
-    with pytest.raises(ValueError, match="which were drawn with split_seed=1, not 9: leave it out, or start a new"):
+    with pytest.raises(ValueError, match="which were drawn with --split_seed 1, not 9: leave it out, or start a new"):
         load("grown.parquet", checkpoint, split_seed=9)
     other = tmp_path / "other.json"
     other.write_text(json.dumps({"held_out_charts": sorted(trained)[:2]}))
@@ -214,7 +214,7 @@ def test_a_resumed_training_holds_out_the_same_charts_though_the_data_have_grown
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     load("first.parquet", str(tmp_path / "nowhere" / "checkpoint-2"))
     assert "there is no" in caplog.text
-    assert "if it was started with eval_data, give it again" in caplog.text
+    assert "if it was started with --eval_data, give it again" in caplog.text
 
 
 @pytest.mark.parametrize("chosen_by", ["eval_data", "split_file"])
