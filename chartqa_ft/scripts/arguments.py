@@ -255,8 +255,8 @@ class DatasetArguments:
     require_answers: bool = field(
         default=True,
         metadata={
-            "help": "False: questions without an answer are no invalid records. They are asked, and count neither in "
-            "the loss nor in the score."
+            "help": "False: records without an answer are not invalid. Evaluations ask their questions, which count "
+            "neither in the loss nor in the score; records to train on still need an answer."
         },
     )
 

@@ -152,7 +152,8 @@ def evaluate(script: EvaluationArguments) -> dict[str, float]:
             f"{script.model_name_or_path} on {asked}: "
             f"{beams} beam{'s' * (beams != 1)}, variant {script.metric_variant}"
         )
-        print(format_scores(metrics, prefix="eval_"))
+        scores = format_scores(metrics, prefix="eval_")
+        print(scores or f"none of the {len(records)} questions has an answer to compare with")
         print(f"{PREDICTIONS_NAME}, {METRICS_NAME}: {script.output_dir}")
         pictures = write_pictures(script, trainer, records)
         if pictures:

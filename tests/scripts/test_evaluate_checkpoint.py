@@ -160,3 +160,20 @@ def test_questions_that_the_model_cannot_take_are_left_out_if_asked_for(tmp_path
     else:
         with pytest.raises(SystemExit, match="--on_bad_text skip"):
             example(EVALUATE).main(line)
+
+
+def test_questions_without_any_answer_are_asked(tmp_path, capsys):
+    drawn_charts()[0]["image"].save(tmp_path / "a.png")
+    (tmp_path / "questions.csv").write_text("image,question\na.png,Why?\na.png,Who?\n")
+    line = [
+        "--model_name_or_path",
+        str(save_tiny(tmp_path / "tiny")),
+        "--dataset_name",
+        str(tmp_path / "questions.csv"),
+    ]
+    line += ["--output_dir", str(tmp_path / "scores"), "--use_cpu", "--generation_max_new_tokens", "2"]
+    with pytest.raises(SystemExit, match="--require_answers False"):
+        example(EVALUATE).main(line)
+    example(EVALUATE).main([*line, "--require_answers", "False"])
+    assert [row["question"] for row in answers(tmp_path / "scores")] == ["Why?", "Who?"]
+    assert "none of the 2 questions has an answer to compare with" in capsys.readouterr().out
