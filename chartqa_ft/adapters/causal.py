@@ -19,10 +19,10 @@ from .cache_name import CACHE
 from .chat_frame import check_date, reads_clock
 from .chat_side import PROBE, TRIALS, ChatSide, SystemPromptError
 from .greedy import shrinking_greedy_search, takes_shrinking_search
-from .image_cost import image_kwargs
 from .layout_trial import trial_charts
 from .lockstep import is_sharded
 from .pixels import unchanged
+from .processor_call import processor_arguments
 from .sharing.packing import PROVEN, attention_of, can_pack, image_entries, pack_questions
 from .sharing.prefixes import ChartPrefixes, encode_prefixes
 from .sharing.vision import share_vision
@@ -192,7 +192,7 @@ class Causal(ChatSide, Adapter):
     # ------------------------------------------------------------------ batches
     def prompt_batch(self, examples: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> Mapping[str, Any]:
         """Return the output of the processor for prompts without answers."""
-        arguments = {"padding": True, "return_tensors": "pt", "images_kwargs": image_kwargs(self.processor)}
+        arguments = processor_arguments(self.processor)
         if self.chat_template is None:
             return self.processor(
                 images=[[image] for image in images],

@@ -11,7 +11,7 @@ from torch import nn
 
 from .argument_checks import check_records
 from .base import NO_LIMIT, Adapter
-from .image_cost import image_kwargs
+from .processor_call import processor_arguments
 from .sharing.vision import share_vision
 from .text import IGNORE_INDEX, describe
 from .token_rows import as_list, pad_rows
@@ -62,13 +62,7 @@ class EncoderPrompt(Adapter):
     def prompt_batch(self, examples: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> Mapping[str, Any]:
         """Return the output of the processor for charts and prompts."""
         texts = [self.question_text(example["question"]) for example in examples]
-        return self.processor(
-            images=list(images),
-            text=texts,
-            padding=True,
-            return_tensors="pt",
-            images_kwargs=image_kwargs(self.processor),
-        )
+        return self.processor(images=list(images), text=texts, **processor_arguments(self.processor))
 
     def encode(self, examples: Sequence[Mapping[str, Any]], *, with_answers: bool = True) -> dict[str, torch.Tensor]:
         check_records(examples)

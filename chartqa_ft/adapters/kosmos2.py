@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .causal import Causal
+from .processor_call import processor_arguments
 from .wrappers import base_model
 
 
@@ -30,8 +31,7 @@ class Kosmos2(Causal):
             images=list(images),
             text=[self.prompt_text(example["question"]) for example in examples],
             num_image_tokens=self.chart_length,
-            padding=True,
-            return_tensors="pt",
+            **processor_arguments(self.processor),
         )
 
     def image_mask(self, batch: Mapping[str, torch.Tensor]) -> torch.BoolTensor:

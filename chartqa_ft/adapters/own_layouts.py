@@ -11,7 +11,7 @@ from torch import nn
 
 from .causal import Causal
 from .encoder_prompt import EncoderPrompt
-from .image_cost import image_kwargs
+from .processor_call import processor_arguments
 from .wrappers import base_model
 
 
@@ -27,9 +27,7 @@ class Blip2(Causal):
         return self.processor(
             images=list(images),
             text=[self.prompt_text(example["question"]) for example in examples],
-            padding=True,
-            return_tensors="pt",
-            images_kwargs=image_kwargs(self.processor),
+            **processor_arguments(self.processor),
             **self.processor_arguments,
         )
 
@@ -81,7 +79,5 @@ class T5Gemma2(EncoderPrompt):
         return self.processor(
             images=[[image] for image in images],
             text=[f"{chart} {self.question_text(example['question'])}" for example in examples],
-            padding=True,
-            return_tensors="pt",
-            images_kwargs=image_kwargs(self.processor),
+            **processor_arguments(self.processor),
         )

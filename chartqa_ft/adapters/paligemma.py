@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .causal import Causal
+from .processor_call import processor_arguments
 
 
 class PaliGemma(Causal):
@@ -27,7 +28,6 @@ class PaliGemma(Causal):
         batch = self.processor(
             images=[[image] for image in images],
             text=[self.prompt_text(example["question"]) for example in examples],
-            padding=True,
-            return_tensors="np",
+            **{**processor_arguments(self.processor), "return_tensors": "np"},
         )
         return {key: torch.from_numpy(np.asarray(value)) for key, value in batch.items()}

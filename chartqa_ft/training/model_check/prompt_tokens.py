@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...adapters import Adapter, Causal, EncoderPrompt
-from ...adapters.image_cost import image_kwargs
+from ...adapters.processor_call import processor_arguments
 from ...adapters.text import IGNORE_INDEX
 from .reading import text_of
 from .report import CheckLine
@@ -83,13 +83,7 @@ def _start_of(subject: Subject) -> list[int]:
 
 
 def _of_texts(adapter: EncoderPrompt, texts: Sequence[str], images: Sequence[Any]) -> Mapping[str, Any]:
-    return adapter.processor(
-        images=list(images),
-        text=list(texts),
-        padding=True,
-        return_tensors="pt",
-        images_kwargs=image_kwargs(adapter.processor),
-    )
+    return adapter.processor(images=list(images), text=list(texts), **processor_arguments(adapter.processor))
 
 
 def _of_template(adapter: Causal, texts: Sequence[str], images: Sequence[Any]) -> Mapping[str, Any]:
@@ -104,7 +98,7 @@ def _of_template(adapter: Causal, texts: Sequence[str], images: Sequence[Any]) -
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
-        processor_kwargs={"padding": True, "return_tensors": "pt", "images_kwargs": image_kwargs(adapter.processor)},
+        processor_kwargs=processor_arguments(adapter.processor),
     )
 
 
