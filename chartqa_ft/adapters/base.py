@@ -18,8 +18,10 @@ from ..images.resizing import check_size
 from ..images.rgb import to_rgb
 from ..resources import is_out_of_memory, same_kind
 from .argument_checks import check_count, check_model, check_processor, check_prompt
+from .casting import cast_charts
 from .generation_settings import answer_config, check_lengths, only_settings, split_settings
 from .lockstep import call_inside, running_lockstep
+from .prompt_inputs import check_prompt_inputs
 from .prompts import CHAT_PROMPT, PROMPTS
 from .renamed import RenamedAttribute, translates_argument, update_subclass
 from .sharing.encoded_rows import EncodedRow
@@ -149,6 +151,7 @@ class Adapter(TaskSide, TextSide, ABC):
         used = {self.pad_token_id, *as_list(self.tokenizer.eos_token_id), *self.tokenize([self.question_text("7")])[0]}
         self.embeddings = check_embeddings(model, self.tokenizer, used)
         """Number of token embeddings of the model; `None` if it is not known."""
+        check_prompt_inputs(self)
 
     def setup(self, model: nn.Module) -> None:
         """Read what this family needs from `model`; called once, at the end of `__init__`."""
@@ -492,22 +495,3 @@ class Adapter(TaskSide, TextSide, ABC):
             unknown=self.unknown,
             settings=settings,
         )
-
-
-def cast_charts(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Return `inputs` with charts in the dtype of an unwrapped model in 16 or 64 bits, unless autocast does it.
-
-    Example:
-        >>> import torch
-        >>> from chartqa_ft import tiny_unichart
-        >>> model = tiny_unichart("test")[0].bfloat16()
-        >>> cast = cast_charts({"pixel_values": torch.zeros(1), "labels": torch.zeros(1, dtype=torch.long)}, model)
-        >>> cast["pixel_values"].dtype, cast["labels"].dtype
-        (torch.bfloat16, torch.int64)
-    """
-    return {
-        key: value.to(model.dtype)
-        if torch.is_tensor(value) and value.is_floating_point() and not torch.is_autocast_enabled(value.device.type)
-        else value
-        for key, value in inputs.items()
-    }

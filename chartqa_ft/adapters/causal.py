@@ -13,9 +13,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
 from .argument_checks import check_records
-from .base import ANSWER_TOKENS, NO_LIMIT, Adapter, cast_charts
+from .base import ANSWER_TOKENS, NO_LIMIT, Adapter
 from .beam_inputs import check_beam_inputs
 from .cache_name import CACHE
+from .casting import cast_charts
 from .chat_frame import check_date, reads_clock
 from .chat_side import PROBE, TRIALS, ChatSide, SystemPromptError
 from .greedy import shrinking_greedy_search, takes_shrinking_search
@@ -27,7 +28,7 @@ from .sharing.packing import PROVEN, attention_of, can_pack, image_entries, pack
 from .sharing.prefixes import ChartPrefixes, encode_prefixes
 from .sharing.vision import share_vision
 from .text import IGNORE_INDEX, describe
-from .token_rows import as_list, group_by_length, pad_rows
+from .token_rows import as_list, group_by_length, has_token_axis, pad_rows
 from .wrappers import base_model
 
 _TOKEN_NAMES = {
@@ -501,14 +502,3 @@ class Causal(ChatSide, Adapter):
         if self.drops_finished and len(inputs["input_ids"]) > 1 and takes_shrinking_search(config, arguments):
             inputs["custom_generate"] = shrinking_greedy_search
         return {**inputs, **arguments}
-
-
-def has_token_axis(value: Any, mask: torch.Tensor) -> bool:
-    """Return whether a value of a batch is a tensor of shape (rows, length, ...), as the mask.
-
-    Example:
-        >>> mask, pixels = torch.ones(2, 5), torch.zeros(2, 3, 8, 8)
-        >>> has_token_axis(mask, mask), has_token_axis(pixels, mask)
-        (True, False)
-    """
-    return torch.is_tensor(value) and value.shape[:2] == mask.shape

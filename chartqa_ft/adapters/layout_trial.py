@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from ..resources import is_out_of_memory
-from .base import cast_charts
+from .casting import cast_charts
 from .wrappers import base_model, without_autocast
 
 _QUESTIONS = ("How tall is the red bar?", "Which of all the bars of this chart is the tallest one, and why?", "7?")

@@ -44,3 +44,14 @@ def group_by_length(lengths: Sequence[int], device: torch.device) -> Iterator[tu
         rows_of[length].append(row)
     for length, rows in sorted(rows_of.items(), reverse=True):
         yield length, torch.tensor(rows, device=device)
+
+
+def has_token_axis(value: Any, mask: torch.Tensor) -> bool:
+    """Return whether a value of a batch is a tensor of shape (rows, length, ...), as the mask.
+
+    Example:
+        >>> mask, pixels = torch.ones(2, 5), torch.zeros(2, 3, 8, 8)
+        >>> has_token_axis(mask, mask), has_token_axis(pixels, mask)
+        (True, False)
+    """
+    return torch.is_tensor(value) and value.shape[:2] == mask.shape

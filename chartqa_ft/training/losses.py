@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..adapters import IGNORE_INDEX, Adapter, base_model
-from ..adapters.base import cast_charts
+from ..adapters.casting import cast_charts
 from ..adapters.sharing.prefixes import ChartPrefixes
 from ..adapters.tasks.task import QA_NAME
 from .arguments import ChartQATrainingArguments
