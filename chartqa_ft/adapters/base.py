@@ -19,11 +19,13 @@ from ..images.rgb import to_rgb
 from ..resources import is_out_of_memory, same_kind
 from .argument_checks import check_count, check_model, check_processor, check_prompt
 from .casting import cast_charts
-from .generation_settings import answer_config, check_lengths, only_settings, split_settings
+from .generation_checks import check_lengths, check_own_settings
+from .generation_settings import answer_config, only_settings, split_settings
 from .lockstep import call_inside, running_lockstep
 from .prompt_inputs import check_prompt_inputs
 from .prompts import CHAT_PROMPT, PROMPTS
 from .renamed import RenamedAttribute, translates_argument, update_subclass
+from .row_settings import numbered, with_stop_strings
 from .sharing.encoded_rows import EncodedRow
 from .sharing.vision import share_vision, sharing_vision
 from .tasks.asked import TaskSide
@@ -132,7 +134,8 @@ class Adapter(TaskSide, TextSide, ABC):
         self.set_tasks(task, check_prompts(prompts), as_tasks(tasks))
         self.on_long_answer = on_long_answer
         self.cut_answers = 0
-        generation_config = model.generation_config
+        check_own_settings(base_model(model))
+        generation_config = base_model(model).generation_config
         self.eos_token_ids = end_ids(generation_config, self.tokenizer)
         self.pad_token_id = padding_id(generation_config, self.tokenizer)
         specials = ("bos", "unk", "cls", "sep", "mask")
@@ -247,7 +250,7 @@ class Adapter(TaskSide, TextSide, ABC):
         check_model(model)
         model = base_model(model)
         max_new_tokens, num_beams = check_lengths(max_new_tokens, num_beams, kwargs)
-        settings, arguments = split_settings(model, kwargs)
+        settings, arguments = split_settings(model, {"num_beams": num_beams, **kwargs})
         answers: list[tuple[torch.LongTensor, torch.LongTensor]] = []
         for rows, length, ids in self._generated(
             model, batch, encoder_outputs, max_new_tokens, num_beams, settings, arguments
@@ -306,6 +309,7 @@ class Adapter(TaskSide, TextSide, ABC):
     ) -> Iterator[tuple[torch.LongTensor, int, Any]]:
         """Yield (row indices, length of the prompt, what `model.generate` returns) for each group of rows."""
         lockstep = running_lockstep(model)
+        settings, arguments = with_stop_strings(model, self.tokenizer, settings, arguments)
         if self.shares_vision:
             share_vision(model)
         with sharing_vision(model, "chart_index" in batch):
@@ -316,7 +320,8 @@ class Adapter(TaskSide, TextSide, ABC):
                 )
                 if lockstep is not None:
                     lockstep.begin_call()
-                calls = self.call_arguments(model, cast_charts(prompts, model), config, arguments)
+                own = numbered(arguments, rows)
+                calls = self.call_arguments(model, cast_charts(prompts, model), config, own)
                 with only_settings(model, config):
                     found = call_inside(model, model.generate, generation_config=config, **calls)
                 yield rows, length, found

@@ -19,11 +19,13 @@ from .cache_name import CACHE
 from .casting import cast_charts
 from .chat_frame import check_date, reads_clock
 from .chat_side import PROBE, TRIALS, ChatSide, SystemPromptError
+from .generation_checks import check_lengths
 from .greedy import shrinking_greedy_search, takes_shrinking_search
 from .layout_trial import trial_charts
 from .lockstep import is_sharded
 from .pixels import unchanged
 from .processor_call import processor_arguments
+from .row_settings import numbered
 from .sharing.packing import PROVEN, attention_of, can_pack, image_entries, pack_questions
 from .sharing.prefixes import ChartPrefixes, encode_prefixes
 from .sharing.vision import share_vision
@@ -363,8 +365,11 @@ class Causal(ChatSide, Adapter):
         encoder_outputs: Any = None,
         **kwargs: Any,
     ) -> torch.LongTensor:
+        max_new_tokens, _ = check_lengths(max_new_tokens, kwargs.get("num_beams", 1), kwargs)
+        # Padding would count as a token that was written already, and ban the EOS that has the same id.
+        equal = bool(kwargs.get("no_repeat_ngram_size")) and self.pad_token_id in self.eos_token_ids
         # Rows that are padded to a prompt near the limit of the model would get as few tokens as it gets.
-        parts = self.split_by_room(batch, max_new_tokens)
+        parts = self.split_by_room(batch, max_new_tokens, equal_lengths=equal)
         shared = encoder_outputs if len(parts) == 1 else None
         answers = [
             super(Causal, self).generate(
@@ -372,9 +377,9 @@ class Causal(ChatSide, Adapter):
                 part,
                 max_new_tokens=max_new_tokens,
                 encoder_outputs=self.prefixes(model, part, shared, max_new_tokens, kwargs),
-                **kwargs,
+                **numbered(kwargs, rows),
             )
-            for _, part in parts
+            for rows, part in parts
         ]
         # If more tokens are asked for than the model has positions, each part is as wide as its own longest answer.
         width = max(ids.shape[1] for ids in answers)
@@ -407,7 +412,9 @@ class Causal(ChatSide, Adapter):
         own = base_model(model).generation_config
         if not self.shares_prefixes or not self.pads_prompts or used - _WITHOUT_CACHE:
             return None
-        if own.cache_implementation is not None or getattr(own, "prefill_chunk_size", None) is not None:
+        # A text that ends answers may begin in the prompt.
+        unshared = ("cache_implementation", "prefill_chunk_size", "stop_strings")
+        if any(getattr(own, name, None) is not None for name in unshared):
             return None
         mask = self.prompt_mask(batch)
         with torch.no_grad():
@@ -421,25 +428,36 @@ class Causal(ChatSide, Adapter):
         return prefixes if fits else None
 
     def split_by_room(
-        self, batch: Mapping[str, torch.Tensor], max_new_tokens: int
+        self, batch: Mapping[str, torch.Tensor], max_new_tokens: int, *, equal_lengths: bool = False
     ) -> list[tuple[torch.LongTensor, Mapping[str, Any]]]:
         """Split a batch so that the rows of each part have room for equally many of `max_new_tokens` new tokens.
 
+        Args:
+            batch: From `encode`.
+            max_new_tokens: Longest answer in tokens.
+            equal_lengths: Let the prompts of each part have one length, so that none is padded.
+
         Returns:
             (row indices, batch of these rows) of each part. A batch whose image tensors cannot be split stays whole.
+
+        Raises:
+            ValueError: Lengths must be equal, and the batch cannot be split.
         """
         mask = self.prompt_mask(batch)
         lengths = mask.sum(dim=1)
         everything = torch.arange(len(mask), device=mask.device)
-        rooms = (self.positions - lengths).clamp(max=max_new_tokens)
+        rooms = lengths if equal_lengths else (self.positions - lengths).clamp(max=max_new_tokens)
         if not self.pads_prompts or len(rooms.unique()) == 1:
             return [(everything, batch)]
         others = set(batch) - {*self.per_token(batch, batch["attention_mask"]), "labels", "chart_index", "rows"}
-        if others & _BATCH_INDICES:
-            return [(everything, batch)]
         images = self.image_mask(batch)
         entries = {key: image_entries(batch[key], images) for key in others if torch.is_tensor(batch[key])}
-        if entries.keys() < others or None in entries.values():
+        if others & _BATCH_INDICES or entries.keys() < others or None in entries.values():
+            if equal_lengths:
+                raise ValueError(
+                    "no_repeat_ngram_size would ban the EOS of padded prompts, since it pads them too: answer one "
+                    "question at a time, or set another processor.tokenizer.pad_token"
+                )
             return [(everything, batch)]
         parts: list[tuple[torch.LongTensor, Mapping[str, Any]]] = []
         for room in rooms.unique():

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..adapters import Adapter
 from ..adapters.lockstep import Lockstep, lockstep_for
+from ..adapters.row_settings import numbered
 from ..adapters.sharing.encoded_rows import EncodedRow
 
 WINDOW = 16
@@ -36,7 +37,8 @@ class AnswerQueue:
         window: number of batches of `rows_per_call` rows that may wait. As many encoded charts are held in memory
             (fewer if questions share charts). With 1, every batch is answered at once.
         of_tasks: task -> settings of its rows, which precede the others.
-        settings: settings of `Adapter.generate`, such as `max_new_tokens` and `num_beams`.
+        settings: settings of `Adapter.generate`, such as `max_new_tokens` and `num_beams`. A
+            `prefix_allowed_tokens_fn` gets the key of a row in place of its number.
 
     Raises:
         ValueError: `window` is less than 1.
@@ -102,7 +104,7 @@ class AnswerQueue:
         # The key of rows with settings of their own; "" for all others.
         kinds = [task if task in self.of_tasks else "" for task in tasks] or [""] * len(keys)
         if not self.waits:
-            ids = self._generate_each(model, batch, encoder_outputs, kinds)
+            ids = self._generate_each(model, batch, encoder_outputs, kinds, keys)
             yield from zip(keys, self.adapter.decode(ids), strict=True)
             self._fill_up()
             return
@@ -133,7 +135,8 @@ class AnswerQueue:
         """Decode the first `rows_per_call` of `rows` and remove them from the list."""
         now = rows[: self.rows_per_call]
         batch, encoder_outputs = self.adapter.rejoined([row for _, row in now])
-        ids = self._generate(self._model, batch, encoder_outputs, self.settings_of(kind))
+        settings = numbered(self.settings_of(kind), [key for key, _ in now])
+        ids = self._generate(self._model, batch, encoder_outputs, settings)
         answers = self.adapter.decode(ids)
         del rows[: self.rows_per_call]
         return [(key, answer) for (key, _), answer in zip(now, answers, strict=True)]
@@ -143,13 +146,18 @@ class AnswerQueue:
         return {**self.settings, **self.of_tasks.get(kind, {})}
 
     def _generate_each(
-        self, model: nn.Module, batch: Mapping[str, torch.Tensor], encoder_outputs: Any, kinds: Sequence[str]
+        self,
+        model: nn.Module,
+        batch: Mapping[str, torch.Tensor],
+        encoder_outputs: Any,
+        kinds: Sequence[str],
+        keys: Sequence[Any],
     ) -> torch.LongTensor:
         """Return the answers of a batch, each row's with the settings of its kind."""
         found = sorted(set(kinds))
+        ways = [numbered(self.settings_of(kind), keys) for kind in found]
         if len(found) == 1:
-            return self._generate(model, batch, encoder_outputs, self.settings_of(found[0]))
-        ways = [self.settings_of(kind) for kind in found]
+            return self._generate(model, batch, encoder_outputs, ways[0])
         longest = max(ways, key=lambda way: way["max_new_tokens"])
         if all(map(_is_greedy, ways)):
             # The first tokens of a greedy answer do not depend on how many may follow.
@@ -158,7 +166,7 @@ class AnswerQueue:
                 ids[row, self.settings_of(kind)["max_new_tokens"] :] = self.adapter.pad_token_id
             return ids
         # A batch of any family cannot be divided into rows: all rows are answered in each way, and one is kept.
-        answers = [self._generate(model, batch, encoder_outputs, self.settings_of(kind)) for kind in found]
+        answers = [self._generate(model, batch, encoder_outputs, way) for way in ways]
         width = max(ids.shape[1] for ids in answers)
         joined = answers[0].new_full((len(kinds), width), self.adapter.pad_token_id)
         for kind, ids in zip(found, answers, strict=True):

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from ..adapters import Adapter, adapter_for, base_model
 from ..adapters.argument_checks import check_count
-from ..adapters.generation_settings import split_settings
+from ..adapters.generation_checks import check_arguments, check_beams
 from ..adapters.image_cost import cost_arguments
 from ..adapters.pixels import makes_raw_charts
 from ..adapters.tasks.task import QA_NAME
@@ -71,7 +71,7 @@ def answer_questions(
         adapter: an existing adapter, in place of `adapter_for(model, processor, prompt=prompt)`.
         progress: whether to show a progress bar; `None` shows one if there is more than one batch.
         generation_kwargs: further fields of the generation config, such as `length_penalty`, or arguments of
-            `model.generate`, such as `logits_processor`.
+            `model.generate`, such as `logits_processor`. `prefix_allowed_tokens_fn` gets the number of a question.
 
     Returns:
         The answers, in the order of the questions.
@@ -120,13 +120,14 @@ def answer_questions(
     if max_new_tokens == "auto":
         max_new_tokens = adapter.bound_task(task).max_new_tokens or MAX_NEW_TOKENS
     num_beams, max_new_tokens = check_count("num_beams", num_beams), check_count("max_new_tokens", max_new_tokens)
-    split_settings(base_model(model), {"max_new_tokens": max_new_tokens, **generation_kwargs})
+    counts: dict[str, Any] = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
+    check_arguments(base_model(model), {**counts, **generation_kwargs})
+    check_beams(num_beams, generation_kwargs)
     collate = ChartQACollator(adapter, with_answers=False, raw_charts=makes_raw_charts(adapter))
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    decoding = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, **generation_kwargs}
-    queue = AnswerQueue(adapter, rows_per_call=batch_size, window=WINDOW, **decoding)
+    queue = AnswerQueue(adapter, rows_per_call=batch_size, window=WINDOW, **counts, **generation_kwargs)
     answers, done = [""] * len(questions), set[int]()
     hidden = len(questions) <= batch_size if progress is None else not progress
     bar = tqdm(total=len(questions), desc="Answering", unit="question", disable=hidden)

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GenerationConfig, Seq2SeqTrainer
 
 from ..adapters import base_model
-from ..adapters.generation_settings import split_settings
+from ..adapters.generation_checks import check_arguments
 from .arguments import ChartQATrainingArguments
 
 _COUNTED = {"num_beams": "generation_num_beams", "max_new_tokens": "generation_max_new_tokens"}
@@ -60,7 +60,7 @@ def chosen_settings(model: nn.Module, args: ChartQATrainingArguments) -> dict[st
             raise ValueError(
                 f"generation_config has {name}={settings[name]}, and {argument} is {value}: leave one of them out"
             )
-    split_settings(base_model(model), settings)
+    check_arguments(base_model(model), {"num_beams": args.generation_num_beams, **settings})
     return settings
 
 

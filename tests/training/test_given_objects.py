@@ -89,6 +89,18 @@ def test_generation_config_is_used(tmp_path):
     assert config.to_diff_dict().keys() == {"max_new_tokens", "num_beams", "min_new_tokens", "transformers_version"}
 
 
+def test_texts_that_end_answers_end_those_of_evaluations(tmp_path):
+    records = drawn_charts().select(range(3))
+    others = [[token] for text, token in tiny()[1].tokenizer.get_vocab().items() if text not in list("0123456789")]
+    shared = {"max_new_tokens": 6, "min_new_tokens": 6, "bad_words_ids": others}
+    found = []
+    for number, settings in enumerate([{}, {"stop_strings": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]}]):
+        config = GenerationConfig(**shared, **settings)
+        answering = trainer(tmp_path / str(number), model=tiny()[0], eval_dataset=records, generation_config=config)
+        found.append([len(text) for text in answering.predict(records).predictions])
+    assert found == [[6, 6, 6], [1, 1, 1]]
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -96,6 +108,10 @@ def test_generation_config_is_used(tmp_path):
         ({"num_beams": 3}, "num_beams=3, and generation_num_beams is 2"),
         ({"max_length": 20}, "takes no max_length=20"),
         ({"num_return_sequences": 2, "num_beams": 2}, "num_return_sequences=2"),
+        ({"min_length": 20}, "takes no min_length=20.*min_new_tokens"),
+        ({"prompt_lookup_num_tokens": 3}, "takes no prompt_lookup_num_tokens=3"),
+        ({"penalty_alpha": 0.5}, "takes no penalty_alpha=0.5"),
+        ({"sequence_bias": {}}, "sequence_bias={} cannot be used"),
     ],
 )
 def test_a_generation_config_that_contradicts_is_refused(tmp_path, config, message):
