@@ -115,10 +115,22 @@ class DecoderPrompt(RawCharts):
         image_processor = self.processor.image_processor
         self.pads_charts = bool(getattr(image_processor, "do_pad", False)) and canvas_of(image_processor) is not None
 
-    def check_task_prompt(self, name: str, prompt: str) -> None:
+    def check_new_prompt(self, prompt: str) -> None:
+        unknown = self.unknown_markers(prompt)
+        if unknown:
+            raise ValueError(
+                f"{' and '.join(unknown)} of the prompt {prompt!r} is not in the vocabulary, and would be spelled in "
+                "pieces: correct the prompt, or add the tokens with "
+                f"chartqa_ft.adapters.vocabulary.add_tokens(model, processor, {unknown}) before training"
+            )
+
+    def unknown_markers(self, prompt: str) -> list[str]:
+        """Return the markers of a prompt that are no tokens."""
         known = self.tokenizer.get_vocab()
-        markers = MARKER.findall(prompt)
-        unknown = [marker for marker in markers if marker not in known]
+        return [marker for marker in dict.fromkeys(MARKER.findall(prompt)) if marker not in known]
+
+    def check_task_prompt(self, name: str, prompt: str) -> None:
+        markers, unknown = MARKER.findall(prompt), self.unknown_markers(prompt)
         if unknown and name not in self.given_prompts and name != QA_NAME:
             raise ValueError(
                 f"{' and '.join(unknown)} of the prompt {prompt!r} is not in the vocabulary: pass "

@@ -17,6 +17,7 @@ from .own_layouts import Blip2, GotOcr2, Kosmos2_5, T5Gemma2
 from .paligemma import PaliGemma
 from .pix2struct import Pix2Struct
 from .tasks.registry import as_tasks, check_prompts, task_named
+from .tasks.task import QA_NAME
 from .wrappers import base_model
 
 SETTINGS_KEY = "chartqa_settings"
@@ -132,7 +133,12 @@ def adapter_for(
         settings["prompts"] = {**settings.get("prompts", {}), **prompts}
     if settings.get("task") is not None:
         task_named(settings["task"], as_tasks(settings.get("tasks")))
-    return adapter(model, processor, **settings)
+    made = adapter(model, processor, **settings)
+    trained = {QA_NAME: kept.get("prompt"), **(kept.get("prompts") or {})}
+    for name, given in {QA_NAME: prompt, **(prompts or {})}.items():
+        if given is not None and given != trained.get(name):
+            made.check_new_prompt(given)
+    return made
 
 
 def check_adapter(adapter: Any, model: nn.Module | None = None) -> None:

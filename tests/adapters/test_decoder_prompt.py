@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
 
 from chartqa_ft.adapters import adapter_for, add_prompt_tokens
+from chartqa_ft.adapters.vocabulary import add_tokens
 
 from ..support.common import drawn_charts, tiny
 from ..support.encoding import PAIRS, WHITE_VALUE, example, ids, pair
@@ -115,6 +117,29 @@ def test_missing_markers_ask_for_a_prompt_or_are_added_on_request():
     with pytest.raises(ValueError, match=r"<chartqa> and <s_answer> of the prompt .* pass prompt="):
         adapter_for(model, plain)
     assert adapter_for(model, plain, prompt="{question}").prompt == "{question}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unknown"),
+    [
+        (
+            {"prompt": "<s_docvqa><s_question>{question}</s_question><s_answer>"},
+            "<s_docvqa> and <s_question> and",
+        ),
+        ({"prompt": "<chartqa> {question} <s_ansewr>"}, "<s_ansewr> of the prompt"),
+        ({"prompts": {"table": "<chartqa> table <s_tabel>"}}, "<s_tabel> of the prompt"),
+    ],
+)
+def test_a_prompt_with_markers_that_are_no_tokens_is_refused(arguments, unknown):
+    model, processor = tiny()
+    with pytest.raises(ValueError, match=rf"^{unknown}.* is not in the vocabulary.*vocabulary.add_tokens\(model"):
+        adapter_for(model, processor, **arguments)
+    trained = {"prompt": arguments.get("prompt", "<chartqa> {question} <s_answer>"), **arguments}
+    for given in ({}, arguments):  # a model that was trained so is asked so
+        assert adapter_for(model, processor, saved=trained, **given).prompt == trained["prompt"]
+    (text,) = arguments.get("prompts", {"qa": arguments.get("prompt")}).values()
+    add_tokens(model, processor, re.findall("<[^>]*>", text))
+    adapter_for(model, processor, **arguments)
 
 
 class WithoutMarkers:

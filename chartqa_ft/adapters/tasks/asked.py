@@ -87,6 +87,9 @@ class TaskSide:
     def check_task_prompt(self, name: str, prompt: str) -> None:
         """Check that the model can be asked with the prompt of a task; a family extends it."""
 
+    def check_new_prompt(self, prompt: str) -> None:
+        """Check a prompt that the model was not trained with; a family extends it."""
+
     def asked(self, examples: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """Return records as they are encoded: those of other tasks than `qa` with the prompt and target of their task.
 
