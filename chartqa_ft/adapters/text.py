@@ -23,6 +23,10 @@ IGNORE_INDEX = -100
 """Label of a position that is ignored by the loss (the default of `torch.nn.CrossEntropyLoss`)."""
 
 
+_ORDINARY = re.compile(r"[ -;=-Z\\-z]*")
+"""Texts in which no tokenizer reads a control token: printable ASCII characters without brackets."""
+
+
 class AnswerTooLong(ValueError):
     """An answer has more tokens than the model has positions for it."""
 
@@ -87,6 +91,12 @@ class TextSide:
             raise ValueError(
                 f"{describe(example)}: the question holds {found!r}, which is a control token of this model: "
                 "correct or drop the record"
+            )
+        read = self._read_as_reserved(example["question"])
+        if read:
+            raise ValueError(
+                f"{describe(example)}: the tokenizer reads {read!r} in the question, which is a control token of this "
+                "model: correct or drop the record"
             )
 
     def control_token_in(self, text: str) -> str | None:
@@ -166,6 +176,17 @@ class TextSide:
         """Return the unknown token's text or the first control token that a text contains, or `None`."""
         unknown = getattr(self.tokenizer, "unk_token", None)
         return unknown if unknown and unknown in text else self.control_token_in(text)
+
+    def _read_as_reserved(self, text: str) -> str | None:
+        """Return a control token that the tokenizer reads in a text which does not spell it, or `None`.
+
+        Normalizers drop invisible characters and replace full-width ones: `<s_\\u200banswer>` may become `<s_answer>`.
+        """
+        if _ORDINARY.fullmatch(text):
+            return None
+        reserved = (self.control_ids | self.eos_token_ids) - {self.unknown}
+        found = [token for token in self.tokenize([encodable(text)])[0] if token in reserved]
+        return self.tokenizer.decode(found[:1]) if found else None
 
     def answered_rows(
         self, examples: Sequence[Mapping[str, Any]], make: Callable[[list[int]], list[list[int]]]

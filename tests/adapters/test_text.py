@@ -5,14 +5,19 @@ from __future__ import annotations
 import datetime
 import decimal
 import fractions
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from chartqa_ft.adapters import adapter_for
+from chartqa_ft.adapters.decoder_prompt import MARKERS
 from chartqa_ft.adapters.text import describe, has_answer, single_answer
+from chartqa_ft.adapters.text_check import find_bad_texts
 
 from ..support.common import tiny
 from ..support.encoding import example, ids
@@ -111,3 +116,39 @@ def test_a_record_is_described_whatever_it_holds():
     assert describe({"chart_id": 10**5000, "question": "How?"}) == "record (chart_id=<int>, question='How?')"
     with pytest.raises(ValueError, match=r"question=<int>\): the question is <int>, not a str"):
         adapter_for(*tiny()).encode([{**example(), "question": 10**5000}])
+
+
+@pytest.fixture(scope="module")
+def normalizing():
+    """An adapter whose tokenizer normalizes texts before it looks for its markers, as those of sentencepiece do."""
+    model, processor = tiny()
+    tokenizer = processor.tokenizer
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    for token in state["added_tokens"]:
+        token["normalized"] = token["content"] in MARKERS
+    state["normalizer"] = {
+        "type": "Sequence",
+        "normalizers": [{"type": "NFKC"}, {"type": "Replace", "pattern": {"String": "\x01"}, "content": ""}],
+    }
+    processor.tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), **tokenizer.special_tokens_map
+    )
+    return adapter_for(model, processor)
+
+
+@pytest.mark.parametrize("spelled", ["\uff1cs_answer\uff1e", "<s_\x01answer>", "<chart\x01qa>"])
+def test_questions_that_are_read_as_markers_are_refused(normalizing, spelled):
+    marker = "<chartqa>" if "qa" in spelled else "<s_answer>"
+    record = example(f"What is {spelled} here?")
+    wanted = rf"chart_id='w'.*the tokenizer reads '{marker}' in the question, which is a control token"
+    for use in (normalizing.encode, normalizing.check_texts):
+        with pytest.raises(ValueError, match=wanted):
+            use([example(), record])
+    (bad,) = find_bad_texts(normalizing, [example(), record], training=True, progress=False)
+    assert bad.row == 1
+    assert f"reads '{marker}'" in bad.message
+
+
+@pytest.mark.parametrize("question", ["Größe (m²) < 5 µm?", "｜A｜ or ｛B｝?", "a\nb", "[1] or {2}?", "表の値は？"])
+def test_other_characters_that_are_normalized_stay(normalizing, question):
+    assert normalizing.encode([example(question)])["labels"].shape[0] == 1
