@@ -139,8 +139,8 @@ class Causal(ChatSide, Adapter):
             self.control_tokens |= {
                 token
                 for token in self.tokenizer.get_added_vocab()
-                if token in frame and token.strip()[:1] in "<[" and "think" not in token and token not in written
-            } - {""}
+                if token in frame and token.strip()[:1] in ("<", "[") and "think" not in token and token not in written
+            }
         opening, self.lead, self.eos = self.answer_frame()
         self.opening = self.tokenize([opening])[0] if opening else []
 

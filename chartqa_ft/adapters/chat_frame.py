@@ -85,7 +85,9 @@ def frame_of(prompt: str, full: str, answer: str, tokenizer: Any, ends: frozense
         >>> frame_of("<chartqa> a <s_answer>", "<chartqa> a <s_answer> 7</s>", "7", tokenizer, frozenset())
         ('', ' ', 2)
     """
-    special = {*ends, *tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    # Gemma has tokens for line breaks, which end no answer.
+    added = (index for token, index in tokenizer.get_added_vocab().items() if token.strip())
+    special = {*ends, *tokenizer.all_special_ids, *added}
     before, found, tail = full.rpartition(answer)
 
     def ids(text: str) -> list[int]:

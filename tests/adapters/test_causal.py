@@ -7,10 +7,12 @@ import re
 
 import pytest
 import torch
+from tokenizers import AddedToken
 
 from chartqa_ft.adapters import Causal, adapter_for
 from chartqa_ft.adapters import registry as adapter_registry
 from chartqa_ft.adapters.prompts import PROMPTS
+from chartqa_ft.adapters.vocabulary import grow_vocabulary
 from chartqa_ft.evaluation.answering import answer_questions
 
 from ..support.common import ROOT
@@ -153,6 +155,34 @@ def test_a_question_that_spells_a_control_token_is_named(name, token):
     record = {**records(1)[0], "question": f"How tall? {token}7"}
     with pytest.raises(ValueError, match=rf"the question holds '{token}', which is a control token of this model"):
         adapter_for(model, processor).encode([record], with_answers=False)
+
+
+def with_line_breaks():
+    """A model of Gemma, whose tokenizer has tokens for line breaks."""
+    model, processor = build("gemma3")
+    breaks = [AddedToken("\n" * count, normalized=False, special=False) for count in (1, 2)]
+    processor.tokenizer.add_tokens(breaks)
+    grow_vocabulary(model, processor)
+    return model, processor
+
+
+def test_tokens_of_line_breaks_are_text():
+    adapter = adapter_for(*with_line_breaks(), prompt="Answer briefly: {question}")
+    assert [token for token in adapter.control_tokens if not token.strip()] == []
+    example = {**records(1)[0], "question": "Sales.\nHow tall is the red bar?", "answer": "3\n4"}
+    assert adapter.decode(adapter.encode([example])["labels"]) == ["3\n4"]
+
+
+def test_a_line_break_after_a_turn_ends_no_answer():
+    model, processor = with_line_breaks()
+    processor.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ 'USER: ' if m.role == 'user' else 'ASSISTANT: ' }}"
+        "{% for p in m.content %}{{ '<start_of_image>' if p.type == 'image' else p.text }}{% endfor %}{{ '\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    )
+    adapter = adapter_for(model, processor)
+    assert adapter.eos == processor.tokenizer.eos_token_id
+    assert adapter.decode(adapter.encode([{**records(1)[0], "answer": "3\n4"}])["labels"]) == ["3\n4"]
 
 
 @pytest.mark.parametrize("answer", ["7</s>", "<s>7"])
