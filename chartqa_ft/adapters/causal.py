@@ -17,7 +17,7 @@ from .base import ANSWER_TOKENS, NO_LIMIT, Adapter
 from .beam_inputs import check_beam_inputs
 from .cache_name import CACHE
 from .casting import cast_charts
-from .chat_frame import check_date, reads_clock
+from .chat_frame import check_date, default_template, reads_clock
 from .chat_side import PROBE, TRIALS, ChatSide, SystemPromptError
 from .generation_checks import check_lengths
 from .greedy import shrinking_greedy_search, takes_shrinking_search
@@ -117,11 +117,9 @@ class Causal(ChatSide, Adapter):
         self.image_token: str = getattr(image_token, "content", image_token)  # BLIP-2 has an AddedToken
         self.control_tokens |= {self.image_token} - {""}
         self.skipped_ids |= set(self.tokenizer.all_special_ids)
-        self.chat_template = getattr(self.processor, "chat_template", None) or getattr(
-            self.tokenizer, "chat_template", None
-        )
+        template = getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)
+        self.chat_template = default_template(template) if self.raw_layout is None else None
         if self.raw_layout is not None:
-            self.chat_template = None
             if self.system_prompt is not None:
                 raise SystemPromptError(
                     f"{self.model_type!r} models have no chat template, and so no system message: put the text of "

@@ -28,6 +28,27 @@ def reads_clock(template: Any) -> bool:
     return any(CLOCK in one for one in templates if isinstance(one, str))
 
 
+def default_template(template: Any) -> Any:
+    """Return the chat template for conversations without tools: that named `default`, if there are several.
+
+    Raises:
+        ValueError: There are several, and none has this name.
+
+    Example:
+        >>> default_template({"default": "{{ messages }}", "tool_use": "{{ tools }}"})
+        '{{ messages }}'
+    """
+    if not isinstance(template, Mapping):
+        return template
+    if "default" not in template:
+        names = ", ".join(repr(name) for name in template)
+        raise ValueError(
+            f"the processor has the chat templates {names}, and none is named 'default': choose one with "
+            "processor.chat_template = processor.chat_template[...]"
+        )
+    return template["default"]
+
+
 def check_date(value: Any) -> str:
     """Return a date in ISO format (`"2025-12-31"`).
 

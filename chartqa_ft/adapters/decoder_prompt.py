@@ -81,9 +81,8 @@ class DecoderPrompt(RawCharts):
             )
         # generate() prepends the start token to a prompt unless the encoder is Donut's: training must do the same.
         donut = "donut" in config.encoder.model_type
-        starts = as_list(model.generation_config.decoder_start_token_id) or as_list(
-            model.generation_config.bos_token_id
-        )
+        settings = base_model(model).generation_config
+        starts = as_list(settings.decoder_start_token_id) or as_list(settings.bos_token_id)
         if not donut and not starts:
             raise ValueError("generation_config has no decoder_start_token_id, and this decoder needs one")
         self.start = [] if donut else starts[:1]

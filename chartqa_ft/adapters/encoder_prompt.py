@@ -35,7 +35,7 @@ class EncoderPrompt(Adapter):
 
     def setup(self, model: nn.Module) -> None:
         inner = base_model(model)
-        config, settings = inner.config, model.generation_config
+        config, settings = inner.config, inner.generation_config
         self.model_type = config.model_type
         self.forward_names = frozenset(inspect.signature(inner.forward).parameters) - {"labels"}
         text = config.get_text_config(decoder=True)

@@ -157,6 +157,18 @@ def test_a_question_that_spells_a_control_token_is_named(name, token):
         adapter_for(model, processor).encode([record], with_answers=False)
 
 
+def test_the_default_of_several_chat_templates_is_used():
+    model, processor = build("llava")
+    usual = adapter_for(model, processor).encode(records(2))
+    template = processor.chat_template
+    processor.chat_template = {"tool_use": "{{ tools }}", "default": template}
+    found = adapter_for(model, processor).encode(records(2))
+    assert [key for key in usual if not torch.equal(found[key], usual[key])] == []
+    processor.chat_template = {"rag": template, "tool_use": template}
+    with pytest.raises(ValueError, match=r"has the chat templates 'rag', 'tool_use', and none is named 'default'"):
+        adapter_for(model, processor)
+
+
 def with_line_breaks():
     """A model of Gemma, whose tokenizer has tokens for line breaks."""
     model, processor = build("gemma3")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from chartqa_ft import answer_questions
 from chartqa_ft.adapters import DecoderPrompt, adapter_for, register_adapter
 from chartqa_ft.adapters.registry import check_adapter
 
 from ..support.common import tiny
-from ..support.families import build
+from ..support.families import build, records
 
 
 def test_unknown_decoder_only_models_say_what_to_write():
@@ -52,3 +53,20 @@ def test_an_adapter_of_another_family_or_another_object_is_refused():
     for family in ("llava", "pix2struct", "florence2"):
         with pytest.raises(ValueError, match="of the family vision-encoder-decoder, and this model is of"):
             check_adapter(adapter, build(family)[0])
+
+
+@pytest.mark.parametrize("name", ["unichart", "florence2", "llava", "pix2struct"])
+def test_a_wrapped_model_gets_the_adapter_of_the_model_inside(name):
+    model, processor = build(name)
+    adapter, wrapped = adapter_for(model, processor), torch.nn.DataParallel(model)
+    again = adapter_for(wrapped, processor)
+    assert (type(again), again.settings(), again.eos_token_ids) == (
+        type(adapter),
+        adapter.settings(),
+        adapter.eos_token_ids,
+    )
+    record = records(1)[0]
+    asked = [record["image"], [record["question"]]]
+    assert answer_questions(wrapped, processor, *asked, max_new_tokens=3) == answer_questions(
+        model, processor, *asked, max_new_tokens=3
+    )
