@@ -19,6 +19,7 @@ from ..images.rgb import to_rgb
 from ..resources import is_out_of_memory, same_kind
 from .argument_checks import check_count, check_model, check_processor, check_prompt
 from .casting import cast_charts
+from .chart_shapes import check_tower, shape_of_chart, unequal_charts
 from .generation_checks import check_lengths, check_own_settings
 from .generation_settings import answer_config, only_settings, split_settings
 from .lockstep import call_inside, running_lockstep
@@ -149,6 +150,7 @@ class Adapter(TaskSide, TextSide, ABC):
         """Number of positions that the model has embeddings for; `setup` of a family reads it."""
         self.limit = max_length or NO_LIMIT
         check_size(getattr(processor, "image_processor", None))
+        check_tower(model, processor)
         self.setup(model)
         check_end(self.tokenizer, getattr(self, "eos", None), self.eos_token_ids)
         used = {self.pad_token_id, *as_list(self.tokenizer.eos_token_id), *self.tokenize([self.question_text("7")])[0]}
@@ -442,14 +444,18 @@ class Adapter(TaskSide, TextSide, ABC):
             if is_out_of_memory(failed):
                 raise
             # The error of a processor (a width of 0 for 1 x 3000 pixels) does not say which record it is: find it.
+            shapes = []
             for row, (example, image) in enumerate(zip(examples, images, strict=True)):
                 try:
-                    make([row], [image])
+                    shapes.append(shape_of_chart(make([row], [image])))
                 except Exception as error:
                     raise ValueError(
                         f"{describe(example)}: the processor takes no image of {image.size[0]} x {image.size[1]} "
                         f"pixels with this question ({type(error).__name__}: {error})"
                     ) from error
+            unequal = unequal_charts(examples, shapes, self.processor.image_processor)
+            if unequal is not None:
+                raise unequal from failed
             raise
 
     def image(self, example: Mapping[str, Any]) -> Any:

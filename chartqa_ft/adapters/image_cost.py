@@ -182,6 +182,24 @@ def cost_arguments(model: nn.Module, processor: Any) -> tuple[str, ...]:
     return () if image_processor is None else _rule(base_model(model).config, image_processor).arguments
 
 
+def fixed_sizes(config: Any, image_processor: Any) -> tuple[str, tuple[int, int] | None, tuple[int, int] | None]:
+    """Return the setting that fixes the size of all pictures, this size, and that of the input of the vision tower.
+
+    Sizes are (height, width) in pixels; `None` if they are not fixed, or not known.
+
+    Example:
+        >>> from chartqa_ft import tiny_unichart
+        >>> model, processor = tiny_unichart("test")
+        >>> fixed_sizes(model.config, processor.image_processor)
+        ('size', (96, 96), (96, 96))
+    """
+    crops = bool(getattr(image_processor, "do_center_crop", None))
+    setting = "crop_size" if crops else "size"
+    edges = _edges(getattr(image_processor, setting, None))
+    fixed = {"height", "width"} <= set(edges) and (crops or bool(getattr(image_processor, "do_resize", None)))
+    return setting, (edges["height"], edges["width"]) if fixed else None, _tower_size(config)
+
+
 class _Rule(NamedTuple):
     """The arguments of `set_image_cost` that apply to a family, and the function that sets them."""
 

@@ -18,6 +18,7 @@ from ..images.cache import ChartCache, open_chart_cache
 from ..images.opening import stored_bytes
 from ..images.resizing import PixelParts, canvas_of, settings_digest, take_apart
 from .base import Adapter, PaddingOffset
+from .chart_shapes import unequal_charts
 
 _PACKAGE = __name__.partition(".")[0]
 # Methods that read, encode or return `pixel_values`. A user's subclass that overrides one of them gets floats.
@@ -91,6 +92,9 @@ class RawCharts(Adapter):
         pictures = [self._picture(example, parts, cache) for example in examples]
         chosen = [None] * len(pictures) if offsets is None else offsets
         placed = [parts.placed(picture, offset) for picture, offset in zip(pictures, chosen, strict=True)]
+        wrong = unequal_charts(examples, [tuple(pixels.shape) for pixels in placed], self.processor.image_processor)
+        if wrong:
+            raise wrong
         return {"pixel_values": torch.stack(placed)}
 
     def open_cache(self, choice: str, gigabytes: float) -> ChartCache | None:
