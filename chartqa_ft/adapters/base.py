@@ -23,7 +23,7 @@ from .chart_shapes import check_tower, shape_of_chart, unequal_charts
 from .generation_checks import check_lengths, check_own_settings
 from .generation_settings import answer_config, only_settings, split_settings
 from .lockstep import call_inside, running_lockstep
-from .prompt_inputs import check_prompt_inputs
+from .prompt_inputs import check_places, check_prompt_inputs
 from .prompts import CHAT_PROMPT, PROMPTS
 from .renamed import RenamedAttribute, translates_argument, update_subclass
 from .row_settings import numbered, with_stop_strings
@@ -160,6 +160,9 @@ class Adapter(TaskSide, TextSide, ABC):
 
     def setup(self, model: nn.Module) -> None:
         """Read what this family needs from `model`; called once, at the end of `__init__`."""
+
+    def check_task_prompt(self, name: str, prompt: str) -> None:
+        check_places(self, prompt)
 
     # ------------------------------------------------------------------ defined by each family
     @abstractmethod

@@ -10,6 +10,7 @@ from torch import nn
 from .argument_checks import check_model, shown
 from .base import Adapter
 from .causal import Causal
+from .chat_frame import reads_clock
 from .decoder_prompt import DecoderPrompt
 from .encoder_prompt import EncoderPrompt
 from .kosmos2 import Kosmos2
@@ -116,6 +117,7 @@ def adapter_for(
     adapter = adapter_class(model)
     kept = getattr(base_model(model).config, SETTINGS_KEY, {}) if saved is None else saved
     names = (*adapter.setting_names, "prompts", "task")
+    prompt_date = settings.get("prompt_date")
     settings = {**{name: kept[name] for name in names if name in kept}, **settings}
     if prompt is not None:
         settings["prompt"] = prompt
@@ -134,6 +136,12 @@ def adapter_for(
     if settings.get("task") is not None:
         task_named(settings["task"], as_tasks(settings.get("tasks")))
     made = adapter(model, processor, **settings)
+    writes_date = reads_clock(getattr(made, "dateless_template", None))
+    if prompt_date is not None and prompt_date != kept.get("prompt_date") and not writes_date:
+        raise ValueError(
+            f"prompt_date={prompt_date!r} has no effect: the prompts of this {made.model_type!r} model hold no date. "
+            "Leave it out"
+        )
     trained = {QA_NAME: kept.get("prompt"), **(kept.get("prompts") or {})}
     for name, given in {QA_NAME: prompt, **(prompts or {})}.items():
         if given is not None and given != trained.get(name):

@@ -130,6 +130,11 @@ def test_a_template_without_a_date_has_no_setting_for_it_and_a_wrong_date_is_ref
     for wrong in ("31.12.2026", "tomorrow", 20261231):
         with pytest.raises(ValueError, match=r"prompt_date must be a date like '2025-12-31', got"):
             adapter_for(model, processor, prompt_date=wrong)
+    for name in ("llava_next", "paligemma"):
+        with pytest.raises(ValueError, match=r"prompt_date='2026-12-31' has no effect: .* hold no date"):
+            adapter_for(*build(name), prompt_date="2026-12-31")
+        saved = {"prompt_date": "2026-12-31"}  # of an earlier release
+        assert adapter_for(*build(name), saved=saved).prompt_date == "2026-12-31"
 
 
 # ---------------------------------------------------------------------- a system message
