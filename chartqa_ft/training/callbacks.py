@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
 from ..batching.streams import StreamSampler
 from ..models.lora import check_gradients
+from .checkpoints import run_of, step_of
 from .checks.streams import check_same_stream
+from .lineage import Lineage
 from .saving import checkpoint_folder
 
 logger = logging.getLogger(__name__)
@@ -117,7 +122,8 @@ class FindBestCheckpoint(TrainerCallback):
 
     `trainer_state.json` of a downloaded checkpoint may name any folder of this machine as the best checkpoint. At the
     end of training its weights would be loaded and pushed, so that only `checkpoint-<step>` in the output folder, or
-    beside the checkpoint that is resumed, counts.
+    beside the checkpoint that is resumed, counts; and of those, only checkpoints of this run and not of an earlier one
+    in the same folder.
     """
 
     def __init__(self) -> None:
@@ -135,16 +141,66 @@ class FindBestCheckpoint(TrainerCallback):
             state.best_model_checkpoint = None
         if state.best_model_checkpoint is None and state.best_global_step:
             folder = checkpoint_folder(args.output_dir, state.best_global_step)
-            if folder.is_dir():
+            if folder.is_dir() and self._is_of_lineage(folder):
                 state.best_model_checkpoint = str(folder)
                 logger.info("the best checkpoint is %s", folder)
+        lost = state.best_model_checkpoint is None and bool(state.best_global_step)
+        if args.load_best_model_at_end and args.world_size > 1:
+            (lost,) = broadcast_object_list([lost])  # all processes must stop and save at the same evaluations
+        if args.load_best_model_at_end and lost:
+            logger.warning(
+                "the weights of the best evaluation so far (step %d) are gone: at the end of training, those of the "
+                "best evaluation from here on are loaded",
+                state.best_global_step,
+            )
+            forget_best(state)
 
     def _is_of_run(self, state: Any, args: Any) -> bool:
         best = Path(state.best_model_checkpoint)
         if best.is_symlink() or best.name != checkpoint_folder("", state.best_global_step or 0).name:
             return False
         tops = [Path(args.output_dir), *([Path(self.resumed).absolute().parent] if self.resumed else [])]
-        return any(top.is_dir() and best.parent.is_dir() and top.samefile(best.parent) for top in tops)
+        beside = any(top.is_dir() and best.parent.is_dir() and top.samefile(best.parent) for top in tops)
+        return beside and self._is_of_lineage(best)
+
+    def _is_of_lineage(self, folder: Path) -> bool:
+        """Return whether a checkpoint was saved by the run that goes on, or by one that this run went on from."""
+        if self.resumed is None:
+            return True
+        resumed = Path(self.resumed).absolute()
+        try:
+            lineage = Lineage.read(folder.parent).until(run_of(resumed), step_of(resumed))
+        except ValueError:  # a damaged note says nothing about other runs
+            lineage = Lineage(run_of(resumed))
+        return lineage.has(run_of(folder), step_of(folder))
+
+
+def forget_best(state: TrainerState) -> None:
+    """Let the next evaluation of a training be the best so far."""
+    state.best_metric = state.best_global_step = state.best_model_checkpoint = None
+
+
+def keep_own_best(state: TrainerState, folder: Path, before: str | None, run: str | None, *, write: bool) -> None:
+    """Keep the best checkpoint that a state had if upstream took one of an earlier run for it.
+
+    An earlier run in the same output folder may have left a checkpoint of the same step.
+
+    Args:
+        state: the state of a trainer which has just saved `folder`; changed in place.
+        folder: the new checkpoint.
+        before: the best checkpoint before it was saved.
+        run: the identity of the run.
+        write: whether this process writes the state into `folder` again.
+    """
+    best = None if state.best_model_checkpoint is None else Path(state.best_model_checkpoint)
+    if best is None or str(best) == before or best.name == folder.name or run_of(best) == run:
+        return
+    with suppress(ValueError):  # of a damaged note
+        if Lineage.read(folder.parent).has(run_of(best), step_of(best)):
+            return
+    state.best_model_checkpoint = before
+    if write:
+        state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
 
 def resume_states(callbacks: Sequence[TrainerCallback], control: Any, state: TrainerState, *, restore: bool) -> None:

@@ -41,9 +41,10 @@ from .callbacks import (
     EndOfEpoch,
     FindBestCheckpoint,
     SetEpoch,
+    keep_own_best,
     resume_states,
 )
-from .checkpoints import begin_checkpoint
+from .checkpoints import begin_checkpoint, step_of
 from .checks import changed_arguments, schedule, streams, tasks, text_arguments  # noqa: F401  (they register checks)
 from .checks.data_sets import check_data_sets, named_part
 from .checks.findings import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
@@ -471,7 +472,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         finally:
             self.is_in_train = False  # also after an error
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
-            self.best_weights_step = self.state.best_global_step
+            self.best_weights_step = step_of(Path(self.state.best_model_checkpoint))
         return output._replace(training_loss=output.metrics["train_loss"])
 
     def _train_on(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -525,6 +526,13 @@ class ChartQATrainer(Seq2SeqTrainer):
         if not is_stream(self.train_dataset) or not self.state.global_step:
             return done
         return self.running_loss.epoch, self.running_loss.batches
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        # Upstream saves a new best model with save_strategy="best" alone. With load_best_model_at_end and evaluations
+        # between two saves it loads other weights than those of the best evaluation, or none.
+        is_best = super()._determine_best_metric(metrics, trial)
+        self.control.should_save |= is_best and self.args.load_best_model_at_end
+        return is_best
 
     def _run_epoch(self, **kwargs: Any) -> None:
         # Upstream trains one step too many when a run that has reached max_steps is resumed.
@@ -825,7 +833,7 @@ class ChartQATrainer(Seq2SeqTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Upstream marks no checkpoint as complete, also when it saves without on_save, deletes old ones too early, and
         # saves weights of NaN. Its error on a full disk does not say that this one is incomplete and others are not.
-        step = self.state.global_step
+        step, best = self.state.global_step, self.state.best_model_checkpoint
         folder = checkpoint_folder(self._get_output_dir(trial), step)
         self.bad_steps.check_weights(self.model, step)
         with self.stop_on_signal.timed_save(), self.saver.writing_checkpoint(step):
@@ -833,6 +841,7 @@ class ChartQATrainer(Seq2SeqTrainer):
                 begin_checkpoint(folder)
             with keeping_all(self):  # upstream would delete old checkpoints before this one has its mark
                 super()._save_checkpoint(model, trial)
+            keep_own_best(self.state, folder, best, self.running_loss.run, write=self.args.should_save)
             if self.args.should_save:
                 write_scores(self.scores, folder, self.args.output_dir)
             self.running_loss.on_save(self.args, self.state, self.control, folder=folder)

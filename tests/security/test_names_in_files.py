@@ -161,7 +161,8 @@ def test_the_best_checkpoint_is_one_of_the_run(tmp_path, caplog):
         callback.resumed = resumed
         state = SimpleNamespace(best_model_checkpoint=str(named), best_global_step=2)
         caplog.clear()
-        callback.on_train_begin(SimpleNamespace(output_dir=str(tmp_path / output_dir)), state, None)
+        args = SimpleNamespace(output_dir=str(tmp_path / output_dir), load_best_model_at_end=False)
+        callback.on_train_begin(args, state, None)
         assert state.best_model_checkpoint == kept, named
         warned = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert bool(warned) == (str(named) != kept)

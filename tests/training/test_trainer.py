@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -89,6 +91,75 @@ def test_best_checkpoint_is_that_of_relaxed_accuracy(tmp_path):
     assert learning.state.best_model_checkpoint.endswith("checkpoint-2")
     best = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
     assert all(torch.equal(value, learning.model.state_dict()[key]) for key, value in best.items())
+
+
+def scored(folder, scores, **changes):
+    """A trainer whose evaluations at every step have the given accuracies; it loads the best weights at the end."""
+    values = iter(scores)
+    settings = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "steps",
+        "load_best_model_at_end": True,
+        "compute_metrics": lambda prediction: {"relaxed_accuracy": next(values)},
+        "learning_rate": 1e-2,
+    }
+    return trainer(folder, eval_dataset=drawn_charts().select(range(4)), **{**settings, **changes})
+
+
+def has_weights_of(run, checkpoint) -> bool:
+    saved, own = load_file(checkpoint / "model.safetensors"), run.model.state_dict()
+    return all(torch.equal(value, own[key]) for key, value in saved.items())
+
+
+@pytest.mark.parametrize(("scores", "best"), [((0.1, 0.5, 0.9, 0.2), 3), ((0.9, 0.1, 0.2, 0.2), 1)])
+def test_the_best_model_is_saved_when_it_is_found(tmp_path, scores, best):
+    """Upstream saves it with the next `save_steps`, when it is another model, or not at all."""
+    run = scored(tmp_path, scores, max_steps=4, save_steps=2)
+    run.train()
+    folder = tmp_path / f"checkpoint-{best}"
+    assert run.state.best_model_checkpoint == str(folder)
+    assert run.weights_step == run.state.best_global_step == best
+    assert run.scores[best].metrics["eval_relaxed_accuracy"] == 0.9
+    assert has_weights_of(run, folder)
+    assert not has_weights_of(run, tmp_path / "checkpoint-4")
+
+
+def test_the_best_model_is_there_when_a_run_stops_before_its_first_save(tmp_path):
+    run = scored(tmp_path, (0.1, 0.9, 0.2, 0.2), max_steps=9, save_steps=9, callbacks=[EarlyStoppingCallback(2)])
+    run.train()
+    assert (run.state.global_step, run.weights_step) == (4, 2)
+    assert has_weights_of(run, tmp_path / "checkpoint-2")
+
+
+def test_a_best_model_that_is_not_to_be_loaded_is_not_saved(tmp_path):
+    run = scored(tmp_path, (0.9, 0.1), max_steps=2, save_steps=2, load_best_model_at_end=False)
+    run.train()
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert run.weights_step == 2
+
+
+def test_a_checkpoint_of_an_earlier_run_is_not_the_best_of_this_one(tmp_path):
+    settings = {"max_steps": 2, "save_steps": 2, "load_best_model_at_end": False}
+    trainer(tmp_path, max_steps=1, save_strategy="steps", save_steps=1).train()
+    run = scored(tmp_path, (0.9, 0.1), metric_for_best_model="relaxed_accuracy", **settings)
+    run.train()
+    assert (run.state.best_global_step, run.state.best_model_checkpoint) == (1, None)
+    stored = json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())
+    assert stored["best_model_checkpoint"] is None
+
+
+def test_a_resumed_run_takes_its_best_model_from_its_own_checkpoints(tmp_path, caplog):
+    """Checkpoint 1 was replaced by one of another run; the run has no best model to load, and finds a new one."""
+    scored(tmp_path, (0.9, 0.1), max_steps=2, save_steps=1).train()
+    trainer(tmp_path / "other", max_steps=1, save_strategy="steps", save_steps=1).train()
+    shutil.rmtree(tmp_path / "checkpoint-1")
+    shutil.copytree(tmp_path / "other" / "checkpoint-1", tmp_path / "checkpoint-1")
+    run = scored(tmp_path, (0.3, 0.2), max_steps=4, save_steps=1)
+    run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert "the weights of the best evaluation so far (step 1) are gone" in caplog.text
+    assert (run.state.best_metric, run.weights_step) == (0.3, 3)
+    assert has_weights_of(run, tmp_path / "checkpoint-3")
 
 
 def test_early_stopping(tmp_path):

@@ -23,6 +23,7 @@ OLDEST = "5.19"
 """The first supported version. Read in the sources of 5.19, 5.21, 5.22, 5.23 and 5.24 (5.20 is excluded)."""
 
 PRIVATE = {
+    "_determine_best_metric": {OLDEST: "self, metrics, trial"},
     "_finish_current_push": {OLDEST: "self"},
     "_get_grad_norm": {OLDEST: "self, model, grad_norm=None"},
     "_get_output_dir": {OLDEST: "self, trial"},
