@@ -322,8 +322,9 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         default=False,
         metadata={"help": "Resume also without the optimizer's, the schedule's or the random state."},
     )
-    """Resume also from a checkpoint that lacks the state of the optimizer, the schedule or the random generators, or
-    that another number of processes saved. The result then differs from that of an unbroken run."""
+    """Resume also from a checkpoint that lacks the state of the optimizer, the schedule or the random generators, that
+    another number of processes saved, or that was trained on other records or in another order. The result then
+    differs from that of an unbroken run."""
 
     write_predictions: bool = field(
         default=True, metadata={"help": "Write a file of predictions for every evaluation."}

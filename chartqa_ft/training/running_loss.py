@@ -12,6 +12,7 @@ import torch
 from ..batching.streams import StreamPlace, StreamSampler
 from ..files import read_json
 from .checkpoints import STATE_NAME, last_checkpoint, mark_checkpoint
+from .data_order import changed_order
 from .saving import checkpoint_folder
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 __all__ = ["RunningLoss", "last_checkpoint"]
 
 _ADVICE = "resume from another checkpoint"
-_STORED = ("window", "total", "epoch", "batches", "run")
+_STORED = ("window", "total", "epoch", "batches", "run", "order")
 
 
 class RunningLoss:
@@ -60,20 +61,37 @@ class RunningLoss:
         """The reader of a stream of training records."""
         self.stream_place: StreamPlace | None = None
         """What was read of the stream in this epoch before a resume."""
+        self.order: dict[str, Any] | None = None
+        """What decides about the rows of each step; before `follow`, that of the checkpoint."""
+        self.checkpoint: str | Path | None = None
+        """The checkpoint that the run goes on from."""
         self._before_step: torch.Tensor | None = None
         self._upstream_before: torch.Tensor | None = None
 
-    def follow(self, sampler: Any, *, strict: bool = True) -> None:
+    def follow(self, sampler: Any, order: dict[str, Any] | None = None, *, strict: bool = True) -> None:
         """Take the place in a stream from its sampler. After a resume, the sampler compares what it reads up to it.
 
         Args:
             sampler: the sampler of the training loader; others than a `StreamSampler` have no place.
+            order: what decides about the rows of each step (see `order_of`).
             strict: whether other records than before the resume are an error; otherwise a warning.
 
         Raises:
-            ValueError: batches had another size before the resume, so that the run would go on at another record.
+            ValueError: batches had another size before the resume, so that the run would go on at another record, or
+                something else gives the steps other rows than before.
         """
+        before, self.order = self.order, order
+        changed = "; ".join(changed_order(before, order)) if before and order else ""
         self.stream = sampler if isinstance(sampler, StreamSampler) else None
+        if changed:
+            message = f"{self.checkpoint} cannot be resumed exactly: {changed}"
+            if strict:
+                raise ValueError(
+                    f"{message}. Train on the same rows in the same order, start a new training from its weights, or "
+                    "accept that some records are read twice or not at all in this epoch with "
+                    "allow_inexact_resume=True"
+                )
+            logger.warning("%s. Some records are read twice or not at all (allow_inexact_resume=True)", message)
         if self.stream is None or self.stream_place is None:
             return
         together, rows = self.stream.batch_size * self.stream.num_replicas, self.stream_place.rows
@@ -136,7 +154,7 @@ class RunningLoss:
 
     def restart_epoch(self) -> None:
         """Read a stream from the beginning of the current epoch again."""
-        self.batches, self.stream_place = 0, None
+        self.batches, self.stream_place, self.order = 0, None, None
 
     def end_epoch(self) -> None:
         """Count an epoch that has ended."""
@@ -171,6 +189,7 @@ class RunningLoss:
             ValueError: the file with the sums is damaged; the message names it.
         """
         self.reset()
+        self.checkpoint = checkpoint
         file = None if checkpoint is None else Path(checkpoint) / STATE_NAME
         if file is not None and file.is_file():
             sums = read_json(file, advice=_ADVICE)
@@ -183,6 +202,8 @@ class RunningLoss:
                 raise ValueError(f"{file} is damaged (its place in the stream is {place!r}): {_ADVICE}")
             self.stream_place = None if place is None else StreamPlace(*place)
             self.epoch, self.batches = sums.get("epoch", 0), sums.get("batches", 0)
+            order = sums.get("order")  # that checkpoints of earlier releases lack
+            self.order = order if isinstance(order, dict) else None
 
 
 def _mean(sums: list[float]) -> float:

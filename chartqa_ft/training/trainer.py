@@ -63,6 +63,7 @@ from .checks.optimizer import explaining_optimizer, optimizer_findings
 from .checks.optimizer_arguments import optimizer_settings
 from .checks.trainer_arguments import check_trainer
 from .copying import own_copy
+from .data_order import order_of
 from .describing import describe_model
 from .evaluating import Evaluator
 from .generation import chosen_settings, merged_config
@@ -325,7 +326,8 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.train_dataset is None:
             raise ValueError("training needs a train_dataset")
         loader = self._loader(as_records(self.train_dataset, "train_dataset", answers=True), "train", training=True)
-        self.running_loss.follow(loader.sampler, strict=not self.args.allow_inexact_resume)
+        order = order_of(loader.sampler, self._collators["train"])
+        self.running_loss.follow(loader.sampler, order, strict=not self.args.allow_inexact_resume)
         self._set_epoch.source, self._compare_streams.sampler = loader.sampler, self.running_loss.stream
         return self.accelerator.prepare(loader)
 
@@ -463,7 +465,6 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.running_loss.restore(checkpoint)
         if self.args.ignore_data_skip:
             self.running_loss.restart_epoch()
-        self.running_loss.run = self.chooser.begin_run(checkpoint)
         self.evaluator.restore(checkpoint, self.eval_dataset)
         self.best_weights_step, self._evaluating = None, False
         try:
@@ -521,6 +522,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         # stream has max_steps steps, and resumes at the wrong record of a stream that was read more than once. It
         # cannot save a resumed run with a new EarlyStoppingCallback, and lets that of the first run count from zero.
         done = super()._init_training_state(*args, **kwargs)
+        self.running_loss.run = self.chooser.begin_run(self._find_best.resumed)  # nothing can refuse the resume now
         restored = self.args.restore_callback_states_from_checkpoint
         resume_states(self.callback_handler.callbacks, self.control, self.state, restore=not restored)
         if not is_stream(self.train_dataset) or not self.state.global_step:
