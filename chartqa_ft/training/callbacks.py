@@ -15,6 +15,7 @@ from transformers.trainer_callback import ExportableState
 
 from ..batching.streams import StreamSampler
 from ..models.lora import check_gradients
+from .best_metric import check_compared_metric, forget_best
 from .checkpoints import run_of, step_of
 from .checks.streams import check_same_stream
 from .lineage import Lineage
@@ -131,6 +132,8 @@ class FindBestCheckpoint(TrainerCallback):
         """The checkpoint that the run goes on from."""
 
     def on_train_begin(self, args, state, control, **kwargs):
+        if self.resumed is not None:
+            check_compared_metric(args, state, self.resumed)
         best = state.best_model_checkpoint
         if best is not None and Path(best).is_dir() and not self._is_of_run(state, args):
             logger.warning(
@@ -173,11 +176,6 @@ class FindBestCheckpoint(TrainerCallback):
         except ValueError:  # a damaged note says nothing about other runs
             lineage = Lineage(run_of(resumed))
         return lineage.has(run_of(folder), step_of(folder))
-
-
-def forget_best(state: TrainerState) -> None:
-    """Let the next evaluation of a training be the best so far."""
-    state.best_metric = state.best_global_step = state.best_model_checkpoint = None
 
 
 def keep_own_best(state: TrainerState, folder: Path, before: str | None, run: str | None, *, write: bool) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from ..batching.streams import StreamPlace, StreamSampler
 from ..files import read_json
+from .best_metric import compared_metric
 from .checkpoints import STATE_NAME, last_checkpoint, mark_checkpoint
 from .data_order import changed_order
 from .saving import checkpoint_folder
@@ -174,7 +175,7 @@ class RunningLoss:
         self.accelerator.wait_for_everyone()
         if args.should_save:
             stored = {name: getattr(self, name) for name in _STORED}
-            stored.update(step=state.global_step, world_size=args.world_size)
+            stored.update(step=state.global_step, world_size=args.world_size, best=compared_metric(args))
             if self.stream is not None:
                 stored["stream"] = self.stream.place(self.batches)
             mark_checkpoint(folder or checkpoint_folder(args.output_dir, state.global_step), stored)

@@ -14,6 +14,9 @@ FIXED_ARGUMENTS = (
 )
 """Arguments that are read when the trainer or its arguments are created."""
 
+BEST_ARGUMENTS = ("metric_for_best_model", "greater_is_better")
+"""Arguments that are checked, and completed from each other, when the arguments and the trainer are created."""
+
 MODEL_ARGUMENTS = ("activation_checkpointing", "chunk_encoder", "torch_compile", "torch_compile_mode")
 """Arguments that only the trials of a search, which needs `model_init`, read again."""
 
@@ -41,6 +44,15 @@ def check_changed_arguments(context: CheckContext) -> Iterator[Finding]:
                 name,
                 "error",
                 f"trainer.args.{name} was changed after the trainer was created, which has no effect",
+                f"create a new trainer with ChartQATrainingArguments({name}=...)",
+            )
+    for name in BEST_ARGUMENTS:
+        if getattr(trainer.args, name) != getattr(trainer.made_with, name):
+            yield Finding(
+                name,
+                "error",
+                f"trainer.args.{name} was changed after the trainer was created, when the metric and its direction "
+                "were checked and completed",
                 f"create a new trainer with ChartQATrainingArguments({name}=...)",
             )
     if trainer.data_collator is trainer.own_parts["data_collator"]:

@@ -50,6 +50,8 @@ def test_the_arguments_of_batches_are_those_that_are_read():
         ("report_to", ["wandb"]),
         ("activation_checkpointing", True),
         ("chunk_encoder", False),
+        ("metric_for_best_model", "relaxed_acuracy"),
+        ("greater_is_better", True),
     ],
 )
 def test_an_argument_that_is_read_once_is_refused_when_it_is_changed(tmp_path, name, value):
