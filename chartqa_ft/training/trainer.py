@@ -29,7 +29,7 @@ from ..evaluation.results import EvaluationResult, write_scores
 from ..models.restoring import restore_weights
 from ..printable import printable_errors
 from ..reporting.curve import draw_curves
-from ..resources import FullDiskError, explaining_memory, is_out_of_memory, message_of, naming_a_full_disk, same_kind
+from ..resources import explaining_memory, naming_a_full_disk
 from .arguments import ChartQATrainingArguments, as_dict
 from .bad_steps import BadSteps, never_best, spoil_gradients
 from .batches import collator_arguments, make_collators, make_loader
@@ -45,7 +45,7 @@ from .callbacks import (
     resume_states,
 )
 from .checkpoints import begin_checkpoint, step_of
-from .checks import changed_arguments, schedule, streams, tasks, text_arguments  # noqa: F401  (they register checks)
+from .checks import changed_arguments, image_files, schedule, streams, tasks, text_arguments  # noqa: F401  (they register checks)
 from .checks.data_sets import check_data_sets, named_part
 from .checks.findings import CALLS, Call, CheckContext, CheckResult, Finding, raise_all, run_checks
 from .checks.function_code import uses_argument
@@ -66,6 +66,7 @@ from .copying import own_copy
 from .data_order import order_of
 from .describing import describe_model
 from .evaluating import Evaluator
+from .failed_evaluation import is_saved_after, raise_after_saving
 from .generation import chosen_settings, merged_config
 from .losses import AnswerLoss, loss_of_batch, weighted_by_task
 from .memory import MemoryAdvice
@@ -83,7 +84,7 @@ from .sample_logging import LogSamples
 from .saving import CheckpointSaver, checkpoint_folder
 from .schedule import settle_warmup
 from .search import forget_num_steps, search_objective, set_trial
-from .signals import EvaluationStopped, StopOnSignal
+from .signals import StopOnSignal
 from .summary import summary
 from .text_scan import TextScan
 from .trackers import public_command_line
@@ -187,7 +188,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = counts
         self._optimizer_settings: dict[str, Any] | None = None
         self._said: set[Finding] = set()
-        self._evaluating = False
+        self._evaluating = self._in_evaluation = False
         self.texts = TextScan(self.adapter, args)
         self.answer_loss = AnswerLoss(self.adapter, args)
         self.running_loss = RunningLoss(self.accelerator, (lambda: self._tr_loss) if self._changes_loss else None)
@@ -466,7 +467,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.args.ignore_data_skip:
             self.running_loss.restart_epoch()
         self.evaluator.restore(checkpoint, self.eval_dataset)
-        self.best_weights_step, self._evaluating = None, False
+        self.best_weights_step, self._evaluating, self._in_evaluation = None, False, False
         try:
             with self.stop_on_signal.handled(), public_command_line():
                 output = self._train_on(checkpoint, *args, **kwargs)
@@ -477,30 +478,28 @@ class ChartQATrainer(Seq2SeqTrainer):
         return output._replace(training_loss=output.metrics["train_loss"])
 
     def _train_on(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train from a checkpoint or from step 0. An evaluation that fails or is left ends it, with its step saved.
-
-        On several processes, one alone that has no memory or no disk left cannot save a step together with others.
-        """
+        """Train from a checkpoint or from step 0. An evaluation that fails or is left ends it, with its step saved."""
         try:
             with explaining_memory("training", self.memory.of_training):
                 return super().train(checkpoint, *args, **kwargs)
         except Exception as error:
-            short_of = self.args.world_size == 1 and (is_out_of_memory(error) or isinstance(error, FullDiskError))
-            on_purpose = isinstance(error, (MetricsError, EvaluationStopped))
+            reading, evaluating = self._evaluating, self._in_evaluation
+            self._evaluating = self._in_evaluation = False
+            if not is_saved_after(error, self, in_evaluation=evaluating, in_loop=reading):
+                raise
             step = self.state.global_step
-            folder = checkpoint_folder(self.args.output_dir, step)
-            if not step or not (on_purpose or (self._evaluating and short_of)):
-                raise
-            self._evaluating = False
-            self._save_checkpoint(self.model_wrapped, None)
-            self.callback_handler.on_save(self.args, self.state, self.control)
-            if isinstance(error, EvaluationStopped):
-                raise
-            raise same_kind(
-                error,
-                f"{message_of(error)}. Step {step} is saved in {folder}: correct it, and go on with "
-                "resume_from_checkpoint=True",
-            ) from error
+            raise_after_saving(error, self._save_step, checkpoint_folder(self.args.output_dir, step), step)
+
+    def _save_step(self) -> None:
+        self._save_checkpoint(self.model_wrapped, None)
+        self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        # An error here, also of on_evaluate or of a tracker, says nothing about the step, which upstream loses.
+        self._in_evaluation = True  # and still so after an error
+        metrics = super()._evaluate(*args, **kwargs)
+        self._in_evaluation = False
+        return metrics
 
     def _check_training(self) -> None:
         """Run the checks of a training, of the model and the arguments that it begins with."""

@@ -24,6 +24,7 @@ OLDEST = "5.19"
 
 PRIVATE = {
     "_determine_best_metric": {OLDEST: "self, metrics, trial"},
+    "_evaluate": {OLDEST: "self, trial, ignore_keys_for_eval, skip_scheduler=False"},
     "_finish_current_push": {OLDEST: "self"},
     "_get_grad_norm": {OLDEST: "self, model, grad_norm=None"},
     "_get_output_dir": {OLDEST: "self, trial"},
