@@ -19,7 +19,7 @@ from ..hub.credentials import masked
 from ..hub.public import as_json, public_values
 from ..metrics.extraction import extract_name
 from .checks.argument_types import make_plain
-from .checks.argument_values import FOLLOWING_A_METRIC, WITHOUT_WARMUP, refusals, schedule_name
+from .checks.argument_values import FOLLOWING_A_METRIC, WITHOUT_WARMUP, accelerator_refusals, refusals, schedule_name
 from .checks.findings import raise_all
 from .parts import as_rates
 
@@ -358,6 +358,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         if wants_best and self.metric_for_best_model is None:  # type: ignore[has-type]
             self.metric_for_best_model = "relaxed_accuracy" if self.predict_with_generate else "loss"
         super().__post_init__()
+        raise_all(accelerator_refusals(self.accelerator_config))  # it may have been JSON, or the name of a file
         self.choose_mode()
         if self.accelerator_config.dispatch_batches is None:
             # Every rank reads streams. Dispatched batches would be split by rows, which separates rows from charts.

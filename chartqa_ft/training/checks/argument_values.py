@@ -288,12 +288,17 @@ def _data(args: Any) -> Iterator[str]:
         ):
             if getattr(args, name) != unset:
                 yield f"{name}={getattr(args, name)!r} needs dataloader_num_workers of at least 1"
-    config = args.accelerator_config
+    if not isinstance(args.accelerator_config, str):
+        yield from accelerator_refusals(args.accelerator_config)
+
+
+def accelerator_refusals(config: Any) -> Iterator[str]:
+    """Yield why settings of `accelerator_config`, a dict or an object, are refused. Text is parsed before."""
     for name, advice in (
         ("split_batches", "would split a batch between ranks, and charts from their questions: leave it False"),
         ("dispatch_batches", "would split batches by rows, and charts from their questions: leave it out"),
     ):
-        if (config.get(name) if isinstance(config, dict) else getattr(config, name, None)) is True:
+        if config.get(name) if isinstance(config, dict) else getattr(config, name, None):
             yield f"{name}=True in accelerator_config {advice}"
 
 

@@ -7,6 +7,7 @@ its data loaders, its loss, its evaluation loop and its pushes are its own.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -238,3 +239,16 @@ def test_settings_of_a_schedule_that_has_none_are_refused(tmp_path, name):
             arguments(tmp_path, lr_scheduler_type=name, lr_scheduler_kwargs=settings)
     assert arguments(tmp_path, lr_scheduler_type=name, lr_scheduler_kwargs={}).lr_scheduler_type == name
     assert arguments(tmp_path, lr_scheduler_type="cosine", lr_scheduler_kwargs={"num_cycles": 2}).lr_scheduler_kwargs
+
+
+@pytest.mark.parametrize("name", ["split_batches", "dispatch_batches"])
+@pytest.mark.parametrize("kind", ["text", "file"])
+def test_settings_of_accelerate_are_refused_in_json_too(tmp_path, name, kind):
+    config = json.dumps({name: True})
+    if kind == "file":
+        config = str(tmp_path / "accelerator.json")
+        (tmp_path / "accelerator.json").write_text(json.dumps({name: True}))
+    with pytest.raises(ValueError, match=f"{name}=True in accelerator_config would split"):
+        arguments(tmp_path, accelerator_config=config)
+    kept = arguments(tmp_path, accelerator_config='{"even_batches": false}').accelerator_config
+    assert (kept.even_batches, kept.dispatch_batches) == (False, False)
