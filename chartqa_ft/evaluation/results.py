@@ -73,6 +73,18 @@ def part_of(records: Any, eval_dataset: Any) -> str | None:
     return next((name for name, part in parts.items() if part is records), None)
 
 
+def is_own(records: Any, eval_dataset: Any) -> bool:
+    """Return whether records are the evaluation data of a trainer, or one of its data sets.
+
+    Example:
+        >>> easy, hard = ["a"], ["b"]
+        >>> is_own(hard, {"easy": easy, "hard": hard}), is_own(["b"], hard)
+        (True, False)
+    """
+    parts = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
+    return any(part is records for part in parts)
+
+
 def write_scores(results: Mapping[int, EvaluationResult], checkpoint: str | Path, output_dir: str | Path) -> Path:
     """Write the results of a run into a checkpoint, as `chartqa_scores.json`.
 

@@ -254,7 +254,7 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
     )
     """Number of questions (below 1: share) in evaluations during training, stratified by source. All questions on a
     chart are chosen or none, since a chart is encoded once for all of them; the number may therefore differ by less
-    than a chart has. A script's own call of `evaluate()` always uses the whole split."""
+    than a chart has. A script's own `evaluate()` uses the whole split, and so does a callback's of other records."""
 
     eval_window: int = field(
         default=WINDOW,
@@ -322,16 +322,16 @@ class ChartQATrainingArguments(Seq2SeqTrainingArguments):
         default=False,
         metadata={"help": "Resume also without the optimizer's, the schedule's or the random state."},
     )
-    """Resume also from a checkpoint that lacks the state of the optimizer, the schedule or the random generators, that
-    another number of processes saved, or that was trained on other records or in another order. The result then
-    differs from that of an unbroken run."""
+    """Resume also from a checkpoint that lacks a state of the run, that another number of processes saved, or that was
+    trained on other records or in another order. The result then differs from that of an unbroken run."""
 
     write_predictions: bool = field(
         default=True, metadata={"help": "Write a file of predictions for every evaluation."}
     )
     """Write `predictions/<prefix>-step-<n>.jsonl` to the output folder for every evaluation. While an evaluation runs,
     and after one that did not end, the answers so far are in `<prefix>-step-<n>.unfinished.jsonl`, those of other
-    processes than the first in `...unfinished-<rank>.jsonl`."""
+    processes than the first in `...unfinished-<rank>.jsonl`. Other records of a callback with
+    the prefix `eval` get `...others.jsonl`."""
 
     default_warmup = math.nan
     """What `warmup_steps` was set to because it was left unset; NaN if it was given (not an argument)."""

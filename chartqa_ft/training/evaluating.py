@@ -22,7 +22,7 @@ from ..adapters.text import has_answer
 from ..batching.records import column, hinted_chart_ids
 from ..data.chart_subset import chart_subset
 from ..evaluation.answer_queue import AnswerQueue
-from ..evaluation.results import EvaluationResult, part_of, read_scores
+from ..evaluation.results import EvaluationResult, is_own, part_of, read_scores
 from ..evaluation.row_table import RowTable, TableRow
 from ..evaluation.scoring import Rows, main_metrics, score_rows
 from ..evaluation.unfinished import UnfinishedAnswers, remove_unfinished, unfinished_path
@@ -78,6 +78,7 @@ class Evaluator:
         self._queue: AnswerQueue | None = None
         self._so_far: UnfinishedAnswers | None = None
         self._scored = RowTable()
+        self._is_used = False
         self._row_numbers: list[int] | None = None
 
     def decoding_of_tasks(self) -> dict[str, dict[str, Any]]:
@@ -110,16 +111,35 @@ class Evaluator:
 
     @contextmanager
     def using(self, settings: Mapping[str, Any]) -> Iterator[None]:
-        """Use further generation settings within this context."""
+        """Use further generation settings within this context, which is that of an evaluation.
+
+        A callback may evaluate within an evaluation: the outer one then goes on with its own records and rows.
+        """
+        nested, self._is_used = self._is_used, True
         before, self.settings = self.settings, dict(settings)
+        records, scored, numbers = self.records, self._scored, self._row_numbers
+        self._row_numbers = None
         try:
             yield
         finally:
-            self.settings = before
+            self.settings, self._is_used, self._row_numbers = before, nested, numbers
+            if nested:
+                self.records, self._scored = records, scored
 
     def restore(self, checkpoint: str | Path | None, eval_dataset: Any) -> None:
         """Take over the results stored in a checkpoint; `None` forgets all results."""
         self.results = {} if checkpoint is None else read_scores(checkpoint, self.args.output_dir, eval_dataset)
+
+    def predictions_file(self, prefix: str, step: int, *, others: bool) -> Path:
+        """Return the file for the answers of an evaluation.
+
+        Args:
+            prefix: prefix of the metrics, without the underscore.
+            step: the optimizer step of the weights.
+            others: whether a training evaluates other records than its own. Their answers replace no others.
+        """
+        kind = ".others" if others and prefix.startswith("eval") else ""
+        return Path(self.args.output_dir) / "predictions" / f"{prefix}-step-{step}{kind}.jsonl"
 
     @contextmanager
     def subset(self, records: Any, *, training: bool, numbers: list[int] | None = None) -> Iterator[Any]:
@@ -150,15 +170,23 @@ class Evaluator:
             self._row_numbers = None
 
     @contextmanager
-    def beside_training(self, training: bool) -> Iterator[None]:
+    def beside_training(self, training: bool, control: Any = None) -> Iterator[None]:
         """Leave the random state of a training as it is, so that its weights do not depend on its evaluations.
 
         A data loader draws a seed, and sampling draws tokens. A run that was stopped in an evaluation, or before one,
         then goes on to the same weights as an unbroken one.
+
+        Args:
+            training: whether a training evaluates.
+            control: the control of the trainer if a callback began the evaluation, which the callback handler takes
+                for that of the training loop: the log and the evaluation that are due at this step stay due.
         """
         device = self.args.device
+        due = (False, False) if control is None else (control.should_evaluate, control.should_log)
         with torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=training):
             yield
+        if control is not None and training:
+            control.should_evaluate, control.should_log = due
 
     @contextmanager
     def collecting(self, predictions: Path | None = None) -> Iterator[None]:
@@ -415,9 +443,20 @@ class Evaluator:
         return scores, failure
 
     def keep(
-        self, metrics: dict[str, float], prefix: str, *, step: int, records: Any, eval_dataset: Any, predictions: Path
+        self,
+        metrics: dict[str, float],
+        prefix: str,
+        *,
+        step: int,
+        records: Any,
+        eval_dataset: Any,
+        predictions: Path,
+        training: bool = False,
     ) -> None:
         """Keep the scores of the evaluation that has just ended, if it scored any answers.
+
+        A callback may evaluate other records during training, such as a part of the training data, or the same ones
+        in another way. These are not the scores of the model if the trainer has its own evaluation data.
 
         Args:
             metrics: the metrics that `evaluate` returns.
@@ -426,7 +465,12 @@ class Evaluator:
             records: the evaluated records, from which `subset` chose.
             eval_dataset: the evaluation data of the trainer, to find the name of `records` in a dict.
             predictions: where the answers were written, if at all.
+            training: whether a training evaluates.
         """
+        own = is_own(records, eval_dataset)
+        counts = (own or eval_dataset is None) and step not in self.results
+        if training and not counts and not (own and prefix.startswith("eval")):
+            return
         main = {"relaxed_accuracy", *main_metrics(self._scored, self.adapter.bound_task)}
         if not any(f"{prefix}_{name}" in metrics for name in main):
             return

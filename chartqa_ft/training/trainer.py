@@ -25,7 +25,7 @@ from ..adapters.pixels import unchanged
 from ..batching.collator import ChartQACollator
 from ..batching.records import as_records, has_answers, is_stream
 from ..evaluation.report import find_predictions
-from ..evaluation.results import EvaluationResult, write_scores
+from ..evaluation.results import EvaluationResult, is_own, write_scores
 from ..models.restoring import restore_weights
 from ..printable import printable_errors
 from ..reporting.curve import draw_curves
@@ -677,7 +677,8 @@ class ChartQATrainer(Seq2SeqTrainer):
     ) -> dict[str, float]:
         """Answer and score a data set; return the loss, the keys of `relaxed_accuracy` and the times, with a prefix.
 
-        Evaluations started by the training loop use `args.eval_subset`; others use the whole data set.
+        Evaluations of the trainer's data sets during training use `args.eval_subset`; others use all records. `scores`
+        keep the last evaluation of each step; during training, only those of the trainer's data sets, if it has any.
 
         Args:
             eval_dataset: records, the name of a data set in a dict, or a dict; `None` uses those of the trainer.
@@ -695,10 +696,11 @@ class ChartQATrainer(Seq2SeqTrainer):
                 metrics.update(self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}", **generation_settings))
             return self._best_checked(metrics, whole=eval_dataset is None) if self.is_in_train else metrics
         numbers = self.texts.kept_rows(records, "eval_dataset")
+        use_subset = self.is_in_train and is_own(records, self.eval_dataset)
         with self.evaluator.using(generation_settings):
             with (
-                self.evaluator.subset(records, training=self.is_in_train, numbers=numbers) as chosen,
-                self.evaluator.beside_training(self.is_in_train),
+                self.evaluator.subset(records, training=use_subset, numbers=numbers) as chosen,
+                self.evaluator.beside_training(self.is_in_train, None if self._in_evaluation else self.control),
             ):
                 metrics = super().evaluate(chosen, ignore_keys, metric_key_prefix)
             self.evaluator.keep(
@@ -708,6 +710,7 @@ class ChartQATrainer(Seq2SeqTrainer):
                 records=records,
                 eval_dataset=self.eval_dataset,
                 predictions=self._predictions_file(metric_key_prefix),
+                training=self.is_in_train,
             )
         return self._best_checked(metrics, whole=eval_dataset is None) if self.is_in_train else metrics
 
@@ -785,7 +788,9 @@ class ChartQATrainer(Seq2SeqTrainer):
             )
 
     def _predictions_file(self, prefix: str) -> Path:
-        return Path(self.args.output_dir) / "predictions" / f"{prefix}-step-{self.weights_step}.jsonl"
+        has_own = self.is_in_train and self.eval_dataset is not None
+        others = has_own and not is_own(self.evaluator.records, self.eval_dataset)
+        return self.evaluator.predictions_file(prefix, self.weights_step, others=others)
 
     # ------------------------------------------------------------------ saving
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback
 
 from chartqa_ft import read_predictions, relaxed_accuracy
@@ -104,6 +106,64 @@ def test_evaluations_while_training_take_the_subset_and_others_the_whole(tmp_pat
     assert [records["question"][row["index"]] for row in rows] == list(chosen["question"])
     assert max(row["index"] for row in rows) > 6
     assert subset.evaluate()["eval_n"] == len(records)
+
+
+class Evaluates(TrainerCallback):
+    """Evaluates records of its own after each step, or after each evaluation of the training loop."""
+
+    def __init__(self, records, hook, **given):
+        self.records, self.given, self.found = records, given, []
+        self.within = False
+        setattr(self, hook, self.evaluate)
+
+    def evaluate(self, args, state, control, **kwargs):
+        if not self.within:
+            self.within = True
+            self.found.append(self.run.evaluate(self.records, **self.given))
+            self.within = False
+
+
+@pytest.mark.parametrize("hook", ["on_step_end", "on_evaluate", "on_epoch_end"])
+@pytest.mark.parametrize("prefix", ["train", "eval"])
+@pytest.mark.parametrize("kind", [list, Dataset.to_iterable_dataset, lambda records: records])
+def test_other_records_that_a_callback_evaluates_are_not_the_scores_of_the_model(tmp_path, hook, prefix, kind):
+    own, others = drawn_charts(), kind(drawn_charts().select(range(4, 9)))
+    also = Evaluates(others, hook, metric_key_prefix=prefix)
+    also.run = run = trainer(
+        tmp_path,
+        eval_dataset=own,
+        eval_subset=4,
+        max_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        callbacks=[also],
+    )
+    run.train()
+    assert [metrics[f"{prefix}_n"] for metrics in also.found] == [5], "all of them, whatever eval_subset says"
+    kept = run.scores[1]
+    assert (kept.prefix, kept.metrics["eval_n"], kept.records) == ("eval_", 3, own), "3 questions on whole charts"
+    chosen = own.select(chart_subset(own["source"], own["chart_id"], 4, seed=42))
+    assert [row["question"] for row in read_predictions(kept.predictions)] == list(chosen["question"])
+    assert [row["question"] for row in kept.rows] == list(chosen["question"])
+
+
+def test_other_records_are_kept_where_a_trainer_has_none(tmp_path):
+    records = drawn_charts().select(range(3))
+    also = Evaluates(records, "on_step_end")
+    also.run = run = trainer(tmp_path, max_steps=1, callbacks=[also])
+    run.train()
+    assert run.scores[1].metrics == also.found[0]
+
+
+def test_another_way_to_evaluate_the_same_records_is_not_kept_beside_the_usual_one(tmp_path):
+    records = drawn_charts().select(range(3))
+    also = Evaluates(None, "on_epoch_end", metric_key_prefix="beams", num_beams=2)
+    settings = {"max_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
+    also.run = run = trainer(tmp_path, eval_dataset=records, callbacks=[also], **settings)
+    run.train()
+    assert (run.scores[1].prefix, run.scores[1].decoding["num_beams"]) == ("eval_", 1)
+    run.evaluate(metric_key_prefix="beams", num_beams=2)
+    assert run.scores[1].prefix == "beams_", "after the training, the last evaluation counts"
 
 
 def test_the_rows_of_an_evaluation_are_not_held_during_the_next_one(tmp_path):
