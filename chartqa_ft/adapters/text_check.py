@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch.utils.data import IterableDataset
 from tqdm.auto import tqdm
 
 from .base import Adapter
@@ -57,7 +58,8 @@ def find_bad_texts(adapter: Adapter, records: Any, *, training: bool, progress: 
         >>> [bad.row for bad in find_bad_texts(adapter, records, training=True)]
         [1]
     """
-    if not hasattr(records, "__len__") or not unchanged(adapter, _ENCODING):
+    is_stream = isinstance(records, IterableDataset) or not hasattr(records, "__len__")
+    if is_stream or not unchanged(adapter, _ENCODING):
         return []
     plain = PlainTexts(adapter)
     adapter = _quiet(adapter)

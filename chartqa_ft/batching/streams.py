@@ -90,6 +90,8 @@ class StreamSampler(Sampler[StreamRow]):
         self.accumulation = accumulation
         self.records, self.batch_size, self.num_replicas, self.rank = records, batch_size, num_replicas, rank
         self.drop_last, self.pickled, self.epoch = drop_last, pickled, 0
+        self.batches_in_epoch: int | None = None
+        """The number of batches of each rank in the current epoch; `None` until its end was read."""
         self.first_place: StreamPlace | None = None
         """The place after the first batch of every rank in the current epoch."""
         self._places: OrderedDict[int, StreamPlace] = OrderedDict()
@@ -132,7 +134,7 @@ class StreamSampler(Sampler[StreamRow]):
         epoch, number, round_size = self.epoch, 0, self.batch_size * self.num_replicas
         digest = hashlib.blake2b(digest_size=16)
         self._places.clear()
-        self.first_place = None
+        self.first_place = self.batches_in_epoch = None
         spare: Any = None  # this rank's last row, or the first one of the stream: what filler rows show
         for number, record in enumerate(readable(self.records.stored()), start=1):
             key = RowKey(number - 1, epoch, True)
@@ -155,6 +157,7 @@ class StreamSampler(Sampler[StreamRow]):
         round_size = self.batch_size * self.num_replicas
         rounds = end.rows // round_size if self.drop_last else -(-end.rows // round_size)
         missing = -rounds % self.accumulation
+        self.batches_in_epoch = rounds + missing
         for number in range(end.rows // round_size + 1, rounds + missing + 1):
             self._note(number, end)
         in_last_round = 0 if self.drop_last or (self.num_replicas == 1 and not missing) else -end.rows % round_size

@@ -109,13 +109,13 @@ class CheckUnusedLora(TrainerCallback):
 
 
 class EndOfEpoch(TrainerCallback):
-    """Calls a function at the end of every epoch."""
+    """Calls a function at the end of every epoch, and tells it whether the training ends there too."""
 
-    def __init__(self, call: Callable[[], None]) -> None:
+    def __init__(self, call: Callable[..., None]) -> None:
         self.call = call
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        self.call()
+        self.call(stops=control.should_training_stop)
 
 
 class FindBestCheckpoint(TrainerCallback):

@@ -157,8 +157,15 @@ class RunningLoss:
         """Read a stream from the beginning of the current epoch again."""
         self.batches, self.stream_place, self.order = 0, None, None
 
-    def end_epoch(self) -> None:
-        """Count an epoch that has ended."""
+    def end_epoch(self, *, stops: bool = False) -> None:
+        """Count an epoch that has ended.
+
+        Args:
+            stops: whether the training ends too, such as at `max_steps`. It may be within the epoch of a stream, where
+                a resumed run then goes on.
+        """
+        if stops and self.stream is not None and self.stream.batches_in_epoch != self.batches:
+            return
         self.epoch, self.batches = self.epoch + 1, 0
 
     def on_save(self, args: Any, state: Any, control: Any, *, folder: Path | None = None, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..batching.records import is_stream
 from .arguments import ChartQATrainingArguments
 
 
@@ -17,7 +18,7 @@ def batches_per_epoch(rows: int, args: ChartQATrainingArguments, num_processes: 
 def steps_of_run(records: Any, args: ChartQATrainingArguments, num_processes: int) -> tuple[int | None, int | None]:
     """Return the optimizer steps of an epoch and of the whole run, `None` where they are not known beforehand."""
     per_epoch = None
-    if hasattr(records, "__len__"):
+    if records is not None and not is_stream(records):
         batches = batches_per_epoch(len(records), args, num_processes)
         per_epoch = -(-batches // args.gradient_accumulation_steps)
     if args.max_steps > 0:

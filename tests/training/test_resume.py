@@ -197,6 +197,23 @@ def test_every_checkpoint_resumes_to_the_same_bits(tmp_path, dropout, stream):
         assert_same(train(tmp_path, str(tmp_path / f"checkpoint-{step}"), **settings), unbroken)
 
 
+@pytest.mark.parametrize("stop", [2, 4, 5, 7])
+def test_a_stream_that_stops_within_an_epoch_is_read_on(tmp_path, caplog, stop):
+    """At max_steps, upstream calls the end of the epoch also where the stream goes on: 5 steps are one epoch."""
+    settings = {"stream": True, "save_strategy": "epoch", "eval_strategy": "no"}
+
+    def rows(folder: Path, resume: bool | None = None, **changes: Any) -> dict:
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, logger="chartqa_ft.training.trainer"):
+            train(folder, resume, **{**settings, **changes})
+        return rows_by_step(caplog.text)
+
+    wanted = rows(tmp_path / "unbroken")
+    rows(tmp_path / "broken", max_steps=stop)
+    resumed = rows(tmp_path / "broken", resume=True)
+    assert resumed == {key: found for key, found in wanted.items() if key[0] >= stop}
+
+
 def test_early_stopping_counts_on_after_a_resume_and_may_be_added_to_it(tmp_path):
     """With a learning rate of 0 no evaluation is better than the first: a patience of 3 ends a run at step 4."""
     settings = {"max_steps": STEPS, "learning_rate": 0.0, "metric_for_best_model": "loss"}

@@ -29,6 +29,26 @@ def test_streams_train_and_evaluate_as_their_data_set(tmp_path):
     assert streamed.train().training_loss > 0
 
 
+class SizedStream(torch.utils.data.IterableDataset):
+    """A stream of torch that knows its length, and has no records by number."""
+
+    def __init__(self, records):
+        self.records = list(records)
+
+    def __iter__(self):
+        return iter(self.records)
+
+    def __len__(self):
+        return len(self.records)
+
+
+def test_a_stream_with_a_length_is_a_stream(tmp_path):
+    stream = SizedStream(drawn_charts().select(range(6)))
+    run = trainer(tmp_path, records=stream, eval_dataset=stream, max_steps=2, eval_strategy="steps", eval_steps=2)
+    assert run.train().global_step == 2
+    assert run.scores[2].metrics["eval_n"] == 6
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_last_step_of_a_stream_is_whole(tmp_path, workers):
     """`Trainer` does not know where a stream ends, and added three left-over batches to the next step of four."""

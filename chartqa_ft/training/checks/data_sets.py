@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from ...batching.records import as_records, first_records, hinted_chart_ids, is_stream
+from ...batching.records import as_records, first_records, hinted_chart_ids, is_stream, readable
 from ...data.chart_groups import has_chart
 from ..schedule import batches_per_epoch
 from .findings import CheckContext, Finding, register_check
@@ -70,22 +71,29 @@ def check_records(context: CheckContext) -> Iterator[Finding]:
         )
     elif _is_empty(records, "train_dataset"):
         yield Finding("train_dataset", "error", "train_dataset is empty", "load records to train on")
-    elif hasattr(records, "__len__") and not batches_per_epoch(len(records), args, args.world_size):
+    elif args.dataloader_drop_last:
         together = args.train_batch_size * args.world_size
-        yield Finding(
-            "dataloader_drop_last",
-            "error",
-            f"dataloader_drop_last=True leaves no batch: the {len(records)} records are fewer than the {together} "
-            "rows of a batch on all ranks",
-            "leave it False, or choose a smaller per_device_train_batch_size",
-        )
+        number = _number_of_stream(records, together) if is_stream(records) else len(records)
+        if not batches_per_epoch(number, args, args.world_size):
+            yield Finding(
+                "dataloader_drop_last",
+                "error",
+                f"dataloader_drop_last=True leaves no batch: the {number} records are fewer than the {together} "
+                "rows of a batch on all ranks",
+                "leave it False, or choose a smaller per_device_train_batch_size",
+            )
+
+
+def _number_of_stream(records: Any, most: int) -> int:
+    """Return the number of records of a stream, at most `most`, without decoding their images."""
+    return sum(1 for _ in islice(readable(as_records(records, "train_dataset").stored()), most))
 
 
 def _is_empty(records: Any, name: str) -> bool:
     """Return whether there are no records; of a stream, the first one is read."""
     if records is None or isinstance(records, str):
         return False
-    if hasattr(records, "__len__") and not isinstance(records, type):
+    if not is_stream(records) and not isinstance(records, type):
         return not len(records)
     return not first_records(as_records(records, name), 1)
 

@@ -55,3 +55,13 @@ def test_grouping_without_ids_is_refused_only_if_it_was_asked_for(tmp_path):
     made = NO_IDS.with_transform(lambda batch: {**batch, "chart_id": ["a"] * len(batch["question"])})
     (warning,) = trainer(tmp_path, records=made, group_by_chart=True).check("train").warnings
     assert "known only when it is read" in str(warning)
+
+
+@pytest.mark.parametrize("kind", [list, Dataset.to_iterable_dataset, lambda records: records])
+def test_too_few_records_for_a_batch_are_refused(tmp_path, kind):
+    """A stream trained no step, and said nothing."""
+    run = trainer(tmp_path, records=kind(drawn_charts().select(range(3))), dataloader_drop_last=True)
+    with pytest.raises(ValueError, match="leaves no batch: the 3 records are fewer than the 4 rows"):
+        run.train()
+    enough = trainer(tmp_path, records=kind(drawn_charts().select(range(4))), dataloader_drop_last=True)
+    assert enough.train().global_step == 1
