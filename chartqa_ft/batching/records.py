@@ -18,7 +18,7 @@ from PIL.Image import Image as PillowImage
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 
 from ..adapters.text import describe, has_answer
-from ..data.chart_groups import chart_ids
+from ..data.chart_groups import chart_ids, check_chart_id
 from ..data.columns import LayoutError, find_columns
 from ..data.hub_files import HubFiles, fetched
 from ..data.stored_columns import column_values
@@ -277,7 +277,7 @@ def check_record(record: Any, where: str, *, answers: bool = False) -> None:
     """Check that a record is a dict with an image and a question, and an answer if `answers`.
 
     Raises:
-        TypeError: it is not a dict.
+        TypeError: it is not a dict, or its `chart_id` cannot be compared with others.
         ValueError: a column is missing.
     """
     if not isinstance(record, Mapping):
@@ -286,6 +286,8 @@ def check_record(record: Any, where: str, *, answers: bool = False) -> None:
             "a datasets.Dataset or a PyTorch data set whose items are dicts"
         )
     check_columns(record, where, answers=answers)
+    if "chart_id" in record:
+        check_chart_id(record["chart_id"], where)
 
 
 def check_columns(columns: Iterable[str], where: str, *, answers: bool = False) -> None:
@@ -445,7 +447,12 @@ def hinted_chart_ids(data: Any) -> Sequence[Any] | None:
     if isinstance(data, Records):
         data = data.data
     if isinstance(data, datasets.Dataset):
-        return list(column_values(data, "chart_id")) if "chart_id" in data.column_names else None
+        if "chart_id" not in data.column_names:
+            return None
+        stored = list(column_values(data, "chart_id"))
+        for row, chart in enumerate(stored):
+            check_chart_id(chart, f"row {row}")
+        return stored
     if type(data) in (list, tuple):
         return chart_ids(data)
     if isinstance(data, Subset):

@@ -27,6 +27,9 @@ def keeping_settings(optimizer: Any, scheduler: Any) -> Iterator[None]:
         optimizer: the optimizer as it was created; `None` does nothing.
         scheduler: its schedule. Those without `base_lrs`, which lower the rate by what they saw, keep the old rate.
 
+    Raises:
+        ValueError: the states are those of another kind of optimizer.
+
     Example:
         >>> import torch
         >>> def start(rate):
@@ -49,6 +52,11 @@ def keeping_settings(optimizer: Any, scheduler: Any) -> Iterator[None]:
     asked = [{name: group[name] for name in (*_CONSTANT, "initial_lr") if name in group} for group in groups]
     yield
     loaded = getattr(optimizer, "param_groups", groups)
+    # torch takes the states of any optimizer, and fails at the first step.
+    defaults = getattr(getattr(optimizer, "optimizer", optimizer), "defaults", {})
+    lost = sorted({name for name in defaults for group in loaded if name not in group})
+    if lost:
+        raise ValueError(f"they lack {', '.join(lost)}, which the optimizer of this run has")
     if len(loaded) != len(asked):
         return
     changed: dict[str, tuple[Any, Any]] = {}

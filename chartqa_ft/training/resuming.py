@@ -201,6 +201,24 @@ def naming_checkpoint(folder: str | Path | None) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def naming_weights(folder: str | Path) -> Iterator[None]:
+    """Name the checkpoint in torch's errors about weights that do not fit, within this context.
+
+    Raises:
+        ValueError: in place of an error inside.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"the weights in {folder} cannot be loaded into this model: it must have the sizes, and with LoRA the "
+            f"same r and target_modules, as when they were saved ({error})"
+        ) from error
+
+
 def as_choice(resume: str | bool | None) -> str | bool | None:
     """Return the argument `resume_from_checkpoint` as `train` takes it: from a command line, "True" is a str.
 

@@ -77,7 +77,7 @@ from .preparing import first_model, prepare_model
 from .progress import SHORT
 from .pushing import HubPusher
 from .resumed_settings import keeping_settings
-from .resuming import CheckpointChooser, as_choice, naming_checkpoint, resume_prompt
+from .resuming import CheckpointChooser, as_choice, naming_checkpoint, naming_weights, resume_prompt
 from .rotating import delete_old_checkpoints, keeping_all
 from .running_loss import RunningLoss
 from .sample_logging import LogSamples
@@ -545,7 +545,8 @@ class ChartQATrainer(Seq2SeqTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         # Upstream ignores weights whose names in the file are not those of the model. save_pretrained writes LLaVA,
         # Qwen2.5-VL, TrOCR and others under older names: a resumed run would start from the base model's weights.
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        with naming_weights(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._restore(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
@@ -566,7 +567,7 @@ class ChartQATrainer(Seq2SeqTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Upstream's errors about damaged files do not say in which checkpoint they are. Its states bring the learning
         # rate and the weight decay of the run that wrote them, whatever the arguments say.
-        with keeping_settings(self.optimizer, self.lr_scheduler), naming_checkpoint(checkpoint):
+        with naming_checkpoint(checkpoint), keeping_settings(self.optimizer, self.lr_scheduler):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:

@@ -90,3 +90,12 @@ def test_other_peft_weights_than_those_of_the_checkpoint_are_not_resumed(tmp_pat
     run = run_in(tmp_path, "llava", max_steps=2, peft_config=LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
     with pytest.raises(ValueError, match=r"checkpoint-1 lacks \d+ weights: .*v_proj.*peft_config of the checkpoint"):
         run.train(resume_from_checkpoint=True)
+
+
+def test_peft_weights_of_another_size_are_refused_with_their_checkpoint(tmp_path):
+    run_in(tmp_path, "llava", max_steps=1, peft_config=LoraConfig(r=4, target_modules=["q_proj"])).train()
+    run = run_in(tmp_path, "llava", max_steps=2, peft_config=LoraConfig(r=2, target_modules=["q_proj"]))
+    with pytest.raises(
+        ValueError, match=r"checkpoint-1 cannot be loaded into this model: .*the same r and target_mod"
+    ):
+        run.train(resume_from_checkpoint=True)

@@ -46,3 +46,29 @@ def test_the_rate_of_a_part_is_that_of_the_arguments_too(tmp_path):
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     own = [entry["learning_rate_language"] for entry in again.state.log_history if "learning_rate_language" in entry]
     assert own == pytest.approx([3e-3 * 3 / 4, 3e-3 * 2 / 4, 3e-6 * 1 / 4, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "lacks"), [("sgd", "adamw_torch", "betas"), ("adamw_torch", "sgd", "momentum")]
+)
+def test_the_states_of_another_optimizer_are_refused_before_the_next_step(tmp_path, first, then, lacks):
+    start(tmp_path, optim=first).train()
+    again = start(tmp_path, optim=then)
+    said = rf"checkpoint-2 cannot be loaded: .* optimizer, freeze or .*they lack .*{lacks}"
+    with pytest.raises(ValueError, match=said):
+        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert again.state.global_step == 2
+
+
+@pytest.mark.parametrize("then", ["adamw_torch_fused", "adamw_torch"])
+def test_another_implementation_and_another_schedule_take_the_states(tmp_path, then):
+    """A schedule such as reduce_lr_on_plateau leaves no initial_lr in the states."""
+    records = drawn_charts().select(range(2))
+    more = {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "loss", "eval_steps": 2}
+    model, _ = tiny()
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", **more}
+    trainer(tmp_path, model, eval_dataset=records, optim="adamw_torch", **settings).train()
+    (tmp_path / "checkpoint-2" / "scheduler.pt").unlink()
+    (tmp_path / "checkpoint-2" / "chartqa_state.json").unlink()
+    again = start(tmp_path, optim=then, allow_inexact_resume=True)
+    assert again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2")).global_step == 4

@@ -303,6 +303,9 @@ def accelerator_refusals(config: Any) -> Iterator[str]:
 
 
 def _hub(args: Any) -> Iterator[str]:
+    for name in ("write_predictions", "predict_with_generate"):
+        if args.push_predictions and not getattr(args, name):
+            yield f"push_predictions=True needs {name}=True, or there are no answers to push: leave one of them out"
     if args.hub_create_pr and args.hub_strategy != "end":
         yield (
             f"hub_create_pr=True with hub_strategy={args.hub_strategy!r} would open a pull request for every save: "

@@ -138,6 +138,18 @@ def check_evaluated_records(context: CheckContext) -> Iterator[Finding]:
             yield Finding(argument, "error", f"{what} is empty", "load records to evaluate")
 
 
+@register_check("predict")
+def check_answers_are_generated(context: CheckContext) -> Iterator[Finding]:
+    """Find a `predict` that would return no answers."""
+    if not context.trainer.args.predict_with_generate:
+        yield Finding(
+            "predict_with_generate",
+            "error",
+            "predict would return no answers with predict_with_generate=False",
+            "set it to True, or call evaluate() for the loss alone",
+        )
+
+
 @register_check("train")
 def check_eval_data_of_training(context: CheckContext) -> Iterator[Finding]:
     """Find evaluations during training for which there is no data, or an empty data set."""

@@ -252,3 +252,9 @@ def test_settings_of_accelerate_are_refused_in_json_too(tmp_path, name, kind):
         arguments(tmp_path, accelerator_config=config)
     kept = arguments(tmp_path, accelerator_config='{"even_batches": false}').accelerator_config
     assert (kept.even_batches, kept.dispatch_batches) == (False, False)
+
+
+@pytest.mark.parametrize("name", ["write_predictions", "predict_with_generate"])
+def test_predictions_that_will_not_be_there_cannot_be_pushed(tmp_path, name):
+    with pytest.raises(ValueError, match=f"push_predictions=True needs {name}=True"):
+        arguments(tmp_path, push_predictions=True, **{name: False})

@@ -65,3 +65,21 @@ def test_too_few_records_for_a_batch_are_refused(tmp_path, kind):
         run.train()
     enough = trainer(tmp_path, records=kind(drawn_charts().select(range(4))), dataloader_drop_last=True)
     assert enough.train().global_step == 1
+
+
+@pytest.mark.parametrize("kind", [list, Dataset.from_list])
+@pytest.mark.parametrize("call", ["check", "train"])
+def test_a_chart_id_that_cannot_be_compared_is_named(tmp_path, kind, call):
+    rows = [{**record, "chart_id": ["a"]} for record in drawn_charts().select(range(3))]
+    with pytest.raises(
+        TypeError, match=r"(row 0|train_dataset\[0\]): chart_id must be text or a number, got the list"
+    ):
+        getattr(trainer(tmp_path, records=kind(rows)), call)()
+
+
+def test_predict_without_generated_answers_is_refused(tmp_path):
+    records = drawn_charts().select(range(3))
+    run = trainer(tmp_path, eval_dataset=records, predict_with_generate=False)
+    with pytest.raises(ValueError, match=r"no answers with predict_with_generate=False: .* call evaluate\(\)"):
+        run.predict(records)
+    assert run.evaluate()["eval_loss"] > 0
