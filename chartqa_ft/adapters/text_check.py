@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,36 @@ def find_bad_texts(adapter: Adapter, records: Any, *, training: bool, progress: 
             decoded,
         )
     return bad
+
+
+def bad_text_finder(adapter: Adapter, *, training: bool) -> Callable[[Mapping[str, Any]], str | None] | None:
+    """Return a function that says what is wrong with the texts of one record, such as one of a stream.
+
+    It returns `None` for a record that can be encoded. Arguments as in `find_bad_texts`; an adapter that encodes texts
+    in its own way is not asked, and `None` is returned in place of the function.
+
+    Example:
+        >>> from chartqa_ft import adapter_for, tiny_unichart
+        >>> find = bad_text_finder(adapter_for(*tiny_unichart("test")), training=True)
+        >>> find({"question": "How much?", "answer": "7"}) is None
+        True
+        >>> find({"question": "How much?", "answer": None})[:65]
+        "record (chart_id=None, question='How much?') has no answer (None)"
+    """
+    if not unchanged(adapter, _ENCODING):
+        return None
+    plain, quiet = PlainTexts(adapter), _quiet(adapter)
+
+    def find(record: Mapping[str, Any]) -> str | None:
+        texts = {name: record[name] for name in _COLUMNS if name in record}
+        if ("question" not in texts and "task" not in texts) or (
+            quiet.task_of(texts) == QA_NAME and _is_plain(plain, texts)
+        ):
+            return None
+        bad = _bad_of(quiet, [(0, texts)], training)
+        return bad[0].message if bad else None
+
+    return find
 
 
 def _texts(records: Any) -> Iterator[tuple[int, list[dict[str, Any]]]]:

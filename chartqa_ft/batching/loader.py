@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ def chart_loader(
     seed: int,
     rank: int = 0,
     stored_images: bool = False,
+    find_bad: Callable[[Mapping[str, Any]], str | None] | None = None,
     **loader_arguments: Any,
 ) -> DataLoader:
     """Return a `DataLoader` with the batches of all ranks.
@@ -48,6 +49,7 @@ def chart_loader(
         rank: Number of this rank, for which the records of a stream are kept.
         stored_images: Whether the collator opens the images of a `datasets.Dataset` itself, see `KeyedRows`; those of
             a stream are always decoded before.
+        find_bad: What is wrong with a record of a stream that is to be left out, see `StreamSampler`.
         **loader_arguments: Other arguments of `DataLoader`.
     """
     loader_arguments["generator"] = torch.Generator().manual_seed(seed)
@@ -61,6 +63,7 @@ def chart_loader(
             rank=rank,
             drop_last=drop_last,
             pickled=loader_arguments.get("num_workers", 0) > 0,
+            find_bad=find_bad,
         )
         return DataLoader(
             StreamRows(records.decoder),

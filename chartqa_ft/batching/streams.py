@@ -13,7 +13,7 @@ import hashlib
 import logging
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset, Sampler
@@ -24,6 +24,8 @@ from .rows import ROW_KEY, RowKey
 
 logger = logging.getLogger(__name__)
 
+_SHOWN = 3
+"""Number of records that are left out whose reasons are logged."""
 _PLACES = 1024
 """Number of places that are remembered: more than the batches that any loader fetches ahead."""
 
@@ -59,10 +61,12 @@ class StreamSampler(Sampler[StreamRow]):
         rank: Number of this rank. Rows of other ranks have no record.
         drop_last: Leave out the last, incomplete round of batches instead of completing it.
         pickled: Whether records are pickled, for workers.
+        find_bad: Returns what is wrong with a record that is to be left out, and `None` for others. Records that are
+            left out are not counted as rows.
 
     Raises:
-        ValueError: A record cannot be read, or be sent to a worker; or the stream gives other records than before a
-            resume (see `expect`).
+        ValueError: A record cannot be read, or be sent to a worker; no record can be used; or the stream gives other
+            records than before a resume (see `expect`).
 
     Example:
         >>> from datasets import Dataset
@@ -86,8 +90,9 @@ class StreamSampler(Sampler[StreamRow]):
         rank: int = 0,
         drop_last: bool = False,
         pickled: bool = False,
+        find_bad: Callable[[Mapping[str, Any]], str | None] | None = None,
     ) -> None:
-        self.accumulation = accumulation
+        self.accumulation, self.find_bad = accumulation, find_bad
         self.records, self.batch_size, self.num_replicas, self.rank = records, batch_size, num_replicas, rank
         self.drop_last, self.pickled, self.epoch = drop_last, pickled, 0
         self.batches_in_epoch: int | None = None
@@ -136,9 +141,8 @@ class StreamSampler(Sampler[StreamRow]):
         self._places.clear()
         self.first_place = self.batches_in_epoch = None
         spare: Any = None  # this rank's last row, or the first one of the stream: what filler rows show
-        for number, record in enumerate(readable(self.records.stored()), start=1):
+        for number, record in enumerate(self._good_records(), start=1):
             key = RowKey(number - 1, epoch, True)
-            check_record(record, self.records.place(key.row))
             digest.update(repr([_text(record.get(name)) for name in ("chart_id", "question", "answer")]).encode())
             own = key.row // self.batch_size % self.num_replicas == self.rank
             kept = self._keep(record, key.row) if own or (key.row == 0 and self.num_replicas > 1) else None
@@ -150,6 +154,25 @@ class StreamSampler(Sampler[StreamRow]):
             yield StreamRow(key, kept if own else None)
         self._check(epoch, number, digest)
         self._end = spare, StreamPlace(number, digest.hexdigest())
+
+    def _good_records(self) -> Iterator[Any]:
+        """Yield the records of the stream, without those that are to be left out, which are counted."""
+        number = bad = 0
+        for number, record in enumerate(readable(self.records.stored()), start=1):
+            check_record(record, self.records.place(number - 1))
+            reason = None if self.find_bad is None else self.find_bad(record)
+            if reason is None:
+                yield record
+                continue
+            bad += 1
+            if bad <= _SHOWN and self.epoch == 0 and self.rank == 0:
+                logger.warning("%s is left out: %s", self.records.place(number - 1), reason)
+        if bad and bad == number:
+            raise ValueError(
+                f"none of the {number} records of {self.records.name} can be used, the last one: {reason}"
+            )
+        if bad and self.rank == 0:
+            logger.warning("%d of %d records of %s were left out", bad, number, self.records.name)
 
     def _fillers(self) -> Iterator[StreamRow]:
         """Return the filler rows after the stream has ended, and note its end."""

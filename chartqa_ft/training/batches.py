@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -144,7 +145,13 @@ def _packs_questions(
 
 
 def make_loader(
-    records: Any, collate: ChartQACollator, args: ChartQATrainingArguments, *, num_processes: int, training: bool
+    records: Any,
+    collate: ChartQACollator,
+    args: ChartQATrainingArguments,
+    *,
+    num_processes: int,
+    training: bool,
+    find_bad: Callable[[Mapping[str, Any]], str | None] | None = None,
 ) -> DataLoader:
     """Return a data loader over records for all ranks, which accelerate still has to prepare.
 
@@ -154,6 +161,7 @@ def make_loader(
         args: the arguments of the trainer.
         num_processes: number of ranks.
         training: whether rows are shuffled and batches sized as in training.
+        find_bad: what is wrong with a record of a stream that is to be left out.
     """
     return chart_loader(
         records,
@@ -167,6 +175,7 @@ def make_loader(
         seed=args.seed if args.data_seed is None else args.data_seed,
         rank=args.process_index,
         stored_images=collate.raw_charts,
+        find_bad=find_bad,
         num_workers=args.dataloader_num_workers,
         # Only copies to a GPU gain from it. Without one, torch warns about each loader.
         pin_memory=args.dataloader_pin_memory and args.device.type not in ("cpu", "mps"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..adapters import Adapter
-from ..adapters.text_check import BadText, find_bad_texts
+from ..adapters.text_check import BadText, bad_text_finder, find_bad_texts
+from ..batching.records import Records, as_records, is_stream
 from .arguments import ChartQATrainingArguments
 from .checks.findings import CheckContext, Finding, register_check
 
@@ -44,6 +45,10 @@ class TextScan:
         if fingerprint is not None:
             self._found[key] = found
         return found
+
+    def finder(self) -> Callable[[Mapping[str, Any]], str | None] | None:
+        """Return what finds the records of a stream to leave out of the training; `None` to leave out none."""
+        return bad_text_finder(self.adapter, training=True) if self.args.on_bad_text == "skip" else None
 
     def usable(self, records: Any, name: str, *, training: bool = False) -> Any:
         """Return the records that can be encoded: all of them, or with `on_bad_text="skip"` the good ones.
@@ -122,6 +127,7 @@ def check_texts(context: CheckContext) -> Iterator[Finding]:
     """Find the records of a call whose texts its model cannot take."""
     trainer, name = context.trainer, _ARGUMENTS[context.call]
     if trainer.args.on_bad_text == "skip" and context.call != "predict":
+        yield from _unknown_texts(context)
         return  # they are left out and counted by the call itself
     parts = context.records if isinstance(context.records, dict) else {"": context.records}
     for part, records in parts.items():
@@ -131,3 +137,24 @@ def check_texts(context: CheckContext) -> Iterator[Finding]:
             message = f"{where}: {describe_bad(bad, len(records))}"
             advice = "correct them" if context.call == "predict" else "correct them, or set on_bad_text='skip'"
             yield Finding(name, "error", message, advice)
+
+
+def _unknown_texts(context: CheckContext) -> Iterator[Finding]:
+    """Say whose bad records `on_bad_text="skip"` cannot leave out, because they are known only when they are read."""
+    given = {_ARGUMENTS[context.call]: context.records}
+    if context.call == "train" and context.trainer.args.eval_strategy != "no":
+        given["eval_dataset"] = context.trainer.eval_dataset
+    for name, data in given.items():
+        for part, records in (data if isinstance(data, dict) else {"": data}).items():
+            where = f"{name}[{part!r}]" if part else name
+            streamed = records is not None and is_stream(records)
+            if records is None or (streamed and name == "train_dataset"):
+                continue
+            if streamed or isinstance(as_records(records, where), Records):
+                yield Finding(
+                    name,
+                    "warning",
+                    f"on_bad_text='skip' leaves no record out of {where}, whose texts are known only when they are "
+                    "read: one that the model cannot take is an error",
+                    "leave such records out of it yourself",
+                )

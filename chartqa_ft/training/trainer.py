@@ -368,7 +368,9 @@ class ChartQATrainer(Seq2SeqTrainer):
     def _loader(self, records: Any, name: str, *, training: bool) -> DataLoader:
         self._renew_collators()
         processes = self.accelerator.num_processes
-        return make_loader(records, self._collators[name], self.args, num_processes=processes, training=training)
+        find_bad = self.texts.finder() if training else None
+        ways: dict[str, Any] = {"num_processes": processes, "training": training, "find_bad": find_bad}
+        return make_loader(records, self._collators[name], self.args, **ways)
 
     def _eval_records(self, records: Any) -> Any:
         if isinstance(records, str):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 
 import pytest
+import torch
+from datasets import Dataset
 
 from chartqa_ft import ChartQATrainer, adapter_for, read_predictions
 from chartqa_ft.data.chart_subset import chart_subset
@@ -205,3 +207,44 @@ def test_check_returns_what_training_raises(tmp_path):
         run.train()
     assert all(finding.message in str(error.value) for finding in errors)
     assert run.state.global_step == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_records_of_a_stream_are_left_out_of_the_training_and_counted(tmp_path, workers, caplog):
+    rows = with_answers({3: "a</s>b", 4: None})
+    good = [row for number, row in enumerate(rows) if number not in (3, 4)]
+    settings = {"max_steps": 2, "per_device_train_batch_size": 2, "dataloader_num_workers": workers}
+    runs = []
+    for number, records in enumerate((rows, good)):
+        stream = Dataset.from_list(records).to_iterable_dataset()
+        run = trainer(tmp_path / str(number), records=stream, on_bad_text="skip", **settings)
+        run.train()
+        runs.append(run)
+    for name, weight in runs[1].model.state_dict().items():
+        assert torch.equal(runs[0].model.state_dict()[name], weight), name
+    assert "record 3 of train_dataset is left out: record (chart_id=" in caplog.text
+    assert "2 of 6 records of train_dataset were left out" in caplog.text
+    refusing = trainer(tmp_path / "raise", records=Dataset.from_list(rows).to_iterable_dataset(), **settings)
+    with pytest.raises(ValueError, match="</s>"):
+        refusing.train()
+
+
+def test_a_stream_of_bad_records_alone_is_refused(tmp_path):
+    stream = Dataset.from_list(with_answers(dict.fromkeys(range(6), "a</s>b"))).to_iterable_dataset()
+    with pytest.raises(ValueError, match=r"none of the 6 records of train_dataset can be used, the last one: .*</s>"):
+        trainer(tmp_path, records=stream, on_bad_text="skip").train()
+
+
+def test_it_is_said_where_bad_records_cannot_be_left_out(tmp_path):
+    stored = Dataset.from_list(with_answers({}))
+    made, stream = stored.with_transform(lambda batch: batch), stored.to_iterable_dataset()
+    for train, evaluated, said in (
+        (made, stored, ["train_dataset"]),
+        (stream, {"a": stream, "b": stored}, ["eval_dataset"]),
+        (stored, list(stored), []),
+    ):
+        run = trainer(
+            tmp_path, records=train, eval_dataset=evaluated, eval_strategy="steps", eval_steps=1, on_bad_text="skip"
+        )
+        found = [finding.name for finding in run.check("train").warnings if "on_bad_text='skip'" in str(finding)]
+        assert found == said
