@@ -171,7 +171,7 @@ class StreamSampler(Sampler[StreamRow]):
             raise ValueError(
                 f"none of the {number} records of {self.records.name} can be used, the last one: {reason}"
             )
-        if bad and self.rank == 0:
+        if bad and self.epoch == 0 and self.rank == 0:
             logger.warning("%d of %d records of %s were left out", bad, number, self.records.name)
 
     def _fillers(self) -> Iterator[StreamRow]:

@@ -130,14 +130,15 @@ class Evaluator:
         """Take over the results stored in a checkpoint; `None` forgets all results."""
         self.results = {} if checkpoint is None else read_scores(checkpoint, self.args.output_dir, eval_dataset)
 
-    def predictions_file(self, prefix: str, step: int, *, others: bool) -> Path:
+    def predictions_file(self, prefix: str, step: int, own_data: Any = None) -> Path:
         """Return the file for the answers of an evaluation.
 
         Args:
             prefix: prefix of the metrics, without the underscore.
             step: the optimizer step of the weights.
-            others: whether a training evaluates other records than its own. Their answers replace no others.
+            own_data: the evaluation data of a training, whose answers those to other records do not replace.
         """
+        others = own_data is not None and not is_own(self.records, own_data)
         kind = ".others" if others and prefix.startswith("eval") else ""
         return Path(self.args.output_dir) / "predictions" / f"{prefix}-step-{step}{kind}.jsonl"
 

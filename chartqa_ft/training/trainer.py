@@ -66,7 +66,7 @@ from .copying import own_copy
 from .data_order import order_of
 from .describing import describe_model
 from .evaluating import Evaluator
-from .failed_evaluation import is_saved_after, raise_after_saving
+from .failed_evaluation import FailedEvaluations
 from .generation import chosen_settings, merged_config
 from .losses import AnswerLoss, loss_of_batch, weighted_by_task
 from .memory import MemoryAdvice
@@ -188,7 +188,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = counts
         self._optimizer_settings: dict[str, Any] | None = None
         self._said: set[Finding] = set()
-        self._evaluating = self._in_evaluation = False
+        self.failures = FailedEvaluations(self)
         self.texts = TextScan(self.adapter, args)
         self.answer_loss = AnswerLoss(self.adapter, args)
         self.running_loss = RunningLoss(self.accelerator, (lambda: self._tr_loss) if self._changes_loss else None)
@@ -368,9 +368,8 @@ class ChartQATrainer(Seq2SeqTrainer):
     def _loader(self, records: Any, name: str, *, training: bool) -> DataLoader:
         self._renew_collators()
         processes = self.accelerator.num_processes
-        find_bad = self.texts.finder() if training else None
-        ways: dict[str, Any] = {"num_processes": processes, "training": training, "find_bad": find_bad}
-        return make_loader(records, self._collators[name], self.args, **ways)
+        find_bad, collate = self.texts.finder() if training else None, self._collators[name]
+        return make_loader(records, collate, self.args, num_processes=processes, training=training, find_bad=find_bad)
 
     def _eval_records(self, records: Any) -> Any:
         if isinstance(records, str):
@@ -469,28 +468,20 @@ class ChartQATrainer(Seq2SeqTrainer):
         if self.args.ignore_data_skip:
             self.running_loss.restart_epoch()
         self.evaluator.restore(checkpoint, self.eval_dataset)
-        self.best_weights_step, self._evaluating, self._in_evaluation = None, False, False
+        self.best_weights_step = None
         try:
-            with self.stop_on_signal.handled(), public_command_line():
-                output = self._train_on(checkpoint, *args, **kwargs)
+            with (
+                self.stop_on_signal.handled(),
+                public_command_line(),
+                self.failures.saving_step(self._save_step),
+                explaining_memory("training", self.memory.of_training),
+            ):
+                output = super().train(checkpoint, *args, **kwargs)
         finally:
             self.is_in_train = False  # also after an error
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self.best_weights_step = step_of(Path(self.state.best_model_checkpoint))
         return output._replace(training_loss=output.metrics["train_loss"])
-
-    def _train_on(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train from a checkpoint or from step 0. An evaluation that fails or is left ends it, with its step saved."""
-        try:
-            with explaining_memory("training", self.memory.of_training):
-                return super().train(checkpoint, *args, **kwargs)
-        except Exception as error:
-            reading, evaluating = self._evaluating, self._in_evaluation
-            self._evaluating = self._in_evaluation = False
-            if not is_saved_after(error, self, in_evaluation=evaluating, in_loop=reading):
-                raise
-            step = self.state.global_step
-            raise_after_saving(error, self._save_step, checkpoint_folder(self.args.output_dir, step), step)
 
     def _save_step(self) -> None:
         self._save_checkpoint(self.model_wrapped, None)
@@ -498,10 +489,8 @@ class ChartQATrainer(Seq2SeqTrainer):
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         # An error here, also of on_evaluate or of a tracker, says nothing about the step, which upstream loses.
-        self._in_evaluation = True  # and still so after an error
-        metrics = super()._evaluate(*args, **kwargs)
-        self._in_evaluation = False
-        return metrics
+        with self.failures.in_loop():
+            return super()._evaluate(*args, **kwargs)
 
     def _check_training(self) -> None:
         """Run the checks of a training, of the model and the arguments that it begins with."""
@@ -703,7 +692,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         with self.evaluator.using(generation_settings):
             with (
                 self.evaluator.subset(records, training=use_subset, numbers=numbers) as chosen,
-                self.evaluator.beside_training(self.is_in_train, None if self._in_evaluation else self.control),
+                self.evaluator.beside_training(self.is_in_train, None if self.failures.looping else self.control),
             ):
                 metrics = super().evaluate(chosen, ignore_keys, metric_key_prefix)
             self.evaluator.keep(
@@ -758,16 +747,14 @@ class ChartQATrainer(Seq2SeqTrainer):
     ) -> EvalLoopOutput:
         """Run upstream's loop over `prediction_step`, then gather the rows by number and score each once."""
         predictions = self._predictions_file(metric_key_prefix) if self.args.write_predictions else None
-        self._evaluating = True  # and still so after an error
         explaining = explaining_memory("evaluating", self.memory.of_evaluation)
         stopping = self.stop_on_signal.evaluating(dataloader, self.is_in_train)
-        with explaining, stopping, self.evaluator.collecting(predictions):
-            output = super().evaluation_loop(dataloader, description, None, ignore_keys, metric_key_prefix)
-        output = self.evaluator.scored(
-            output, metric_key_prefix, compute_metrics=self.compute_metrics, predictions=predictions
-        )
-        self._evaluating = False
-        return output
+        with self.failures.in_batches():
+            with explaining, stopping, self.evaluator.collecting(predictions):
+                output = super().evaluation_loop(dataloader, description, None, ignore_keys, metric_key_prefix)
+            return self.evaluator.scored(
+                output, metric_key_prefix, compute_metrics=self.compute_metrics, predictions=predictions
+            )
 
     def prediction_step(
         self,
@@ -791,9 +778,8 @@ class ChartQATrainer(Seq2SeqTrainer):
             )
 
     def _predictions_file(self, prefix: str) -> Path:
-        has_own = self.is_in_train and self.eval_dataset is not None
-        others = has_own and not is_own(self.evaluator.records, self.eval_dataset)
-        return self.evaluator.predictions_file(prefix, self.weights_step, others=others)
+        own_data = self.eval_dataset if self.is_in_train else None
+        return self.evaluator.predictions_file(prefix, self.weights_step, own_data)
 
     # ------------------------------------------------------------------ saving
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
