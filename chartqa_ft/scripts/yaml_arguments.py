@@ -24,7 +24,7 @@ def _as_arguments(file: str, name: Any, value: Any) -> list[str]:
         ValueError: The name cannot be that of an argument, or a value would be taken for an option or has no text.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"{file}: {name!r:.60} is not the name of an argument (without the dashes)")
+        raise ValueError(f"{file}: {_values(name)!r:.60} is not the name of an argument (without the dashes)")
     if value is None:
         return []
     if isinstance(value, dict):
