@@ -117,6 +117,9 @@ def answer_config(
             **settings,
         }
     )
+    watermark = config.watermarking_config
+    if isinstance(watermark, dict):  # the constructor takes a dict, but `update` does not
+        config.watermarking_config = GenerationConfig(watermarking_config=watermark).watermarking_config
     if unknown is not None and unknown not in eos:
         config.bad_words_ids = [*(config.bad_words_ids or []), [unknown]]
     return config

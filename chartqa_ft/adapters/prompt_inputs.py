@@ -60,8 +60,8 @@ def check_places(adapter: Any, prompt: str) -> None:
     if batch is None or not any(adapter.image_tokens(batch) or ()):
         return
     raise ValueError(
-        f"the prompt {prompt!r} holds {' and '.join(sorted(places))}, the place of a chart, which this family puts "
-        f"before the prompt itself: write {without.strip()!r}"
+        f"the prompt {prompt!r} holds {' and '.join(sorted(places))}, the place of a chart, which is added to every "
+        "prompt anyway: leave it out"
     )
 
 

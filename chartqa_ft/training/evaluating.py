@@ -117,6 +117,9 @@ class Evaluator:
         """
         nested, self._is_used = self._is_used, True
         before, self.settings = self.settings, dict(settings)
+        allowed = settings.get("prefix_allowed_tokens_fn")
+        if allowed is not None:  # gets a row of the table otherwise
+            self.settings["prefix_allowed_tokens_fn"] = lambda row, ids: allowed(row["index"], ids)
         records, scored, numbers = self.records, self._scored, self._row_numbers
         self._row_numbers = None
         try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import LogitsProcessorList, MinNewTokensLengthLogitsProcessor
+from transformers import LogitsProcessorList, MinNewTokensLengthLogitsProcessor, WatermarkingConfig
 
 from chartqa_ft import adapter_for, answer_questions
 from chartqa_ft.adapters.generation_checks import check_arguments
@@ -202,6 +202,12 @@ def test_a_batch_that_cannot_be_split_is_refused_where_padding_would_be_read(mon
     monkeypatch.setattr("chartqa_ft.adapters.causal.image_entries", lambda value, images: None)
     with pytest.raises(ValueError, match=r"no_repeat_ngram_size would ban the EOS .*one question at a time"):
         adapter.generate(model, batch, max_new_tokens=2, no_repeat_ngram_size=1)
+
+
+def test_a_watermark_may_be_a_dict_of_its_settings(world):
+    settings = {"greenlist_ratio": 0.2, "bias": 5.0}
+    whole = generate(world, watermarking_config=WatermarkingConfig(**settings))
+    assert generate(world, watermarking_config=settings).equal(whole)
 
 
 @pytest.mark.parametrize("wrong", ["8", None, 0])

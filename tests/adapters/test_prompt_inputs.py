@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from tokenizers import processors
 
@@ -70,10 +72,10 @@ PLACES = {
 @pytest.mark.parametrize("name", PLACES)
 def test_a_prompt_with_a_second_place_for_the_chart_is_refused(name):
     prompt = PLACES[name] + "{question} Answer:"
-    with pytest.raises(ValueError, match=r"holds .*, the place of a chart, .*: write '\{question\} Answer:'"):
+    with pytest.raises(ValueError, match=rf"holds {re.escape(PLACES[name])}, the place of a chart, .*: leave it out"):
         adapter_for(*build(name), prompt=prompt)
     adapter = adapter_for(*build(name), prompts={"table": PLACES[name] + "Read it."})
-    with pytest.raises(ValueError, match=r"the place of a chart, .*: write 'Read it.'"):
+    with pytest.raises(ValueError, match=r"the place of a chart, .*: leave it out"):
         adapter.task_prompt("table")
 
 

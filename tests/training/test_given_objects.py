@@ -101,6 +101,13 @@ def test_texts_that_end_answers_end_those_of_evaluations(tmp_path):
     assert found == [[6, 6, 6], [1, 1, 1]]
 
 
+def test_a_function_of_allowed_tokens_gets_the_number_of_the_record(tmp_path):
+    answering, records = trainer(tmp_path), drawn_charts().select(range(5))
+    digits = [answering.adapter.tokenizer.convert_tokens_to_ids(str(digit)) for digit in range(5)]
+    settings = {"prefix_allowed_tokens_fn": lambda number, ids: [digits[number]], "max_new_tokens": 1}
+    assert answering.predict(records, **settings).predictions.tolist() == ["0", "1", "2", "3", "4"]
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -108,15 +108,14 @@ def legacy_beam_search(
             getattr(cache, "self_attention_cache", cache).reorder_cache(origins)
 
         stopped = stopping_criteria(input_ids, recorded or None).view(rows, beams).all(dim=1).tolist()
-        if all(row.done or stop for row, stop in zip(finished, stopped, strict=True)):
+        for i, row in enumerate(finished):
+            if stopped[i] and not row.done:  # no matter how long others go on
+                row.finish(input_ids[i * beams : (i + 1) * beams], scores[i].tolist())
+        if all(row.done for row in finished):
             break
     while synced_gpus and any_rank(False, input_ids.device):
         model(decoder_input_ids=input_ids[:, -1:], **{**model_kwargs, CACHE: None, "use_cache": False})
 
-    for i, row in enumerate(finished):
-        if not row.done:
-            for hypothesis, total in zip(input_ids[i * beams : (i + 1) * beams], scores[i].tolist(), strict=True):
-                row.add(hypothesis, total)
     best_first = [hypothesis for row in finished for hypothesis in row.best()]
     sequences = _join([tokens for _, tokens in best_first], finished[0])
     if not generation_config.return_dict_in_generate:
@@ -148,6 +147,12 @@ class _Finished:
             worst = min(range(self.size), key=lambda i: self.hypotheses[i][0])
             del self.hypotheses[worst]
             self.hypotheses.append((score, tokens))
+
+    def finish(self, running: torch.Tensor, totals: list[float]) -> None:
+        """End the search of this row with its running beams among the finished ones."""
+        for hypothesis, total in zip(running, totals, strict=True):
+            self.add(hypothesis, total)
+        self.done = True
 
     def worst(self) -> float:
         return min(score for score, _ in self.hypotheses)

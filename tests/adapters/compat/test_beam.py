@@ -120,6 +120,22 @@ def test_a_stopping_criterion_ends_the_search(own: Case) -> None:
     assert [row[: cut.sequences.shape[1]] for row in stopped.sequences.tolist()] == cut.sequences.tolist()
 
 
+def test_a_stopping_criterion_ends_a_row_while_others_go_on(own: Case) -> None:
+    class OfFirstRow(StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+            return (torch.arange(len(input_ids)) < beams) & (input_ids.shape[1] >= length)
+
+    beams, length = 4, len(own.examples[0]["prompt_ids"]) + 2
+    settings = {"num_beams": beams, "forced_eos_token_id": None, "min_new_tokens": 8}
+    both = own.generate([0, 0], **settings, stopping_criteria=StoppingCriteriaList([OfFirstRow()])).sequences
+    stopped = own.generate([0], **settings, stopping_criteria=StoppingCriteriaList([OfFirstRow()])).sequences[0]
+    whole = own.generate([0], **settings).sequences[0]
+    assert len(stopped) < len(whole)
+    assert both[0, : len(stopped)].equal(stopped)
+    assert set(both[0, len(stopped) :].tolist()) == {1}  # padding
+    assert both[1].equal(whole)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
