@@ -26,7 +26,6 @@ from .compat import is_legacy
 
 _ADVICE = "every question gets one answer, as token ids of at most max_new_tokens; pass settings one by one"
 _FROM_THE_HUB = "transformers runs it only with code from the Hub"
-_ONE_ROW = "transformers answers one row at a time with it, and with other inputs than those of a chart"
 _BY_THE_MODEL = "a prompt begins as the model says: set it in model.generation_config before the adapter is created"
 _NOT_RETURNED = "only the ids of answers are returned"
 
@@ -37,7 +36,7 @@ _REFUSED: dict[str, str] = {
     "token_healing": "it would change the end of the prompt",
     **dict.fromkeys(("constraints", "force_words_ids", "dola_layers", "penalty_alpha"), _FROM_THE_HUB),
     **dict.fromkeys(("num_beam_groups", "diversity_penalty"), _FROM_THE_HUB),
-    **dict.fromkeys(("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp", "assistant_model"), _ONE_ROW),
+    **dict.fromkeys(("assistant_early_exit", "use_mtp"), "no model that reads charts has it"),
     **dict.fromkeys(("decoder_start_token_id", "bos_token_id"), _BY_THE_MODEL),
     **dict.fromkeys(("output_scores", "output_logits", "output_attentions", "output_hidden_states"), _NOT_RETURNED),
 }
@@ -68,6 +67,7 @@ _KEPT = (
     *("exponential_decay_length_penalty", "cache_implementation"),
 )
 """Settings of a checkpoint with which its answers are generated; see also `generation_settings.PLAIN`."""
+_ASSISTED = ("assistant_model", "prompt_lookup_num_tokens")
 _LISTS = ("logits_processor", "stopping_criteria")
 _INPUTS = ("_ids", "_mask", "_values", "embeds", "_patches")
 """Ends of the names of model inputs. The batch holds these."""
@@ -106,6 +106,8 @@ def check_arguments(model: Any, kwargs: Mapping[str, Any]) -> frozenset[str]:
             "the beam search of transformers 4.28.1, with which this checkpoint answers, has no stop_strings: answer "
             "with num_beams=1, or load the checkpoint with compat=False"
         )
+    if kwargs.get("assistant_model") is not None and config.model_type == "vision-encoder-decoder":
+        raise ValueError("assistant_model does not work with the separate encoder of this model: leave it out")
     # A model with its own `generate` (KOSMOS-2) forwards arguments that it does not name.
     known = _names(GenerationMixin.generate) | {n for n in _names(model.generate) if not n.endswith(_INPUTS)}
     fields = GenerationConfig().to_dict()
@@ -193,6 +195,28 @@ def check_beams(num_beams: int, settings: Mapping[str, Any]) -> None:
                 f"{name}={settings[name]!r} has no effect on greedy search: pass num_beams of at least 2 as well, or "
                 "omit it"
             )
+
+
+def check_rows(rows: int, settings: Mapping[str, Any], *, name: str = "batch_size") -> None:
+    """Check that settings with which transformers answers one row at a time come with batches of one row.
+
+    Args:
+        rows: Number of rows of a batch.
+        settings: Fields of the generation config and arguments of `model.generate`.
+        name: Name of the argument that sets the number of rows.
+
+    Raises:
+        ValueError: They do not.
+
+    Example:
+        >>> check_rows(8, {"prompt_lookup_num_tokens": 3})
+        Traceback (most recent call last):
+        ...
+        ValueError: prompt_lookup_num_tokens answers one question at a time: set batch_size=1, or leave it out
+    """
+    for setting in _ASSISTED:
+        if rows > 1 and settings.get(setting) is not None:
+            raise ValueError(f"{setting} answers one question at a time: set {name}=1, or leave it out")
 
 
 def check_values(settings: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GenerationConfig, Seq2SeqTrainer
 
 from ..adapters import base_model
-from ..adapters.generation_checks import check_arguments
+from ..adapters.generation_checks import check_arguments, check_rows
 from .arguments import ChartQATrainingArguments
 
 _COUNTED = {"num_beams": "generation_num_beams", "max_new_tokens": "generation_max_new_tokens"}
@@ -61,6 +61,7 @@ def chosen_settings(model: nn.Module, args: ChartQATrainingArguments) -> dict[st
                 f"generation_config has {name}={settings[name]}, and {argument} is {value}: leave one of them out"
             )
     check_arguments(base_model(model), {"num_beams": args.generation_num_beams, **settings})
+    check_rows(args.per_device_eval_batch_size, settings, name="per_device_eval_batch_size")
     return settings
 
 

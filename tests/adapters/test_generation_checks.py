@@ -62,7 +62,8 @@ def generate(world, **settings):
         ({"penalty_alpha": 0.6}, ValueError, "takes no penalty_alpha=0.6"),
         ({"num_beam_groups": 2}, ValueError, "takes no num_beam_groups=2"),
         ({"diversity_penalty": 0.5}, ValueError, "takes no diversity_penalty=0.5"),
-        ({"prompt_lookup_num_tokens": 3}, ValueError, "takes no prompt_lookup_num_tokens=3: .*one row at a time"),
+        ({"assistant_early_exit": 1}, ValueError, "takes no assistant_early_exit=1"),
+        ({"assistant_model": torch.nn.Linear(1, 1)}, ValueError, "assistant_model does not work with the separate"),
         ({"guidance_scale": 1.5}, ValueError, "guidance_scale=1.5 needs a decoder-only model"),
         ({"output_scores": True}, ValueError, "takes no output_scores=True: only the ids"),
         ({"decoder_start_token_id": 0}, ValueError, "takes no decoder_start_token_id=0.*model.generation_config"),
@@ -145,6 +146,17 @@ def test_settings_of_beams_come_with_beams(world, settings):
     assert len(answer_questions(model, adapter.processor, **given, **settings, num_beams=2)) == 1
     for neutral in ({"length_penalty": 1.0}, {"early_stopping": False}):
         assert len(answer_questions(model, adapter.processor, **given, **neutral)) == 1
+
+
+def test_assisted_answers_are_those_of_the_model_for_one_question_at_a_time():
+    model, processor = build("qwen2_5_vl")
+    examples = records(2)
+    asked = [[example[key] for example in examples] for key in ("image", "question")]
+    usual = answer_questions(model, processor, *asked, max_new_tokens=4)
+    for settings in ({"assistant_model": build("qwen2_5_vl")[0]}, {"prompt_lookup_num_tokens": 3}):
+        with pytest.raises(ValueError, match=r"answers one question at a time: set batch_size=1, or leave it out"):
+            answer_questions(model, processor, *asked, max_new_tokens=4, **settings)
+        assert answer_questions(model, processor, *asked, max_new_tokens=4, batch_size=1, **settings) == usual
 
 
 @pytest.mark.parametrize(

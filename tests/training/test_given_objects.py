@@ -116,7 +116,10 @@ def test_a_function_of_allowed_tokens_gets_the_number_of_the_record(tmp_path):
         ({"max_length": 20}, "takes no max_length=20"),
         ({"num_return_sequences": 2, "num_beams": 2}, "num_return_sequences=2"),
         ({"min_length": 20}, "takes no min_length=20.*min_new_tokens"),
-        ({"prompt_lookup_num_tokens": 3}, "takes no prompt_lookup_num_tokens=3"),
+        (
+            {"prompt_lookup_num_tokens": 3},
+            "one question at a time: set per_device_eval_batch_size=1",
+        ),
         ({"penalty_alpha": 0.5}, "takes no penalty_alpha=0.5"),
         ({"sequence_bias": {}}, "sequence_bias={} cannot be used"),
     ],
