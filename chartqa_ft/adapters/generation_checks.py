@@ -60,8 +60,6 @@ SAMPLING: dict[str, tuple[float | None, ...]] = {
     "eta_cutoff": (None, 0.0),
 }
 """Settings that only sampling reads, with the values that change nothing."""
-_BEAMS: dict[str, tuple[Any, ...]] = {"length_penalty": (None, 1.0), "early_stopping": (None, False)}
-"""Settings that only beam search reads, with the values that change nothing."""
 _KEPT = (
     *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias", "stop_strings"),
     *("exponential_decay_length_penalty", "cache_implementation"),
@@ -175,26 +173,6 @@ Hub. Set model.generation_config.force_words_ids = None
         check_values({name: own.get(name) for name in _KEPT})
     except (TypeError, ValueError) as error:
         raise type(error)(f"model.generation_config: {error}") from error
-
-
-def check_beams(num_beams: int, settings: Mapping[str, Any]) -> None:
-    """Check that settings of beam search come with beams.
-
-    Raises:
-        ValueError: They do not, and would have no effect.
-
-    Example:
-        >>> check_beams(1, {"length_penalty": 2.0})
-        Traceback (most recent call last):
-        ...
-        ValueError: length_penalty=2.0 has no effect on greedy search: pass num_beams of at least 2 as well, or omit it
-    """
-    for name, neutral in _BEAMS.items():
-        if num_beams == 1 and name in settings and not _is_one_of(settings[name], neutral):
-            raise ValueError(
-                f"{name}={settings[name]!r} has no effect on greedy search: pass num_beams of at least 2 as well, or "
-                "omit it"
-            )
 
 
 def check_rows(rows: int, settings: Mapping[str, Any], *, name: str = "batch_size") -> None:

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from ..adapters import Adapter, adapter_for, base_model
 from ..adapters.argument_checks import check_count
-from ..adapters.generation_checks import check_arguments, check_beams, check_rows
+from ..adapters.generation_checks import check_arguments, check_rows
 from ..adapters.image_cost import cost_arguments
 from ..adapters.pixels import makes_raw_charts
 from ..adapters.tasks.task import QA_NAME
@@ -122,7 +122,6 @@ def answer_questions(
     num_beams, max_new_tokens = check_count("num_beams", num_beams), check_count("max_new_tokens", max_new_tokens)
     counts: dict[str, Any] = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
     check_arguments(base_model(model), {**counts, **generation_kwargs})
-    check_beams(num_beams, generation_kwargs)
     check_rows(batch_size, generation_kwargs)
     collate = ChartQACollator(adapter, with_answers=False, raw_charts=makes_raw_charts(adapter))
     device = next(model.parameters()).device
