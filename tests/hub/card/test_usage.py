@@ -59,6 +59,25 @@ def test_snippets_run_as_pasted_and_agree(family, tmp_path, monkeypatch):
     assert ours == str([plain])
 
 
+def test_snippets_of_a_model_whose_answers_end_at_a_text(tmp_path, monkeypatch):
+    model, adapter = ready("llava")
+    letters = list("abcdefghijklmnopqrstuvwxyz ")  # a list is left out of the snippets, and the model has it
+    model.generation_config.update(stop_strings=letters)
+    monkeypatch.chdir(tmp_path)
+    card = render_card(
+        facts(
+            name="alice/model",
+            settings=adapter.settings(),
+            model_type=model.config.model_type,
+            decoding={"num_beams": 1, "max_new_tokens": 8, "min_new_tokens": 8, "stop_strings": letters},
+        )
+    )
+    save("alice/model", model, adapter.processor, adapter)
+    ours, plain = answers_of_snippets(card)
+    assert ours == str([plain])
+    assert "**plain, tokenizer=processor.tokenizer)" in card
+
+
 @pytest.mark.parametrize("family", ["unichart", "llava"])
 def test_snippets_of_an_adapter(family, tmp_path, monkeypatch):
     if family == "unichart":
