@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..batching.collator import ChartQACollator
 from ..batching.sampler import ChartSampler
 from ..batching.streams import StreamSampler
 
@@ -25,16 +24,18 @@ _NAMES = {
 """What `order_of` returns -> what messages call it."""
 
 
-def order_of(sampler: Any, collate: ChartQACollator) -> dict[str, Any] | None:
-    """Return what decides about the rows of each step, as JSON types; `None` if the sampler is another one.
+def order_of(sampler: Any, collate: Any) -> dict[str, Any] | None:
+    """Return what decides about the rows of each step, as JSON types; `None` for the samplers of others.
 
     How the rows of a step are divided into batches and among processes does not matter, and is left out.
 
+    Args:
+        sampler: the sampler of a training loader.
+        collate: its collator.
+
     Example:
-        >>> from chartqa_ft import adapter_for, tiny_unichart
-        >>> collate = ChartQACollator(adapter_for(*tiny_unichart("test")))
         >>> sampler = ChartSampler(8, charts=None, batch_size=2, step_size=4, shuffle=False)
-        >>> order_of(sampler, collate)
+        >>> order_of(sampler, list)
         {'rows_per_step': 4, 'drop_last': False, 'records': 8, 'charts': 8, 'shuffle': False}
     """
     if not isinstance(sampler, (ChartSampler, StreamSampler)):
@@ -48,7 +49,7 @@ def order_of(sampler: Any, collate: ChartQACollator) -> dict[str, Any] | None:
         order |= {"records": sampler.num_rows, "charts": len(sampler.groups), "shuffle": sampler.shuffle}
         if sampler.shuffle:
             order["seed"] = sampler.seed
-    if collate.random_padding == "seeded":
+    if getattr(collate, "random_padding", None) == "seeded":
         order["padding_seed"] = collate.seed
     return order
 
