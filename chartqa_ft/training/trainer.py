@@ -512,7 +512,7 @@ class ChartQATrainer(Seq2SeqTrainer):
         # stream has max_steps steps, and resumes at the wrong record of a stream that was read more than once. It
         # cannot save a resumed run with a new EarlyStoppingCallback, and lets that of the first run count from zero.
         done = super()._init_training_state(*args, **kwargs)
-        self.running_loss.run = self.chooser.begin_run(self._find_best.resumed)  # nothing can refuse the resume now
+        self.running_loss.run = self.chooser.begin_run(self._find_best.resumed)  # its data are the same
         restored = self.args.restore_callback_states_from_checkpoint
         resume_states(self.callback_handler.callbacks, self.control, self.state, restore=not restored)
         if not is_stream(self.train_dataset) or not self.state.global_step:
