@@ -82,33 +82,34 @@ class RunningLoss:
                 something else gives the steps other rows than before.
         """
         before, self.order = self.order, order
-        changed = "; ".join(changed_order(before, order)) if before and order else ""
         self.stream = sampler if isinstance(sampler, StreamSampler) else None
-        if changed:
-            message = f"{self.checkpoint} cannot be resumed exactly: {changed}"
-            if strict:
-                raise ValueError(
-                    f"{message}. Train on the same rows in the same order, start a new training from its weights, or "
-                    "accept that some records are read twice or not at all in this epoch with "
-                    "allow_inexact_resume=True"
+        if self.stream is not None and self.stream_place is not None:
+            together, rows = self.stream.batch_size * self.stream.num_replicas, self.stream_place.rows
+            if -(-rows // together) != self.batches:
+                self._differs(
+                    f"the checkpoint was saved after {rows} records of epoch {self.epoch}, which are not "
+                    f"{self.batches} batches of {together}, over all processes, as this run has them",
+                    "keep per_device_train_batch_size and the number of processes",
+                    strict=strict,
                 )
-            logger.warning("%s. Some records are read twice or not at all (allow_inexact_resume=True)", message)
-        if self.stream is None or self.stream_place is None:
-            return
-        together, rows = self.stream.batch_size * self.stream.num_replicas, self.stream_place.rows
-        if -(-rows // together) == self.batches:
+                return
             self.stream.expect(self.epoch, self.stream_place, strict=strict)
-            return
-        message = (
-            f"the checkpoint was saved after {rows} records of epoch {self.epoch}, which are not {self.batches} "
-            f"batches of {together}, over all processes, as this run has them"
-        )
+        changed = "; ".join(changed_order(before, order)) if before and order else ""
+        if changed:
+            self._differs(
+                f"{self.checkpoint} cannot be resumed exactly: {changed}",
+                "train on the same rows in the same order, start a new training from its weights",
+                strict=strict,
+            )
+
+    def _differs(self, message: str, advice: str, *, strict: bool) -> None:
+        """Raise an error, or warn, because the run goes on with other rows than it would have had."""
         if strict:
             raise ValueError(
-                f"{message}: keep per_device_train_batch_size and the number of processes, or accept that some "
-                "records are read twice or not at all with allow_inexact_resume=True"
+                f"{message}: {advice}, or accept that some records are read twice or not at all in this epoch with "
+                "allow_inexact_resume=True"
             )
-        logger.warning("%s. Some are read twice or not at all (allow_inexact_resume=True)", message)
+        logger.warning("%s. Some records are read twice or not at all (allow_inexact_resume=True)", message)
 
     def begin_step(self) -> None:
         """Remember the sums before an optimizer step, for `discard_step`."""
