@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..copying import own_copy
 from .argument_values import refusals
 from .findings import CheckContext, Finding, register_check
 
@@ -26,7 +27,10 @@ def check_values(context: CheckContext) -> Iterator[Finding]:
     """Find values that are refused when arguments are created, in arguments that were changed since then."""
     trainer = context.trainer
     earlier = set(_refused(trainer.made_with))
-    for message in dict.fromkeys(_refused(trainer.args)):
+    changed = own_copy(trainer.args)
+    for name in FIXED_ARGUMENTS:  # no value of them would have an effect
+        setattr(changed, name, getattr(trainer.made_with, name))
+    for message in dict.fromkeys(_refused(changed)):
         if message not in earlier:
             yield Finding("args", "error", message)
 
