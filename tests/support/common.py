@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,19 @@ def trainer(folder: Path | str, model=None, records=None, **changes: Any) -> Cha
         processing_class=own["adapter"].processor if "adapter" in own else processor,
         **own,
     )
+
+
+def scored_trainer(folder: Path, scores: Iterable[float], *, metric: str, **changes: Any) -> ChartQATrainer:
+    """A trainer whose evaluations, one after each step, find these scores; it loads the best weights at the end."""
+    values = iter(scores)
+    settings: dict[str, Any] = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "steps",
+        "load_best_model_at_end": True,
+        "compute_metrics": lambda prediction: {metric: next(values)},
+    }
+    return trainer(folder, eval_dataset=drawn_charts().select(range(3)), **{**settings, **changes})
 
 
 def relative_l2(a: torch.Tensor, b: torch.Tensor) -> float:

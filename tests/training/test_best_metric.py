@@ -9,21 +9,12 @@ from transformers import EarlyStoppingCallback, TrainerState
 
 from chartqa_ft.training.best_metric import check_compared_metric
 
-from ..support.common import drawn_charts, trainer
+from ..support.common import scored_trainer
 
 
 def made(folder, scores, **changes):
-    values = iter(scores)
-    settings = {
-        "eval_strategy": "steps",
-        "eval_steps": 1,
-        "save_strategy": "steps",
-        "save_steps": 1,
-        "load_best_model_at_end": True,
-        "compute_metrics": lambda prediction: {"own": next(values)},
-        "metric_for_best_model": "own",
-    }
-    return trainer(folder, eval_dataset=drawn_charts().select(range(3)), **{**settings, **changes})
+    settings = {"save_steps": 1, "metric_for_best_model": "own", **changes}
+    return scored_trainer(folder, scores, metric="own", **settings)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback
 
-from ..support.common import drawn_charts, tiny, trainer
+from ..support.common import drawn_charts, scored_trainer, tiny, trainer
 
 
 def test_streams_train_and_evaluate_as_their_data_set(tmp_path):
@@ -114,17 +114,7 @@ def test_best_checkpoint_is_that_of_relaxed_accuracy(tmp_path):
 
 
 def scored(folder, scores, **changes):
-    """A trainer whose evaluations at every step have the given accuracies; it loads the best weights at the end."""
-    values = iter(scores)
-    settings = {
-        "eval_strategy": "steps",
-        "eval_steps": 1,
-        "save_strategy": "steps",
-        "load_best_model_at_end": True,
-        "compute_metrics": lambda prediction: {"relaxed_accuracy": next(values)},
-        "learning_rate": 1e-2,
-    }
-    return trainer(folder, eval_dataset=drawn_charts().select(range(4)), **{**settings, **changes})
+    return scored_trainer(folder, scores, metric="relaxed_accuracy", **{"learning_rate": 1e-2, **changes})
 
 
 def has_weights_of(run, checkpoint) -> bool:

@@ -36,6 +36,12 @@ def save(folder, model, processor, adapter):
     save_settings(adapter, folder)
 
 
+def card_of(model, adapter, **decoding):
+    """The card of alice/model, whose answers are decoded so."""
+    settings = {"settings": adapter.settings(), "model_type": model.config.model_type, "decoding": decoding}
+    return render_card(facts(name="alice/model", **settings))
+
+
 @pytest.mark.parametrize("family", ["unichart", "trocr", "florence2", "llava", "paligemma"])
 def test_snippets_run_as_pasted_and_agree(family, tmp_path, monkeypatch):
     if family == "unichart":
@@ -45,14 +51,7 @@ def test_snippets_run_as_pasted_and_agree(family, tmp_path, monkeypatch):
         model, adapter = ready(family)
         processor = adapter.processor
     monkeypatch.chdir(tmp_path)
-    card = render_card(
-        facts(
-            name="alice/model",
-            settings=adapter.settings(),
-            model_type=model.config.model_type,
-            decoding={"num_beams": 2, "max_new_tokens": 8},
-        )
-    )
+    card = card_of(model, adapter, num_beams=2, max_new_tokens=8)
     save("alice/model", model, processor, adapter)
     ours, plain = answers_of_snippets(card)
     assert plain
@@ -64,14 +63,7 @@ def test_snippets_of_a_model_whose_answers_end_at_a_text(tmp_path, monkeypatch):
     letters = list("abcdefghijklmnopqrstuvwxyz ")  # a list is left out of the snippets, and the model has it
     model.generation_config.update(stop_strings=letters)
     monkeypatch.chdir(tmp_path)
-    card = render_card(
-        facts(
-            name="alice/model",
-            settings=adapter.settings(),
-            model_type=model.config.model_type,
-            decoding={"num_beams": 1, "max_new_tokens": 8, "min_new_tokens": 8, "stop_strings": letters},
-        )
-    )
+    card = card_of(model, adapter, num_beams=1, max_new_tokens=8, min_new_tokens=8, stop_strings=letters)
     save("alice/model", model, adapter.processor, adapter)
     ours, plain = answers_of_snippets(card)
     assert ours == str([plain])
