@@ -29,6 +29,8 @@ _FEW_STEPS = 100
 def goes_on(trainer: ChartQATrainer, check: str = "auto", *, resumed: bool = False) -> bool:
     """Print what would be trained as `--check` says, and return whether to train.
 
+    If nothing is printed, a warning tells how many charts are in both the training and the evaluation data.
+
     Args:
         trainer: the trainer with all that it needs.
         check: `"True"`: print it, and do not train. `"auto"`: print it if the training would take more than 30
@@ -57,7 +59,7 @@ def goes_on(trainer: ChartQATrainer, check: str = "auto", *, resumed: bool = Fal
     if result is not None:
         print(_in_words(result))
         trainer.was_shown = True
-    elif trainer.is_world_process_zero():
+    elif trainer.is_world_process_zero() and not resumed:  # its start said so; this reads every chart
         _warn_of_shared_charts(trainer.train_dataset, trainer.eval_dataset)
     trainer.accelerator.wait_for_everyone()
     if check == "True" and result is not None and not result.ok:

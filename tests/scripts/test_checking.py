@@ -121,5 +121,6 @@ def test_charts_that_are_trained_on_and_evaluated_are_counted_once(tmp_path, cap
         "because the score is to tell about new charts"
     ]
     caplog.clear()
+    assert goes_on(same, resumed=True)
     assert goes_on(trainer(tmp_path, eval_dataset=drawn_charts(4, seed=7)))
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
